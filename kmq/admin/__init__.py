@@ -1,0 +1,1 @@
+"""What may be asked? Verbs, control server and client."""

@@ -1,0 +1,41 @@
+"""The accidents of kmq. What the world answers (a 550, a full queue) is a value, not one of these.
+
+Promise:  each class has one reader: the exit status in `exit_status` is what a program ends with when nobody
+          catches it (sysexits: 75 try again, 78 configuration wrong).
+"""
+
+
+class KmqError(Exception):
+    """Something went wrong that kmq can name. The text is written for the operator."""
+
+    exit_status = 1
+
+
+class ConfigError(KmqError):
+    """The configuration is wrong; the text names file, line, and what would be right."""
+
+    exit_status = 78
+
+
+class SpoolError(KmqError):
+    """The spool cannot be used as it is: wrong format, not a folder, no permission, damaged log."""
+
+    exit_status = 78
+
+
+class SpoolLocked(KmqError):
+    """Another process owns the spool."""
+
+    exit_status = 75
+
+
+class StorageFailed(KmqError):
+    """A sync failed, so nothing that the kernel says about this mount can be trusted any more (J7)."""
+
+    exit_status = 75
+
+
+class Unreachable(KmqError):
+    """kmqd does not answer on its control socket."""
+
+    exit_status = 75

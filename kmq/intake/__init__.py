@@ -1,0 +1,1 @@
+"""How does it come in? The SMTP session and its carrier."""

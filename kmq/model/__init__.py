@@ -1,0 +1,1 @@
+"""What is it? Values only: no files, no sockets, no clock."""

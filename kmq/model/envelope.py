@@ -1,0 +1,207 @@
+"""The envelope: who a message is from and to, and everything that has happened to it.
+
+On disk it is one JSON object per line. The first line is the head, written once; each further line is one event. A
+line begins with its checksum: `{"sum":"1a2b3c4d","seq":3,...}`, the CRC-32 of all that follows the comma. A line whose
+checksum fails did not happen. The state of a message is a reading of these lines: `fold`.
+"""
+
+from zlib import crc32
+
+import msgspec
+
+from kmq.model import recipients
+from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Moved, Resumed, Routed, Suspended
+
+
+class Recipient(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One address of a message. notify, orcpt: the DSN parameters as the client wrote them (RFC 3461)."""
+
+    address: str
+    notify: str = ""
+    orcpt: str = ""
+
+
+class Source(msgspec.Struct, omit_defaults=True, frozen=True):
+    """How the message came in. how: smtp, dsn, ...; receiver: the section of the configuration."""
+
+    how: str = ""
+    ip: str = ""
+    helo: str = ""
+    user: str = ""
+    receiver: str = ""
+
+
+class Head(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The first line of an envelope: all that delivery needs to know without a look at the body.
+
+    size:      bytes of the body file, our Received: included.
+    sha256:    of the body file, as sha256sum prints it.
+    longest:   bytes of the longest line without CRLF; dots: some line begins with a dot.
+    eight_bit: bytes above 127 in the body; smtputf8: the transaction asked for it (RFC 6531).
+    hops:      Received: lines that were there when it came.
+    parent:    the message that this one reports about (a DSN), or "".
+    """
+
+    id: str
+    sha256: str
+    created: str
+    sender: str
+    recipients: list[Recipient]
+    size: int
+    source: Source = Source()
+    eight_bit: bool = False
+    smtputf8: bool = False
+    dots: bool = False
+    longest: int = 0
+    hops: int = 0
+    ret: str = ""
+    envid: str = ""
+    parent: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_head = msgspec.json.Decoder(Head, strict=True).decode
+_decode_event = msgspec.json.Decoder(AnyEvent, strict=True).decode
+
+
+def seal(text: bytes) -> bytes:
+    """A JSON object's text -> the same with its checksum in front: one envelope line, without line end."""
+    rest = text[1:]
+    return b'{"sum":"%08x",%b' % (crc32(rest), rest)
+
+
+def unseal(line: bytes) -> bytes | None:
+    """An envelope line -> the JSON text without checksum, or None when it is torn or damaged."""
+    if line[:8] != b'{"sum":"' or line[16:18] != b'",':
+        return None
+    try:
+        good = crc32(line[18:]) == int(line[8:16], 16)
+    except ValueError:
+        return None
+    return b"{" + line[18:] if good else None
+
+
+def head_tail(head: Head) -> bytes:
+    """What a receiver knows of a head before the ID is issued: the JSON text from `created` on, for `head_line`."""
+    return _encode(head).partition(b',"created"')[2]
+
+
+def head_line(queue_id: str, sha256: str, tail: bytes) -> bytes:
+    """The sealed head of a message: ID and checksum of its body in front of what the receiver made."""
+    return seal(b'{"seq":0,"id":"%b","sha256":"%b","created"%b' % (queue_id.encode(), sha256.encode(), tail))
+
+
+def event_line(event: Event) -> bytes:
+    """The sealed line of an event that has its seq and time."""
+    return seal(_encode(event))
+
+
+def read_head(line: bytes) -> Head | None:
+    """The head of its line; None when it is damaged or no head."""
+    text = unseal(line)
+    if text is None:
+        return None
+    try:
+        return _decode_head(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def read_event(line: bytes) -> AnyEvent | None:
+    """The event of its line; None when the line is torn, damaged, or of a later program."""
+    text = unseal(line)
+    if text is None:
+        return None
+    try:
+        return _decode_event(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+class State:
+    """What the lines of an envelope add up to.
+
+    done:     index -> Delivered or Failed; the rest is open.
+    results:  per recipient the number of results so far: the next attempt is one above (J10).
+    hop:      per recipient the last next hop, "" before it was routed.
+    until:    per recipient the time before which it waits, "" for at once.
+    last:     per recipient the last result, None before the first.
+    home:     "queue" or "poison"; why: the reason of the last move.
+    crashes:  deaths of workers that this message caused alone; suspended: an operator holds it.
+    next_seq: the number of the next line.
+    """
+
+    __slots__ = ("crashes", "done", "home", "hop", "last", "next_seq", "results", "suspended", "until", "why")
+
+    def __init__(self, count: int) -> None:
+        self.done: dict[int, Delivered | Failed] = {}
+        self.results = [0] * count
+        self.hop = [""] * count
+        self.until = [""] * count
+        self.last: list[Delivered | Failed | Deferred | None] = [None] * count
+        self.home = "queue"
+        self.why = ""
+        self.crashes = 0
+        self.suspended = False
+        self.next_seq = 1
+
+    def after(self, event: AnyEvent) -> None:
+        """Takes one more event; recipients that the head does not have are ignored (a damaged line cannot harm)."""
+        self.next_seq = max(self.next_seq, event.seq + 1)
+        match event:
+            case Routed():
+                for index in self._of(event.rcpt):
+                    self.hop[index] = event.hop
+            case Delivered() | Failed() | Deferred():
+                for index in self._of(event.rcpt):
+                    self._result(index, event)
+            case Crashed():
+                self.crashes = event.count
+            case Moved():
+                self.home, self.why = event.home, event.reason
+                if event.home == "queue":
+                    self.crashes = 0
+            case Suspended():
+                self.suspended = True
+            case Resumed():
+                self.suspended = False
+            case _:
+                pass
+
+    def _of(self, rcpt: str) -> list[int]:
+        return [index for index in recipients.from_text(rcpt) if index < len(self.results)]
+
+    def _result(self, index: int, event: Delivered | Failed | Deferred) -> None:
+        self.results[index] = max(self.results[index], event.attempt)
+        self.last[index] = event
+        if isinstance(event, Deferred):
+            self.until[index] = event.until
+        else:
+            self.done[index] = event
+
+    @property
+    def open(self) -> list[int]:
+        """The recipients that still wait for an end."""
+        return [index for index in range(len(self.results)) if index not in self.done]
+
+
+def lines_of(text: bytes) -> list[bytes]:
+    """The lines of an envelope file; an append begins with a newline, so a torn one spoils only itself."""
+    return [line for line in text.split(b"\n") if line]
+
+
+def fold(text: bytes) -> tuple[Head, State, list[AnyEvent]] | None:
+    """The whole envelope from its file's bytes: head, state, good events in order of seq. None without a good head.
+
+    A line that stands twice (an effect that was applied again after a crash) counts once.
+    """
+    lines = lines_of(text)
+    head = read_head(lines[0]) if lines else None
+    if head is None:
+        return None
+    found = {event.seq: event for event in map(read_event, lines[1:]) if event is not None}
+    events = [found[seq] for seq in sorted(found)]
+    state = State(len(head.recipients))
+    for event in events:
+        state.after(event)
+    return head, state, events

@@ -1,0 +1,93 @@
+"""What can happen to a message: one class each, one line of the envelope each. What is no event did not happen.
+
+Shapes:  every event has `seq` (its number in the message's life, J4) and `at` (RFC 3339 UTC); both are given when the
+         event is written, so a phase leaves them out. `rcpt` is a set of recipients as text (`0-2,5`).
+         A reply is one line of text as the peer gave it (`550 5.1.1 no such user`).
+"""
+
+from typing import Union
+
+import msgspec
+
+
+class Event(msgspec.Struct, omit_defaults=True, tag_field="event"):
+    """What all events share."""
+
+    seq: int = 0
+    at: str = ""
+
+
+class Routed(Event, tag="routed"):
+    """The categorizer gave recipients their next hop; `rule` says by which line of the configuration."""
+
+    rcpt: str = ""
+    hop: str = ""
+    rule: str = ""
+
+
+class Delivered(Event, tag="delivered"):
+    """The next hop took responsibility. `attempt` makes a repeated report recognizable (J10)."""
+
+    rcpt: str = ""
+    attempt: int = 0
+    reply: str = ""
+    host: str = ""
+
+
+class Failed(Event, tag="failed"):
+    """The next hop refused for good, or the time was up; `notice` is the ID of the DSN that tells the sender."""
+
+    rcpt: str = ""
+    attempt: int = 0
+    reply: str = ""
+    host: str = ""
+    notice: str = ""
+
+
+class Deferred(Event, tag="deferred"):
+    """Not now; tried again at `until`."""
+
+    rcpt: str = ""
+    attempt: int = 0
+    reply: str = ""
+    host: str = ""
+    until: str = ""
+
+
+class Crashed(Event, tag="crashed"):
+    """A worker that had this message alone died of it in `phase`; at the second one the message goes to poison/."""
+
+    phase: str = ""
+    count: int = 0
+    trace: str = ""
+
+
+class Moved(Event, tag="moved"):
+    """The message lives in another folder now (J4): `home` is `queue` or `poison`."""
+
+    home: str = ""
+    reason: str = ""
+
+
+class Suspended(Event, tag="suspended"):
+    """An operator holds the message."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Resumed(Event, tag="resumed"):
+    """An operator lets it go on."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Retried(Event, tag="retried"):
+    """An operator asked for an attempt now."""
+
+    by: str = ""
+    rcpt: str = ""
+
+
+AnyEvent = Union[Routed, Delivered, Failed, Deferred, Crashed, Moved, Suspended, Resumed, Retried]  # noqa: UP007

@@ -1,0 +1,1 @@
+"""What is done to it? One class per file."""

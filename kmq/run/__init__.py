@@ -1,0 +1,1 @@
+"""Who does it when? Scheduler, workers, receivers, supervisor."""

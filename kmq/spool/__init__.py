@@ -1,0 +1,1 @@
+"""Where is it? Layout, journal, store, recovery, status files: everything below the spool folder."""
