@@ -5,6 +5,7 @@ line begins with its checksum: `{"sum":"1a2b3c4d","seq":3,...}`, the CRC-32 of a
 checksum fails did not happen. The state of a message is a reading of these lines: `fold`.
 """
 
+from collections.abc import Callable
 from zlib import crc32
 
 import msgspec
@@ -61,7 +62,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(Head, strict=True).decode
-_decode_event = msgspec.json.Decoder(AnyEvent, strict=True).decode
+_decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent, strict=True).decode
 
 
 def seal(text: bytes) -> bytes:

@@ -1,0 +1,256 @@
+"""What the processes say to each other over Unix sockets: a JSON head and raw bytes in each frame.
+
+Shape:   two little-endian 32-bit lengths, the head (one of the classes below, by its tag `t`), the raw bytes.
+Bounds:  a head is at most 1 MiB, the raw part at most 16 MiB; whoever breaks this is cut off.
+Names:   m is a message's ID as text, hop the text of a next hop, rcpt a set of recipients as text, n a number that the
+         sender counts for itself.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Union
+
+import msgspec
+
+LENGTHS = Struct("<II")
+HEAD_LIMIT = 1 << 20
+RAW_LIMIT = 16 << 20
+
+
+class Frame(msgspec.Struct, omit_defaults=True, tag_field="t"):
+    """What all frames share."""
+
+
+# --- every process, first -------------------------------------------------------------------------------------------
+
+
+class Hello(Frame, tag="hello"):
+    """Who speaks: role and number name the status file; started tells two processes with one pid apart."""
+
+    role: str
+    n: int
+    pid: int
+    started: float
+
+
+# --- receivers (and whatever else brings mail in) -------------------------------------------------------------
+
+
+class Put(Frame, tag="put"):
+    """Take this message. raw = what `head_tail` made, then the body (none of it when it lies in incoming/).
+
+    token:    random, 32 hex digits; asked for again after the scheduler process came back (J10).
+    tail:     bytes of the head's tail at the beginning of raw.
+    count:    recipients.
+    stamp:    where in the body 17 bytes are kept free for the ID, or -1.
+    m, sha256, incoming: a large body's reserved ID, checksum, and name below incoming/.
+    """
+
+    token: str
+    tail: int
+    count: int
+    stamp: int = -1
+    m: str = ""
+    sha256: str = ""
+    incoming: str = ""
+
+
+class Reserve(Frame, tag="reserve"):
+    """A large body begins: which ID will it have? Good for this run of the scheduler process only."""
+
+    token: str
+
+
+class Ask(Frame, tag="ask"):
+    """The scheduler process is new: what became of these puts?"""
+
+    tokens: list[str]
+
+
+class Stored(Frame, tag="stored"):
+    """Durable: (token, ID) each."""
+
+    puts: list[tuple[str, str]]
+
+
+class Refused(Frame, tag="refused"):
+    """Not taken; reply is what the client is to hear."""
+
+    token: str
+    reply: str
+
+
+class Reserved(Frame, tag="reserved"):
+    """The ID for a large body."""
+
+    token: str
+    m: str
+
+
+class Intake(Frame, tag="intake"):
+    """Whether mail may come in: "" or the reply that every client hears until this is said again."""
+
+    reply: str = ""
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+class Assign(Frame, tag="assign"):
+    """Do this. raw = the envelope's head line, then the body when it is small and at hand (else it is read from disk).
+
+    n:       number of the assignment; the result bears it.
+    attempt: of these recipients; alone: nobody else is in the worker's hands (a suspect, design: poison).
+    expire:  the lifetime is over: do not deliver, make the notice, fail with this reply.
+    """
+
+    n: int
+    m: str
+    hop: str
+    rcpt: str
+    attempt: int
+    head: int
+    body: int = 0
+    home: str = "queue"
+    alone: bool = False
+    expire: str = ""
+
+
+class Done(Frame, tag="done"):
+    """What became of an assignment; kept by the worker until acknowledged.
+
+    events:      as encoded JSON, without seq.
+    unavailable: reply of a next hop that could not be reached; hop says which.
+    children:    (recipients, bytes of head tail, bytes of body) of messages made: notices; their bytes follow in raw.
+    """
+
+    n: int
+    m: str
+    hop: str
+    rcpt: str
+    attempt: int
+    events: list[msgspec.Raw] = []
+    unavailable: str = ""
+    uncertain: bool = False
+    children: list[tuple[int, int, int]] = []
+
+
+class Holding(Frame, tag="holding"):
+    """After the scheduler process came back: every assignment in hand, begun or not (J10). Results follow as Done."""
+
+    held: list[tuple[int, str, str, str, int]] = []
+
+
+class Known(Frame, tag="known"):
+    """These results are durable, or were known before: forget them."""
+
+    numbers: list[int]
+
+
+class Closed(Frame, tag="closed"):
+    """Next hops that are not to be begun for fresh messages (suspended, or waiting for a retry)."""
+
+    hops: list[str]
+
+
+# --- supervisor -----------------------------------------------------------------------------------------------
+
+
+class Living(Frame, tag="living"):
+    """First word of the supervisor to a new scheduler process: (role, n, pid) of everybody who lives (J10)."""
+
+    children: list[tuple[str, int, int]]
+
+
+class Reaped(Frame, tag="reaped"):
+    """A child is dead and reaped (J9). itself: by its own doing, not a signal from outside; hung: it stood still."""
+
+    role: str
+    n: int
+    pid: int
+    itself: bool
+    hung: bool = False
+    cause: str = ""
+
+
+class End(Frame, tag="end"):
+    """Please end this process: its socket is gone, or its loop stands still; answered by Reaped."""
+
+    role: str
+    n: int
+    pid: int
+    hung: bool = False
+
+
+class Stop(Frame, tag="stop"):
+    """Finish what is in hand, take nothing new, and go."""
+
+
+class Reload(Frame, tag="reload"):
+    """The configuration was read again; number counts the readings."""
+
+    number: int = 0
+
+
+# --- operators ------------------------------------------------------------------------------------------------
+
+
+class Verb(Frame, tag="verb"):
+    """An operator's word; arguments by name; uid as the kernel says it."""
+
+    verb: str
+    arguments: dict[str, str | int | bool | list[str]] = {}
+
+
+class Answer(Frame, tag="answer"):
+    """One line of the answer; the last one has `status` (the program's exit status) and a sentence."""
+
+    line: dict[str, msgspec.Raw] = {}
+    status: int = -1
+    text: str = ""
+
+
+AnyFrame = Union[  # noqa: UP007
+    Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
+    End, Stop, Reload, Verb, Answer,
+]  # fmt: skip
+
+_encode = msgspec.json.Encoder().encode
+_decode: Callable[[bytes], AnyFrame] = msgspec.json.Decoder(AnyFrame).decode
+
+
+def encode(frame: Frame, raw: bytes = b"") -> bytes:
+    """A frame's bytes."""
+    head = _encode(frame)
+    return LENGTHS.pack(len(head), len(raw)) + head + raw
+
+
+class BrokenFrame(ValueError):
+    """The other side does not speak our language; the connection is of no use any more."""
+
+
+class Reader:
+    """Frames out of a stream of bytes; keeps what is not whole yet."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, data: bytes) -> list[tuple[AnyFrame, bytes]]:
+        """All whole frames so far as (frame, raw); BrokenFrame when it is none."""
+        data = self._kept + data if self._kept else data
+        out: list[tuple[AnyFrame, bytes]] = []
+        at, end = 0, len(data)
+        while end - at >= 8:
+            head, raw = LENGTHS.unpack_from(data, at)
+            if head > HEAD_LIMIT or raw > RAW_LIMIT:
+                raise BrokenFrame(f"a frame of {head} + {raw} bytes")
+            after = at + 8 + head
+            if after + raw > end:
+                break
+            try:
+                out.append((_decode(data[at + 8 : after]), data[after : after + raw]))
+            except msgspec.MsgspecError as error:
+                raise BrokenFrame(str(error)) from None
+            at = after + raw
+        self._kept = data[at:]
+        return out

@@ -1,0 +1,70 @@
+"""What a phase is given and what it gives back. A phase knows neither the spool nor the other phases.
+
+Promise:  `report` is called exactly once per Work, in the loop; it may be called before `deliver` returns.
+On crash: a Work without a report is given to a worker again (J9); so every phase may be run twice, and what it makes
+          outside has a name that follows from the message's ID.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kmq.model.envelope import Head
+from kmq.model.event import Deferred, Delivered, Event, Failed
+from kmq.model.hop import NextHop
+from kmq.model.reply import Reply
+
+
+@dataclass(slots=True, frozen=True)
+class Body:
+    """The bytes of a message as they lie in <id>.eml (CRLF line ends, our Received: on top).
+
+    text: all of it when it is small, else None and `path` is an absolute name to be opened read-only.
+    """
+
+    text: bytes | None
+    path: str
+    size: int
+
+
+@dataclass(slots=True, frozen=True)
+class Work:
+    """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try."""
+
+    head: Head
+    body: Body
+    rcpt: tuple[int, ...]
+    hop: NextHop
+    attempt: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a Work.
+
+    events:      one result (Delivered, Failed, Deferred) for each recipient, those with the same reply together;
+                 `attempt` is the Work's; seq and at are left out; `until` is left out (the scheduler sets it).
+    unavailable: the next hop could not be reached or would not talk to us, so nothing was tried: a trouble of the
+                 queue, not of the message. Then events is empty.
+    uncertain:   (in events as Deferred) the final dot may have been sent and no reply came: not tried again sooner
+                 than 5 minutes.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    unavailable: Reply | None = None
+    uncertain: bool = False
+
+
+#: Told once what became of the Work.
+Report = Callable[[Outcome], None]
+
+#: Told of progress for the status file: server ("" when none), percent sent.
+Show = Callable[[str, int], None]
+
+
+def result(rcpt: str, attempt: int, reply: Reply, host: str) -> Event:
+    """The event that a final reply about recipients amounts to (4xx and what is unknown are temporary)."""
+    if reply.done:
+        return Delivered(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
+    if reply.permanent:
+        return Failed(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
+    return Deferred(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
