@@ -1,0 +1,59 @@
+"""The door into the queue, as those see it who bring mail in.
+
+Promise:  whoever holds a Door gives it a message and is told once whether it is durable; he knows nothing of sockets,
+          files or journal behind it. Nothing here raises for what disks and processes do: that is an answer.
+On crash: a put without an answer may be in the queue or not; the client heard nothing and sends again.
+Callers:  the SMTP session's carrier; whatever else brings mail in. `intake/submission` is the real one.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kmq.model.reply import Reply
+
+#: Told once, in the loop, perhaps before the call returns: (ID, None) when it is done, ("", reply) when refused.
+Answer = Callable[[str, Reply | None], None]
+
+
+class LargeBody(Protocol):
+    """A body on its way into incoming/, too large for one frame. Trouble is kept and answered at `put_large`."""
+
+    @property
+    def name(self) -> str:
+        """Its name below incoming/."""
+
+    def write(self, piece: bytes) -> bool:
+        """Takes the next bytes. False: the disk is behind; no more, please, until `on_room` of `open_large` is called.
+
+        What is written all the same is taken; the caller sees to it that it is at most one read.
+        """
+
+    def discard(self) -> None:
+        """The message will not come: drop the file. Not after `put_large`, whose it is then."""
+
+
+class Door(Protocol):
+    """The way into the queue."""
+
+    @property
+    def refusal(self) -> Reply | None:
+        """Set while nothing may come in, such as 452 4.3.1: heard at MAIL and before 354. A read costs nothing."""
+
+    def put(self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer) -> None:
+        """A whole message. The answer is its ID when it is durable, or what the client is to hear.
+
+        tail:  `kmq.model.envelope.head_tail` of the head with id and sha256 left empty.
+        count: recipients. stamp: offset in body of 17 bytes kept free for the ID, or -1.
+        """
+
+    def reserve(self, answer: Answer) -> None:
+        """The ID for a body too large for `put`; it need not be used."""
+
+    def open_large(self, on_room: Callable[[], None]) -> LargeBody:
+        """A new file for the bytes of a large body; on_room is called each time that writing may go on."""
+
+    def put_large(self, queue_id: str, tail: bytes, count: int, sha256: str, large: LargeBody, answer: Answer) -> None:
+        """All bytes of `large` are written: make them durable and hand them over, under an ID from `reserve`.
+
+        sha256: hex, of all the bytes. The file is the door's from here, whatever the answer.
+        """
