@@ -1,0 +1,50 @@
+# make run      sets up .venv, then starts kmqd in the foreground with a configuration for trying it out
+# make test     all checks and tests (ARGS="tests/spool -x" for some)
+# make postfix  fetches smtp-source and smtp-sink into build/, for the tests and the benchmark that want a stranger
+# make torture  the random runs, SECONDS long each (600)
+# make bench    kmq and Debian's Postfix side by side (ARGS="--seconds 20 --pairs 3"); as root
+# make clean    removes what the above made; the mail below spool/ stays
+PYTHON ?= python3
+SECONDS ?= 600
+ARGS ?=
+BIN = .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+.DEFAULT_GOAL = run
+.PHONY: run test postfix torture bench clean
+
+run: .venv/for-run
+	@$(BIN)/kmqd --try $(ARGS)
+
+test: .venv/for-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest $(ARGS)
+
+postfix:
+	@$(PYTHON) tests/postfix.py
+
+torture: .venv/for-test
+	KMQ_TORTURE=$(SECONDS) $(BIN)/pytest -m torture --timeout=0 $(ARGS)
+
+bench: .venv/for-test postfix
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are made last: a set-up that was broken off is begun again.
+.venv/for-run: .venv/bin/pip setup.cfg pyproject.toml
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/for-test: .venv/bin/pip setup.cfg pyproject.toml
+	$(INSTALL) --editable '.[test]'
+	@touch $@ .venv/for-run
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "kmq needs Python 3.11 or later; name one: make PYTHON=/usr/bin/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || \
+	    { echo "Debian keeps venv in a package of its own: apt install python3-venv" >&2; rm -rf .venv; exit 1; }

@@ -1,0 +1,40 @@
+"""Waiting for what must come true, never for time to pass.
+
+A test that waits says what for; when it does not come, the test fails with those words.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Returns as soon as `true()` is; AssertionError `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def listening(port: int, host: str = "127.0.0.1") -> bool:
+    """True when something accepts connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up)."""
+    for _ in range(1000):
+        port = 20000 + secrets.randbelow(12000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 20000 and 32000")
