@@ -1,0 +1,279 @@
+"""Status files: what each process does now, and what a dead one died on.
+
+Shape:    `status/<role>-<n>.status`, fixed lines of 512 bytes: space-padded JSON with a checksum, as in an envelope.
+          Line 0 is the process, then one line per message in its hands; a blank line is a free slot.
+Promise:  `begin` has put the message on the disk's side of the process before it returns, and a phase on local bytes
+          is there before it begins: what kills a process stands in its file. All else follows within a `flush`.
+          A full or broken disk is counted (`lost`) and hinders nobody.
+On crash: the file stays and the lock beside it (`<role>-<n>.lock`) is free: that is how one knows. The next process
+          of the name sets it aside as `<role>-<n>.<time>.dead`; ten of them are kept.
+Callers:  every process of kmqd writes its own; kmq.spool.processes reads.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from kmq.errors import SpoolLocked
+from kmq.model.envelope import seal
+from kmq.model.moment import as_text
+from kmq.model.phase import LOCAL_BYTES, Phase
+from kmq.spool.lock import Lock
+
+LINE = 512
+BLANK = b" " * (LINE - 1) + b"\n"
+
+#: Seconds between two beats of the process line.
+BEAT = 1.0
+
+#: Seconds that a new process waits for the lock of its name.
+PATIENCE = 2.0
+
+#: Status files of dead processes that are kept, for each name.
+KEPT_DEAD = 10
+
+#: Statuses in which a process works on bytes of this machine alone, so that the message may be what kills it.
+LOCAL_STATUS = frozenset(phase.value for phase in LOCAL_BYTES)
+
+_FIRST_PHASE = Phase.EXECUTING.value
+
+
+class InHand(msgspec.Struct):
+    """One message in a process's hands; the columns of `kmq processes`.
+
+    size: bytes of the body; since: RFC 3339; percent: of the body sent; server: only while it is sent by SMTP.
+    """
+
+    id: str = ""
+    size: int = 0
+    sender: str = msgspec.field(default="", name="from")
+    to: str = ""
+    status: str = ""
+    server: str = ""
+    since: str = ""
+    percent: int = 0
+
+
+class Process(msgspec.Struct):
+    """Line 0. boot: the kernel's boot ID; clock: CLOCK_MONOTONIC at the beat, comparable within one boot.
+
+    lost: writes of this file that failed.
+    """
+
+    role: str
+    n: int
+    pid: int
+    boot: str
+    started: str
+    beat: str = ""
+    clock: float = 0.0
+    lost: int = 0
+    counters: dict[str, int] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_SEAL = len(seal(b"{}")) - len(b"{}")
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def addressees(addresses: Iterable[str]) -> str:
+    """Recipients for the To column: joined, and cut at a whole address when they are many."""
+    out: list[str] = []
+    room = 130
+    for address in addresses:
+        if room < len(address) and out:
+            return ", ".join(out) + ", ..."
+        out.append(address)
+        room -= len(address) + 2
+    return ", ".join(out)
+
+
+class StatusFile:
+    """The status file of this process.
+
+    counters: name -> count, shown with the process; the owner changes it at will. lost: writes that failed.
+    """
+
+    def __init__(self, folder: Path, role: str, n: int) -> None:
+        """Sets a dead predecessor's file aside and begins a new one; SpoolLocked when the predecessor lives."""
+        self.counters: dict[str, int] = {}
+        self.lost = 0
+        self._folder = folder
+        self._name = f"{role}-{n}"
+        self._process = Process(role, n, os.getpid(), boot_id(), as_text(time.time()))
+        self._lines: list[InHand] = []
+        self._shown: list[str] = []
+        self._free: list[int] = []
+        self._dirty: set[int] = set()
+        self._beaten = 0.0
+        self._lock: Lock | None = None
+        self._fd = -1
+        try:
+            self._open(PATIENCE)
+        except OSError:
+            self.lost += 1
+        self._beat(time.monotonic())
+
+    def begin(self, queue_id: str, size: int, sender: str, to: str, phase: Phase = Phase.EXECUTING) -> int:
+        """A message is taken in hand: its slot. It stands in the file when this returns (about 3 µs)."""
+        slot = self._free.pop() if self._free else self._new_slot()
+        line = self._lines[slot]
+        line.id = queue_id
+        line.size = size
+        line.sender = sender
+        line.to = to
+        line.status = phase.value
+        line.since = as_text(time.time())
+        line.server = ""
+        line.percent = 0
+        self._write_slot(slot)
+        return slot
+
+    def enter(self, slot: int, phase: Phase) -> None:
+        """The message goes into a phase; written at once when it may be the message that kills us there."""
+        status = phase.value
+        self._lines[slot].status = status
+        if status in LOCAL_STATUS and self._shown[slot] not in LOCAL_STATUS:
+            self._write_slot(slot)
+        else:
+            self._dirty.add(slot)
+
+    def show(self, slot: int, server: str, percent: int) -> None:
+        """Where the message is sent to, and how much of it is."""
+        line = self._lines[slot]
+        line.server = server
+        line.percent = percent
+        self._dirty.add(slot)
+
+    def end(self, slot: int) -> None:
+        """The message is out of our hands; the slot may be used again at once."""
+        self._lines[slot].id = ""
+        self._dirty.add(slot)
+        self._free.append(slot)
+
+    def flush(self) -> None:
+        """Writes what changed, and once a second the process line. To be called about ten times a second."""
+        now = time.monotonic()
+        if now - self._beaten >= BEAT:
+            self._beat(now)
+        dirty, self._dirty = self._dirty, set()
+        for slot in dirty:
+            self._write_slot(slot)
+
+    def close(self) -> None:
+        """A process that ends in order leaves no status file; its lock file stays, free."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            status_path(self._folder, self._name).unlink(missing_ok=True)
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def _open(self, wait: float) -> None:
+        if self._lock is None:
+            self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._lock = Lock(lock_path(self._folder, self._name), wait)
+            set_aside(self._folder, self._name)
+        self._lock.sign()
+        path = status_path(self._folder, self._name)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        self._dirty.update(range(len(self._lines)))
+
+    def _beat(self, now: float) -> None:
+        if self._fd < 0 and self._beaten:
+            try:
+                self._open(wait=0)
+            except (OSError, SpoolLocked):
+                pass  # _write counts it
+        self._beaten = now
+        process = self._process
+        process.beat = as_text(time.time())
+        process.clock = now
+        process.lost = self.lost
+        process.counters = self.counters
+        self._write(_padded(process), 0)
+
+    def _new_slot(self) -> int:
+        self._lines.append(InHand())
+        self._shown.append("")
+        return len(self._lines) - 1
+
+    def _write_slot(self, slot: int) -> None:
+        line = self._lines[slot]
+        self._dirty.discard(slot)
+        if self._write(_padded(line) if line.id else BLANK, LINE * (slot + 1)):
+            self._shown[slot] = line.status
+
+    def _write(self, line: bytes, at: int) -> bool:
+        try:
+            if os.pwrite(self._fd, line, at) == LINE:
+                return True
+        except OSError:
+            pass
+        self.lost += 1
+        return False
+
+
+def status_path(folder: Path, name: str) -> Path:
+    """The status file of `worker-1`."""
+    return folder / f"{name}.status"
+
+
+def lock_path(folder: Path, name: str) -> Path:
+    """The lock beside it."""
+    return folder / f"{name}.lock"
+
+
+def set_aside(folder: Path, name: str) -> Path | None:
+    """Keeps the file that a dead process left, as `<name>.<time of its last word>.dead`; the oldest beyond ten go.
+
+    Only for who holds the lock of the name; None when there is nothing.
+    """
+    left = status_path(folder, name)
+    try:
+        spoken = left.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    kept = folder / f"{name}.{as_text(spoken).replace(':', '')}.dead"
+    left.rename(kept)
+    for oldest in sorted(folder.glob(f"{name}.*.dead"))[:-KEPT_DEAD]:
+        oldest.unlink(missing_ok=True)
+    return kept
+
+
+def _padded(line: InHand | Process) -> bytes:
+    """The 512 bytes of a line; what is too long is cut."""
+    text = seal(_encode(line))
+    if len(text) >= LINE:
+        text = seal(_encode(_shortened(line)))
+    return text[: LINE - 1].ljust(LINE - 1) + b"\n"
+
+
+def _shortened(line: InHand | Process) -> InHand | Process:
+    """A copy that fits: addresses cut at a character, counters beyond the room left out."""
+    if isinstance(line, InHand):
+        return msgspec.structs.replace(
+            line, sender=cut(line.sender, 100), to=cut(line.to, 130), server=cut(line.server, 70)
+        )
+    counters = dict(line.counters)
+    while counters and len(_encode(line)) + _SEAL >= LINE:
+        counters.popitem()
+        line = msgspec.structs.replace(line, counters=counters)
+    return line
+
+
+def cut(text: str, room: int) -> str:
+    """Text whose JSON has at most `room` bytes, cut at a character with `...`."""
+    if len(_encode(text)) <= room:
+        return text
+    while len(_encode(text)) > room - 3:
+        text = text[: -1 - len(text) // 8]
+    return text + "..."
