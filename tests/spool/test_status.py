@@ -269,6 +269,19 @@ def test_a_reader_beside_a_fast_writer_never_sees_half_a_line(tmp_path: Path) ->
     own.close()
 
 
+def test_a_line_that_is_half_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = StatusFile(tmp_path, "worker", 1)
+    own.begin(ID, 4711, "alice@example.org", "bob@example.net")
+    path = tmp_path / "worker-1.status"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: LINE + 100] + b"x" * (LINE - 101) + b"\n")
+    # The writer goes on while the reader waits.
+    monkeypatch.setattr("kmq.spool.processes.time.sleep", lambda _: path.write_bytes(whole))
+    seen = read(path)
+    assert (seen.trouble, hands(seen)) == ("", [(ID, "Executing")])
+    own.close()
+
+
 def test_long_and_foreign_text_is_cut_at_a_character(tmp_path: Path) -> None:
     own = StatusFile(tmp_path, "worker", 1)
     own.counters.update({f"counter_{n}": n for n in range(60)})
