@@ -1,0 +1,153 @@
+"""The one seam between kmq and the file system below the spool folder.
+
+Promise:  every change that kmq makes below the spool goes through one of these methods, one operation of the kernel
+          each, so that a test can stop the world before and after any of them. Names are relative to the spool folder.
+          No name is followed through a link at its last step; new files are 0600 and must not exist.
+On crash: nothing here is durable by itself; what must be synced, and when, is the business of journal and store.
+"""
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterator
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UPDATE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Disk:
+    """File operations below one folder. All may raise OSError; whoever calls knows what that means there."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(root)
+        self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.device = os.fstat(self.fd).st_dev
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    # --- changes ---------------------------------------------------------------------------------------------------
+
+    def create(self, name: str) -> int:
+        """A new file, open for writing; FileExistsError when the name is taken."""
+        return os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+
+    def write(self, fd: int, text: bytes | memoryview) -> None:
+        """All of it: a short write is not an error of the kernel (RLIMIT, ENOSPC on tmpfs), so it goes on."""
+        done = os.write(fd, text)
+        while done < len(text):
+            done += os.write(fd, text[done:])
+
+    def write_at(self, fd: int, text: bytes, offset: int) -> None:
+        """All of it at a place of its own."""
+        done = os.pwrite(fd, text, offset)
+        while done < len(text):
+            done += os.pwrite(fd, text[done:], offset + done)
+
+    def append(self, name: str, text: bytes) -> None:
+        """One write at the end of a file that exists; what the kernel did not take is an OSError (J4: a torn line)."""
+        fd = os.open(name, _APPEND, dir_fd=self.fd)
+        try:
+            if os.write(fd, text) != len(text):
+                raise OSError(28, "short append", name)
+        finally:
+            os.close(fd)
+
+    def close_file(self, fd: int) -> None:
+        os.close(fd)
+
+    def datasync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def sync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def sync_folder(self, name: str) -> None:
+        """What was made, renamed or unlinked in the folder is durable when this returns."""
+        fd = os.open(name, _FOLDER, dir_fd=self.fd)
+        try:
+            self.sync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_all(self) -> None:
+        """syncfs, with its error (Linux 5.8 or later reports write-back errors of every file since the last call)."""
+        if _libc.syncfs(self.fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), self.root)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def link(self, old: str, new: str) -> None:
+        os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(name, dir_fd=self.fd)
+
+    def make_folder(self, name: str, mode: int = 0o700) -> None:
+        os.mkdir(name, mode, dir_fd=self.fd)
+
+    def remove_folder(self, name: str) -> None:
+        os.rmdir(name, dir_fd=self.fd)
+
+    # --- looks -----------------------------------------------------------------------------------------------------
+
+    def update(self, name: str) -> int:
+        """An existing file, open for reading and writing."""
+        return os.open(name, _UPDATE, dir_fd=self.fd)
+
+    def read(self, name: str, limit: int = 1 << 30) -> bytes:
+        """The whole of a regular file; OSError for anything else (a FIFO does not block)."""
+        fd = os.open(name, _READ, dir_fd=self.fd)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(22, "not a regular file", name)
+            parts = []
+            while limit > 0 and (part := os.read(fd, min(limit, 1 << 20))):
+                parts.append(part)
+                limit -= len(part)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
+
+    def open(self, name: str) -> int:
+        """An existing file for reading; the caller closes it."""
+        return os.open(name, _READ, dir_fd=self.fd)
+
+    def status(self, name: str) -> os.stat_result | None:
+        """lstat, or None when there is no such name."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """What the folder holds, sorted; empty when there is no folder."""
+        try:
+            fd = os.open(folder, _FOLDER, dir_fd=self.fd)
+        except FileNotFoundError:
+            return []
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def free(self) -> tuple[int, int]:
+        """Bytes and inodes that are free for us."""
+        room = os.statvfs(self.fd)
+        return room.f_bavail * room.f_frsize, room.f_favail if room.f_files else 1 << 40
+
+    def walk(self, folder: str) -> Iterator[tuple[str, str]]:
+        """(folder, name) of every entry two levels below `folder`."""
+        for inner in self.names(folder):
+            try:
+                for name in self.names(f"{folder}/{inner}"):
+                    yield f"{folder}/{inner}", name
+            except NotADirectoryError:
+                yield folder, inner

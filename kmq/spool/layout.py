@@ -1,0 +1,100 @@
+"""Where everything lies below the spool folder.
+
+FORMAT                    version of the tree
+queue/<gen>/<id>.env|.eml the mail queue; <gen> follows from the ID
+poison/                   set aside, with the reason in the envelope
+incoming/                 large bodies on their way in
+journal/                  log segments, checkpoint, spare segments
+status/  run/             status files; sockets and locks
+pickup/ replay/ shadow/ sent/ backup/ drop/   for what comes and goes by folder
+"""
+
+import json
+
+from kmq.errors import SpoolError
+from kmq.model import queue_id
+from kmq.spool.disk import Disk
+
+VERSION = 1
+#: folder -> mode; pickup is open to a group of programs, everything else is kmq's own.
+FOLDERS = {
+    "queue": 0o700,
+    "poison": 0o700,
+    "incoming": 0o700,
+    "journal": 0o700,
+    "status": 0o755,
+    "run": 0o755,
+    "pickup": 0o770,
+    "replay": 0o700,
+    "shadow": 0o700,
+    "sent": 0o700,
+    "backup": 0o700,
+    "drop": 0o700,
+}
+HOMES = ("queue", "poison")
+
+
+def folder(number: int, home: str = "queue") -> str:
+    """The folder of a message."""
+    return f"queue/{queue_id.generation(number)}" if home == "queue" else home
+
+
+def stem(number: int, home: str = "queue") -> str:
+    """The name of a message's files without their ending."""
+    return f"{folder(number, home)}/{queue_id.text(number)}"
+
+
+def envelope(number: int, home: str = "queue") -> str:
+    return stem(number, home) + ".env"
+
+
+def body(number: int, home: str = "queue") -> str:
+    return stem(number, home) + ".eml"
+
+
+def prepare(disk: Disk) -> None:
+    """Makes what a spool needs, in a folder that is one already or empty; SpoolError when it is of a later program.
+
+    Every step may be cut: FORMAT is written last and durably, and making what is there already is no error.
+    """
+    _check_format(disk)
+    for name, mode in FOLDERS.items():
+        found = disk.status(name)
+        if found is None:
+            disk.make_folder(name, mode)
+        elif (found.st_mode & 0o170000) != 0o040000:
+            raise SpoolError(f"{disk.root}/{name} is not a folder: move it away, kmqd makes the folder itself")
+    if disk.status("FORMAT") is None:
+        _write_format(disk)
+
+
+def _check_format(disk: Disk) -> None:
+    try:
+        text = disk.read("FORMAT", 4096)
+    except FileNotFoundError:
+        return
+    try:
+        version = int(json.loads(text)["version"])
+    except (ValueError, KeyError, TypeError):
+        raise SpoolError(f"{disk.root}/FORMAT is damaged: it should read {_format_text().decode().strip()}") from None
+    if version > VERSION:
+        raise SpoolError(
+            f"{disk.root} has format {version}, this kmq knows formats up to {VERSION}: install the kmq that made it"
+        )
+
+
+def _format_text() -> bytes:
+    return b'{"kmq":"spool","version":%d}\n' % VERSION
+
+
+def _write_format(disk: Disk) -> None:
+    if disk.status("FORMAT.new"):
+        disk.unlink("FORMAT.new")
+    fd = disk.create("FORMAT.new")
+    try:
+        disk.write(fd, _format_text())
+        disk.sync(fd)
+    finally:
+        disk.close_file(fd)
+    disk.rename("FORMAT.new", "FORMAT")
+    disk.sync_folder(".")

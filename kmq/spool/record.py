@@ -1,0 +1,147 @@
+"""Records of the journal: operations on messages, all or none, as bytes.
+
+Shape of a record, little-endian:
+    "kmqR"  length of the payload (32)  generation (32)  number (64)  CRC-32 (32)  payload
+The checksum covers generation, number, length, the record's offset in its segment, and the payload: bytes that an
+earlier use of the segment left, or that stand at the wrong place, are no record (J2).
+Shape of an operation: kind (8)  ID (64)  seq (32)  a (32)  b (32), then its texts:
+    1 put     seq = length of `extra`, a = length of the head line, b = length of the body; extra, line, body.
+              extra is 16 bytes of token, then nothing or JSON {"incoming": name, "dropped": [name, inode, mtime_ns]}.
+    2 append  a = length of the line
+    3 move    a = length of the line, b = 1 into poison/, 0 back into queue/
+    4 remove
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+from zlib import crc32
+
+MAGIC = b"kmqR"
+HEADER = Struct("<4sIIQI")
+_POSITION = Struct("<IQIQ")
+_OPERATION = Struct("<BQIII")
+PUT, APPEND, MOVE, REMOVE = 1, 2, 3, 4
+NO_TOKEN = bytes(16)
+
+
+@dataclass(slots=True, frozen=True)
+class Dropped:
+    """A file of a drop directory that became a message (J12). name: relative to the spool folder."""
+
+    name: str
+    inode: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Put:
+    """A new message. body is None when it lies in incoming/; a view when it was read from a segment."""
+
+    id: int
+    line: bytes
+    body: bytes | memoryview | None
+    token: bytes = NO_TOKEN
+    incoming: str = ""
+    dropped: Dropped | None = None
+
+    def encode(self) -> bytes:
+        body = self.body or b""
+        extra = self.token
+        if self.incoming or self.dropped:
+            place: dict[str, object] = {"incoming": self.incoming} if self.incoming else {}
+            if self.dropped:
+                place["dropped"] = [self.dropped.name, self.dropped.inode, self.dropped.mtime_ns]
+            extra += json.dumps(place).encode()
+        return _OPERATION.pack(PUT, self.id, len(extra), len(self.line), len(body)) + extra + self.line + body
+
+
+@dataclass(slots=True)
+class Append:
+    """One more line of a message's envelope."""
+
+    id: int
+    seq: int
+    line: bytes
+
+    def encode(self) -> bytes:
+        return _OPERATION.pack(APPEND, self.id, self.seq, len(self.line), 0) + self.line
+
+
+@dataclass(slots=True)
+class Move:
+    """The message lives elsewhere from now on; the line says so in its envelope (J4)."""
+
+    id: int
+    seq: int
+    line: bytes
+    home: str
+
+    def encode(self) -> bytes:
+        return _OPERATION.pack(MOVE, self.id, self.seq, len(self.line), self.home == "poison") + self.line
+
+
+@dataclass(slots=True)
+class Remove:
+    """The message's end; nothing of it stays in the queue."""
+
+    id: int
+
+    def encode(self) -> bytes:
+        return _OPERATION.pack(REMOVE, self.id, 0, 0, 0)
+
+
+Operation = Put | Append | Move | Remove
+
+
+def _position(generation: int, number: int, length: int, offset: int) -> int:
+    return crc32(_POSITION.pack(generation, number, length, offset))
+
+
+def frame(payload: bytes, generation: int, number: int, offset: int) -> bytes:
+    """The record of a payload, for this one place."""
+    total = crc32(payload, _position(generation, number, len(payload), offset))
+    return HEADER.pack(MAGIC, len(payload), generation, number, total) + payload
+
+
+def unframe(text: bytes | memoryview, offset: int, generation: int, number: int) -> memoryview | None:
+    """The payload of the record with this number at this offset, or None: there is no such record."""
+    if offset + HEADER.size > len(text):
+        return None
+    magic, length, found, count, total = HEADER.unpack_from(text, offset)
+    begin = offset + HEADER.size
+    if magic != MAGIC or found != generation or count != number or begin + length > len(text):
+        return None
+    payload = memoryview(text)[begin : begin + length]
+    return payload if crc32(payload, _position(generation, number, length, offset)) == total else None
+
+
+def operations(payload: memoryview) -> Iterator[Operation]:
+    """The operations of a payload whose checksum was right; ValueError when a later program wrote it."""
+    at = 0
+    while at < len(payload):
+        kind, number, seq, a, b = _OPERATION.unpack_from(payload, at)
+        at += _OPERATION.size
+        if kind == PUT:
+            extra, line = bytes(payload[at : at + seq]), bytes(payload[at + seq : at + seq + a])
+            text = payload[at + seq + a : at + seq + a + b]
+            at += seq + a + b
+            yield _put(number, extra, line, text)
+        elif kind == APPEND:
+            yield Append(number, seq, bytes(payload[at : at + a]))
+            at += a
+        elif kind == MOVE:
+            yield Move(number, seq, bytes(payload[at : at + a]), "poison" if b else "queue")
+            at += a
+        elif kind == REMOVE:
+            yield Remove(number)
+        else:
+            raise ValueError(f"operation {kind} is of a later kmq")
+
+
+def _put(number: int, extra: bytes, line: bytes, text: memoryview) -> Put:
+    place = json.loads(extra[16:]) if len(extra) > 16 else {}
+    incoming = str(place.get("incoming", ""))
+    dropped = Dropped(*place["dropped"]) if "dropped" in place else None
+    return Put(number, line, None if incoming else text, extra[:16], incoming, dropped)

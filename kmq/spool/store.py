@@ -1,0 +1,236 @@
+"""The queue on disk: what is added is durable when `settle` says so, and in the plain files soon after.
+
+Two stores with one face: JournalStore (log first, effects behind it) and FileStore (plain files alone, one syncfs a
+batch: slower, simple, the oracle of the tests). Neither has threads of its own; whoever runs it calls
+
+    loop     add, take, settle, refuse        one batch is in flight at a time, all that comes meanwhile is the next
+    journal  sync, and abandon after OSError, turn
+    files    apply_next, retry_owed, checkpoint
+
+Promise:  J1, J3, J8, J11 of docs/ARCHITECTURE.md. Nothing is told before `settle`.
+On crash: recovery; see there.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kmq.errors import StorageFailed
+from kmq.model import queue_id
+from kmq.spool import checkpoint, journal, layout
+from kmq.spool.checkpoint import Note
+from kmq.spool.disk import Disk
+from kmq.spool.effects import Durable, Effects
+from kmq.spool.journal import Journal
+from kmq.spool.record import Operation, Put
+
+#: A record is at most this large, so that any segment takes it.
+RECORD_LIMIT = 768 * 1024
+
+
+@dataclass(slots=True)
+class Pending:
+    """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451."""
+
+    operations: list[Operation]
+    ticket: object
+    at: float
+    refusable: bool
+
+    @property
+    def length(self) -> int:
+        return sum(len(one.body or b"") for one in self.operations if isinstance(one, Put)) + 1024
+
+
+class Store:
+    """What both stores share: IDs and the batch in flight."""
+
+    def __init__(self, disk: Disk, last_id: int, batch_size: int) -> None:
+        self.disk = disk
+        self.last_id = last_id
+        self.batch_size = batch_size
+        self.pending: deque[Pending] = deque()
+        self.pending_bytes = 0
+        self.in_flight = False
+
+    def new_id(self, now: float) -> int:
+        """Issued once for ever (J11); `now` is Unix time, and may go back."""
+        self.last_id = queue_id.following(self.last_id, now)
+        return self.last_id
+
+    def add(self, operations: list[Operation], ticket: object, at: float, refusable: bool = False) -> None:
+        """One record, all or none; `at` is monotonic time."""
+        one = Pending(operations, ticket, at, refusable)
+        self.pending_bytes += one.length
+        self.pending.append(one)
+
+    def take(self) -> list[Pending] | None:
+        """The next batch to sync, None when there is nothing or one is in flight."""
+        if self.in_flight or not self.pending:
+            return None
+        batch: list[Pending] = []
+        room = self._room()
+        while self.pending and len(batch) < self.batch_size and (not batch or room >= self.pending[0].length):
+            one = self.pending.popleft()
+            room -= one.length
+            self.pending_bytes -= one.length
+            batch.append(one)
+        self.in_flight = True
+        return batch
+
+    def _room(self) -> int:
+        return 1 << 30
+
+    def refuse(self, batch: Iterable[Pending]) -> list[Pending]:
+        """After a failed sync whose segment was abandoned (J8): -> the refused puts; the rest is written again."""
+        self.in_flight = False
+        refused: list[Pending] = []
+        again: list[Pending] = []
+        for one in batch:
+            (refused if one.refusable else again).append(one)
+        self.pending.extendleft(reversed(again))
+        self.pending_bytes += sum(one.length for one in again)
+        return refused
+
+
+class JournalStore(Store):
+    """Log first."""
+
+    def __init__(
+        self, disk: Disk, log: Journal, effects: Effects, note: Note, *, last_id: int, batch_size: int = 40
+    ) -> None:
+        super().__init__(disk, last_id, batch_size)
+        self.log = log
+        self.effects = effects
+        self.note = note
+        self.written_bytes = 0
+        self._ended = log.generation - 1  # the newest generation that gets no more records
+
+    def _room(self) -> int:
+        return self.log.room // 2
+
+    # --- the journal's thread ------------------------------------------------------------------------------------
+
+    def sync(self, batch: list[Pending]) -> int:
+        """Writes and syncs; -> generation. OSError: `abandon` must succeed before anything else is written."""
+        payloads = [b"".join([one.encode() for one in pending.operations]) for pending in batch]
+        generation = self.log.write(payloads)
+        self.written_bytes += sum(map(len, payloads))
+        self._ended = generation - 1
+        return generation
+
+    def abandon(self) -> None:
+        self.log.abandon()
+
+    def turn(self) -> None:
+        """Ends the generation, so that a checkpoint can cover what it holds; nothing may be in flight."""
+        if self.log.number > 1:
+            self.log.turn()
+            self._ended = self.log.generation - 1
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def settle(self, batch: Iterable[Pending], generation: int) -> None:
+        """The batch is durable: its effects get in line, its waiters may be told (J1)."""
+        self.in_flight = False
+        self.effects.add(Durable(generation, one.operations, one.at) for one in batch)
+
+    # --- the files' thread ---------------------------------------------------------------------------------------
+
+    @property
+    def coverable(self) -> int:
+        """The newest generation that a checkpoint could cover once its effects are done."""
+        return self._ended
+
+    def checkpoint(self, generation: int) -> Iterator[str]:
+        """The steps of a checkpoint that covers this generation (J3), whose effects must all be finished."""
+        assert self.effects.finished(generation)
+        sync_all(self.disk, self.note)
+        yield "syncfs"
+        self.effects.remove_empty_folders()
+        yield "folders"
+        checkpoint.write(self.disk, generation + 1, self.last_id + 1)
+        yield "file"
+        self.log.recycle(file for made, _, file in journal.segment_names(self.disk) if made <= generation)
+        yield "recycled"
+        for name in self.effects.covered(generation):
+            remove_quietly(self.disk, f"incoming/{name}")
+        yield "incoming"
+
+
+class FileStore(Store):
+    """Plain files alone: each batch is made in the plain files, then synced as a whole."""
+
+    #: IDs that the checkpoint file is ahead of, so that it is written once in so many messages.
+    AHEAD = 4096
+
+    def __init__(self, disk: Disk, effects: Effects, note: Note, *, last_id: int, batch_size: int = 40) -> None:
+        super().__init__(disk, last_id, batch_size)
+        self.effects = effects
+        self.note = note
+        self._promised = last_id
+
+    def sync(self, batch: list[Pending]) -> int:
+        """Makes the files of a batch and syncs them; OSError: what was made of its puts is gone again."""
+        if self.last_id >= self._promised:
+            self._promised = self.last_id + self.AHEAD
+            checkpoint.write(self.disk, 0, self._promised)
+        self.effects.add(Durable(0, one.operations, one.at) for one in batch)
+        while self.effects.apply_next():
+            pass
+        if self.effects.owed:
+            trouble = self.effects.trouble or OSError("effects failed")
+            self._undo(batch)
+            raise trouble
+        sync_all(self.disk, self.note)
+        for name in self.effects.covered(0):
+            remove_quietly(self.disk, f"incoming/{name}")
+        return 0
+
+    def _undo(self, batch: list[Pending]) -> None:
+        """Takes back the puts; results are made again with the next batch (doing an effect twice changes nothing)."""
+        self.effects.owed.clear()
+        self.effects.trouble = None
+        for one in batch:
+            for operation in one.operations:
+                if isinstance(operation, Put):
+                    remove_quietly(self.disk, layout.envelope(operation.id))
+                    remove_quietly(self.disk, layout.body(operation.id))
+
+    def abandon(self) -> None:
+        """Nothing to do: the next batch is made anew."""
+
+    def turn(self) -> None:
+        """There are no generations."""
+
+    def settle(self, batch: Iterable[Pending], generation: int) -> None:
+        self.in_flight = False
+
+    @property
+    def coverable(self) -> int:
+        return -1
+
+    def checkpoint(self, generation: int) -> Iterator[str]:
+        """Every batch is one."""
+        yield from ()
+
+
+def sync_all(disk: Disk, note: Note) -> None:
+    """syncfs with the note about it (J7). StorageFailed: nothing of this mount can be trusted, the process must end."""
+    note.make()
+    try:
+        disk.sync_all()
+    except OSError as error:
+        raise StorageFailed(
+            f"syncfs of {disk.root} failed: {error.strerror}. What the kernel holds of this file system may not be on "
+            "the disk: kmqd stops, and writes everything that the journal names anew when it starts"
+        ) from error
+    note.clear()
+
+
+def remove_quietly(disk: Disk, name: str) -> None:
+    """Unlinks what may be gone already."""
+    try:
+        disk.unlink(name)
+    except FileNotFoundError:
+        pass
