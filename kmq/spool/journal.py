@@ -65,8 +65,15 @@ def segment_names(disk: Disk) -> list[tuple[int, int, str]]:
 
 
 def spares(disk: Disk) -> list[str]:
-    """Files that may be used again."""
-    return [f"journal/{name}" for name in disk.names("journal") if _SPARE.fullmatch(name)]
+    """Files that may be used again. One that has a second name (a rename that a power cut split) loses this one."""
+    found = []
+    for file in (f"journal/{name}" for name in disk.names("journal") if _SPARE.fullmatch(name)):
+        status = disk.status(file)
+        if status and status.st_nlink > 1:
+            disk.unlink(file)
+        else:
+            found.append(file)
+    return found
 
 
 def read_segment(text: bytes, file: str, generation: int, serial: int) -> Segment | None:

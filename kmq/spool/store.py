@@ -45,8 +45,14 @@ class Pending:
 class Store:
     """What both stores share: IDs and the batch in flight."""
 
-    def __init__(self, disk: Disk, last_id: int, batch_size: int) -> None:
+    #: Effects follow behind the journal, in the files' thread; else `sync` itself makes them.
+    effects_behind = False
+
+    def __init__(self, disk: Disk, effects: Effects, note: Note, last_id: int, batch_size: int) -> None:
         self.disk = disk
+        self.effects = effects
+        self.note = note
+        self.written_bytes = 0
         self.last_id = last_id
         self.batch_size = batch_size
         self.pending: deque[Pending] = deque()
@@ -81,6 +87,36 @@ class Store:
     def _room(self) -> int:
         return 1 << 30
 
+    # --- what each store does in its own way; FileStore needs but the first --------------------------------------
+
+    def sync(self, batch: list[Pending]) -> int:
+        """Makes a batch durable; -> its generation. OSError: none of it counts, `abandon` comes next."""
+        raise AssertionError(f"{type(self).__name__} has no way to sync")
+
+    def abandon(self) -> None:
+        """After a failed sync."""
+
+    def turn(self) -> None:
+        """Ends the generation; nothing may be in flight."""
+
+    def settle(self, batch: Iterable[Pending], generation: int) -> None:
+        """The batch is durable and may be told."""
+        self.in_flight = False
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the generation that is being written holds a record."""
+        return False
+
+    @property
+    def coverable(self) -> int:
+        """The newest generation that a checkpoint could cover once its effects are done."""
+        return -1
+
+    def checkpoint(self, generation: int) -> Iterator[str]:
+        """The steps of a checkpoint that covers this generation."""
+        yield from ()
+
     def refuse(self, batch: Iterable[Pending]) -> list[Pending]:
         """After a failed sync whose segment was abandoned (J8): -> the refused puts; the rest is written again."""
         self.in_flight = False
@@ -96,14 +132,13 @@ class Store:
 class JournalStore(Store):
     """Log first."""
 
+    effects_behind = True
+
     def __init__(
         self, disk: Disk, log: Journal, effects: Effects, note: Note, *, last_id: int, batch_size: int = 40
     ) -> None:
-        super().__init__(disk, last_id, batch_size)
+        super().__init__(disk, effects, note, last_id, batch_size)
         self.log = log
-        self.effects = effects
-        self.note = note
-        self.written_bytes = 0
         self._ended = log.generation - 1  # the newest generation that gets no more records
 
     def _room(self) -> int:
@@ -124,7 +159,7 @@ class JournalStore(Store):
 
     def turn(self) -> None:
         """Ends the generation, so that a checkpoint can cover what it holds; nothing may be in flight."""
-        if self.log.number > 1:
+        if self.dirty:
             self.log.turn()
             self._ended = self.log.generation - 1
 
@@ -138,8 +173,11 @@ class JournalStore(Store):
     # --- the files' thread ---------------------------------------------------------------------------------------
 
     @property
+    def dirty(self) -> bool:
+        return self.log.number > 1
+
+    @property
     def coverable(self) -> int:
-        """The newest generation that a checkpoint could cover once its effects are done."""
         return self._ended
 
     def checkpoint(self, generation: int) -> Iterator[str]:
@@ -165,9 +203,7 @@ class FileStore(Store):
     AHEAD = 4096
 
     def __init__(self, disk: Disk, effects: Effects, note: Note, *, last_id: int, batch_size: int = 40) -> None:
-        super().__init__(disk, last_id, batch_size)
-        self.effects = effects
-        self.note = note
+        super().__init__(disk, effects, note, last_id, batch_size)
         self._promised = last_id
 
     def sync(self, batch: list[Pending]) -> int:
@@ -196,23 +232,6 @@ class FileStore(Store):
                 if isinstance(operation, Put):
                     remove_quietly(self.disk, layout.envelope(operation.id))
                     remove_quietly(self.disk, layout.body(operation.id))
-
-    def abandon(self) -> None:
-        """Nothing to do: the next batch is made anew."""
-
-    def turn(self) -> None:
-        """There are no generations."""
-
-    def settle(self, batch: Iterable[Pending], generation: int) -> None:
-        self.in_flight = False
-
-    @property
-    def coverable(self) -> int:
-        return -1
-
-    def checkpoint(self, generation: int) -> Iterator[str]:
-        """Every batch is one."""
-        yield from ()
 
 
 def sync_all(disk: Disk, note: Note) -> None:
