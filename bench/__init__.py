@@ -1,0 +1,1 @@
+"""kmq and Debian's Postfix side by side on this machine: `python -m bench`, as root."""

@@ -1,0 +1,69 @@
+"""How long one message takes through an MTA that has nothing else to do: from the end of DATA to the next hop.
+
+The next hop is ours here, in the same process as the sender, so that one clock tells both times.
+"""
+
+import asyncio
+import time
+
+from bench.probe import REFUSED, body, send
+
+PATIENCE = 30.0
+PAUSE = 0.25
+
+
+class Sink:
+    """A next hop that notes when each message was whole, by the token in its subject."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[bytes, asyncio.Future[float]] = {}
+
+    def expect(self, token: str) -> asyncio.Future[float]:
+        """The moment at which the message with this token will have arrived."""
+        future = asyncio.get_running_loop().create_future()
+        self._arrivals[token.encode()] = future
+        return future
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        writer.write(b"220 sink.bench.test ESMTP\r\n")
+        while line := await reader.readline():
+            verb = line[:4].upper().strip()
+            match verb:
+                case b"EHLO":
+                    writer.write(b"250-sink.bench.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+                case b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    self._arrived(await reader.readuntil(b"\r\n.\r\n"), time.monotonic())
+                    writer.write(b"250 2.0.0 Ok\r\n")
+                case b"QUIT":
+                    writer.write(b"221 bye\r\n")
+                    break
+                case _:
+                    writer.write(b"250 2.0.0 Ok\r\n")
+        writer.close()
+
+    def _arrived(self, text: bytes, at: float) -> None:
+        subject = text.partition(b"\nSubject: ")[2].partition(b"\r\n")[0]
+        future = self._arrivals.pop(subject, None)
+        if future is not None and not future.done():
+            future.set_result(at)
+
+
+async def measure(port: int, sink_port: int, messages: int) -> list[float]:
+    """Seconds from the dot to the sink, for each of `messages` sent one after the other."""
+    sink = Sink()
+    server = await asyncio.start_server(sink.serve, "127.0.0.1", sink_port)
+    found = []
+    try:
+        for number in range(messages):
+            token = f"idle-{number}"
+            arrival = sink.expect(token)
+            dot, answered = await asyncio.wait_for(send(port, body(token)), PATIENCE)
+            if answered == REFUSED:
+                raise RuntimeError("the MTA refused a message while it was idle")
+            found.append(await asyncio.wait_for(arrival, PATIENCE) - dot)
+            await asyncio.sleep(PAUSE)
+    finally:
+        server.close()
+    return found

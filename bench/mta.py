@@ -1,0 +1,36 @@
+"""What the benchmark asks of a mail transfer agent."""
+
+from typing import NamedTuple, Protocol
+
+
+class Span(NamedTuple):
+    """From when until when, by CLOCK_MONOTONIC."""
+
+    begin: float
+    end: float
+
+
+class Mta(Protocol):
+    """One MTA with a folder, a port on 127.0.0.1 and one next hop."""
+
+    name: str
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The root of its tree of processes."""
+
+    def start(self) -> None:
+        """Returns when the port listens."""
+
+    def stop(self) -> None:
+        """Ends every process of it."""
+
+    def waiting(self) -> int:
+        """Messages in its queue."""
+
+    def settle(self) -> None:
+        """Returns when it has done what it still owes for mail that is gone: its processor time counts too."""
+
+    def checkpoints(self) -> list[Span]:
+        """When it was busy with a checkpoint since it started."""

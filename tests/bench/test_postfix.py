@@ -1,0 +1,46 @@
+"""The other side of the benchmark: Debian's Postfix really runs in a folder of its own, and really delivers."""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from bench import cpu, idle, steady
+from bench.postfix import Postfix
+from tests.waiting import free_port
+
+pytestmark = [pytest.mark.postfix, pytest.mark.root]
+
+
+@pytest.fixture
+def folder():
+    """A folder that Postfix's own user can come to (pytest keeps its own to itself)."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_loaded_postfix_is_counted_and_drained(postfix, folder):
+    run = steady.measure(lambda port, hop: Postfix(postfix, folder, port, hop), postfix, free_port(), free_port(), 1)
+    assert run.messages > 50
+    assert run.rate > 0
+    assert run.cpu > 0
+    assert run.unanswered == 0
+    assert len(run.waits) >= 10
+    left = [names for name in ("incoming", "active", "deferred") for _, _, names in os.walk(folder / "queue" / name)]
+    assert not any(left)
+
+
+def test_an_idle_postfix_hands_each_message_on(postfix, folder):
+    port, hop_port = free_port(), free_port()
+    mta = Postfix(postfix, folder, port, hop_port)
+    try:
+        mta.start()
+        waits = asyncio.run(idle.measure(port, hop_port, 3))
+    finally:
+        mta.stop()
+    assert len(waits) == 3
+    assert all(0 < wait < 30 for wait in waits)
+    assert [one.name for one in cpu.tree(mta.pid)] == [], "something is left running"
