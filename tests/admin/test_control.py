@@ -1,0 +1,281 @@
+"""Questions to kmqd over a real socket: what is asked arrives as it was meant, and nothing that a client does harms."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from kmq.admin import client, control, verbs
+from kmq.admin.client import SOCKET, Response, ask, ask_in_parts
+from kmq.admin.control import Control, Line
+from kmq.admin.verbs import Arguments
+from kmq.errors import StorageFailed, Unreachable
+from kmq.model.frame import Answer, Reader, Stop, Verb, encode
+
+ID = "69212ad0-0000a1f3"
+
+
+class Asked:
+    """A scheduler process as the control socket sees it: answers by the verb's name, remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.questions: list[tuple[str, dict[str, Any], int]] = []
+        self.abandoned = threading.Event()
+        self.reported: list[str] = []
+
+    def __call__(self, verb: str, arguments: Arguments, uid: int) -> Answer | AsyncIterator[Line | Answer]:
+        self.questions.append((verb, dict(arguments), uid))
+        if verb == "flush":
+            return Answer(status=0, text="3 messages are tried now")
+        if verb == "retry":
+            raise StorageFailed("the disk does not answer")
+        return {"queues": self.queues, "remove": self.remove, "message": self.endless, "suspend": self.broken}[verb]()
+
+    async def queues(self) -> AsyncIterator[Line | Answer]:
+        yield {"NextHopDomain": "smtp.example:587", "MessageCount": 3, "LastError": None}
+        yield {"NextHopDomain": "ж\x1b", "MessageCount": 0, "LastError": "451"}
+
+    async def remove(self) -> AsyncIterator[Line | Answer]:
+        yield {"ID": ID, "Result": "removed"}
+        yield Answer(status=1, text="nothing else matched")
+
+    async def endless(self) -> AsyncIterator[Line | Answer]:
+        try:
+            while True:
+                yield {"ID": "x" * 10_000}
+        finally:
+            self.abandoned.set()
+
+    async def broken(self) -> AsyncIterator[Line | Answer]:
+        yield {"ID": ID}
+        raise OSError("a mistake of ours, not of the client")
+
+
+Serve = Callable[[Path], Asked]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    loop: asyncio.AbstractEventLoop = request.param()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    controls: list[Control] = []
+
+    def run(awaitable: Awaitable[None]) -> None:
+        async def waited() -> None:
+            await awaitable
+
+        asyncio.run_coroutine_threadsafe(waited(), loop).result(10)
+
+    def begin(folder: Path) -> Asked:
+        asked = Asked()
+        loop.set_exception_handler(lambda _, context: asked.reported.append(context["message"]))
+        listener = socket.socket(socket.AF_UNIX)
+        here = os.getcwd()
+        os.chdir(folder)  # a Unix socket's address is short, a test's folder is not
+        listener.bind(SOCKET)
+        os.chdir(here)
+        listener.listen(100)
+        controls.append(Control(asked))
+        run(controls[-1].serve(listener))
+        return asked
+
+    yield begin
+    for one in controls:
+        run(one.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_question_arrives_with_the_kernels_word_on_who_asks(serve: Serve, tmp_path: Path) -> None:
+    asked = serve(tmp_path)
+    assert ask(tmp_path, "flush") == Response(0, "3 messages are tried now")
+    ask(tmp_path, "remove", {"ids": [ID], "reason": "spam"})
+    assert asked.questions == [("flush", {}, os.getuid()), ("remove", {"ids": [ID], "reason": "spam"}, os.getuid())]
+
+
+def test_lines_come_as_they_were_said(serve: Serve, tmp_path: Path) -> None:
+    serve(tmp_path)
+    response = ask(tmp_path, "queues")
+    assert response.status == 0
+    assert response.lines == [
+        {"NextHopDomain": "smtp.example:587", "MessageCount": 3, "LastError": None},
+        {"NextHopDomain": "ж\x1b", "MessageCount": 0, "LastError": "451"},
+    ]
+    assert ask(tmp_path, "remove", {"all": True}) == Response(
+        1, "nothing else matched", [{"ID": ID, "Result": "removed"}]
+    )
+
+
+def test_accidents_are_answers(serve: Serve, tmp_path: Path) -> None:
+    asked = serve(tmp_path)
+    assert ask(tmp_path, "retry", {"all": True}) == Response(75, "the disk does not answer")
+    response = ask(tmp_path, "suspend", {"all": True})
+    assert (response.status, response.text) == (1, "kmqd made a mistake (OSError); see its log")
+    assert asked.reported == ["the verb suspend failed"]
+    assert ask(tmp_path, "flush").status == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "says"),
+    [
+        ("rm", {}, "no verb 'rm'"),
+        ("queues", {"ids": [ID]}, "queues takes no argument 'ids'"),
+        ("remove", {}, "needs IDs, a queue, or all"),
+        ("remove", {"ids": [ID], "all": True}, "exactly one"),
+        ("remove", {"ids": []}, "1 to 10000"),
+        ("remove", {"ids": "69212ad0-0000a1f3"}, "list"),
+        ("remove", {"ids": ["../../etc/shadow"]}, "'../../etc/shadow' is not a queue ID"),
+        ("remove", {"ids": [ID + "\n"]}, "not a queue ID"),
+        ("remove", {"all": False}, "all is true"),
+        ("remove", {"queue": ""}, "queue is the name"),
+        ("remove", {"queue": "x" * 1001}, "queue is the name"),
+        ("remove", {"all": True, "reason": "x" * 501}, "at most 500"),
+        ("remove", {"all": True, "reason": 7}, "reason is a text"),
+        ("message", {}, "message needs IDs"),
+        ("flush", {"reason": "because"}, "flush takes no argument"),
+    ],
+)
+def test_what_is_not_well_formed_never_reaches_the_scheduler(
+    serve: Serve, tmp_path: Path, verb: str, arguments: dict[str, Any], says: str
+) -> None:
+    asked = serve(tmp_path)
+    response = ask(tmp_path, verb, arguments)
+    assert response.status == 2
+    assert says in response.text
+    assert asked.questions == []
+
+
+def test_every_verb_of_the_table_can_be_asked() -> None:
+    for verb, form in verbs.VERBS.items():
+        arguments: dict[str, Any] = {"ids": [ID]} if form.target or form.ids else {}
+        assert verbs.trouble(verb, arguments | ({"reason": "why"} if form.reason else {})) == ""
+
+
+def connect(folder: Path) -> socket.socket:
+    return client._connected(folder / SOCKET)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 100,
+        encode(Stop()),
+        b"\x05\0\0\0\0\0\0\0" + b"hello",
+        b"\x02\0\0\0\0\0\0\0" + b"{}",
+    ],
+)
+def test_whoever_speaks_another_language_is_cut_off(serve: Serve, tmp_path: Path, said: bytes) -> None:
+    asked = serve(tmp_path)
+    with connect(tmp_path) as connection:
+        connection.sendall(said)
+        assert connection.recv(100) == b""
+    assert ask(tmp_path, "flush").status == 0
+    assert asked.reported == []
+
+
+def test_several_questions_over_one_connection_in_any_cuts(serve: Serve, tmp_path: Path) -> None:
+    serve(tmp_path)
+    frames, heard = Reader(), []
+    with connect(tmp_path) as connection:
+        for byte in encode(Verb(verb="flush")) + encode(Verb(verb="nonsense")):
+            connection.sendall(bytes([byte]))
+        while len(heard) < 2:
+            heard += [frame for frame, _ in frames.feed(connection.recv(4096))]
+    assert [frame.status for frame in heard if isinstance(frame, Answer)] == [0, 2]
+
+
+def test_a_client_that_goes_away_ends_the_answer(serve: Serve, tmp_path: Path) -> None:
+    asked = serve(tmp_path)
+    with connect(tmp_path) as connection:
+        connection.sendall(encode(Verb(verb="message", arguments={"ids": [ID]})))
+        connection.recv(1000)
+    assert asked.abandoned.wait(10)
+
+
+def test_a_client_that_does_not_read_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "SLOW", 0.1)
+    asked = serve(tmp_path)
+    with connect(tmp_path) as connection:
+        connection.sendall(encode(Verb(verb="message", arguments={"ids": [ID]})))
+        assert asked.abandoned.wait(10)
+    assert asked.reported == []
+
+
+def test_more_operators_than_fit_are_told_so(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CONNECTIONS", 3)
+    serve(tmp_path)
+    silent = [connect(tmp_path) for _ in range(3)]
+    assert ask(tmp_path, "flush") == Response(75, "too many operators at once, try again")
+    silent.pop().close()
+    deadline = time.monotonic() + 10
+    while ask(tmp_path, "flush").status != 0:
+        assert time.monotonic() < deadline
+    for one in silent:
+        one.close()
+
+
+def test_ids_beyond_the_limit_are_asked_for_in_parts(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(tmp_path)
+    monkeypatch.setattr(verbs, "IDS_LIMIT", 2)
+    ids = [f"69212ad0-0000000{n}" for n in range(5)]
+    response = ask_in_parts(tmp_path, "remove", ids, {"reason": "spam"})
+    assert [question[1]["ids"] for question in asked.questions] == [ids[0:2], ids[2:4], ids[4:5]]
+    assert (response.status, len(response.lines)) == (1, 3)
+
+
+def test_a_path_longer_than_a_socket_address_is_reached(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 20) / ("longer" * 20)
+    folder.mkdir(parents=True)
+    serve(folder)
+    assert ask(folder, "flush").status == 0
+
+
+def listener(folder: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(folder / SOCKET))
+    bound.listen()
+    return bound
+
+
+def test_when_kmqd_does_not_run_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="kmqd does not run"):
+        ask(tmp_path, "queues")
+    listener(tmp_path).close()
+    with pytest.raises(Unreachable, match="kmqd does not run"):
+        ask(tmp_path, "queues")
+    assert Unreachable.exit_status == 75
+
+
+def test_when_kmqd_hangs_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.05)
+    with listener(tmp_path), pytest.raises(Unreachable, match="does not answer"):
+        ask(tmp_path, "queues")
+
+
+@pytest.mark.parametrize("said", [b"", encode(Answer(line={})), b"\xff" * 20, encode(Stop())])
+def test_an_answer_that_breaks_off_is_said(tmp_path: Path, said: bytes) -> None:
+    with listener(tmp_path) as bound:
+
+        def break_off() -> None:
+            connection, _ = bound.accept()
+            connection.recv(1000)
+            connection.sendall(said)
+            connection.close()
+
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        with pytest.raises(Unreachable, match="broke off"):
+            ask(tmp_path, "queues")
+        thread.join()
