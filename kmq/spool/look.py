@@ -1,0 +1,189 @@
+"""Looking at the messages of a spool, read-only, while kmqd runs or not.
+
+Promise:  disturbs nobody and needs nobody. Messages come in the order of their IDs, first queue/, then poison/. What
+          vanishes meanwhile was delivered and is left out; what is damaged is told with the reason, never an exception.
+          What was accepted in the last milliseconds may not be there yet (its journal record is).
+On crash: nothing is held, nothing is written.
+Callers:  kmq.admin and kmq.cli.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kmq.errors import SpoolError
+from kmq.model import queue_id
+
+if TYPE_CHECKING:
+    from kmq.model.envelope import Head, State
+    from kmq.model.event import AnyEvent
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: Bytes of an envelope; a longer one is not ours (a thousand recipients with all their events are far below).
+_LONGEST = 64 << 20
+
+#: Bytes of a header that are shown.
+HEADER_LIMIT = 100_000
+
+
+@dataclass(slots=True)
+class Found:
+    """A message as its envelope tells it. folder: of its files; home: `queue` or `poison`, where it was found."""
+
+    folder: Path
+    home: str
+    head: "Head"
+    state: "State"
+    events: "list[AnyEvent]"
+
+    @property
+    def path(self) -> Path:
+        """The envelope's file."""
+        return self.folder / f"{self.head.id}.env"
+
+    @property
+    def body(self) -> Path:
+        """The message itself."""
+        return self.folder / f"{self.head.id}.eml"
+
+
+@dataclass(slots=True)
+class Damaged:
+    """An envelope that cannot be understood, and why."""
+
+    folder: Path
+    home: str
+    id: str
+    reason: str
+
+    @property
+    def path(self) -> Path:
+        """The envelope's file."""
+        return self.folder / f"{self.id}.env"
+
+
+def walk(spool: Path) -> Iterator[Found | Damaged]:
+    """All messages of the spool. SpoolError when there is no spool or it may not be read."""
+    for folder in _generations(spool / "queue"):
+        yield from _of_folder(spool / "queue" / folder, "queue")
+    yield from _of_folder(spool / "poison", "poison")
+
+
+def find(spool: Path, number: int) -> Found | Damaged | None:
+    """One message by its ID; None when it is not in the spool (any more)."""
+    name = queue_id.text(number) + ".env"
+    for folder, home in ((spool / "queue" / queue_id.generation(number), "queue"), (spool / "poison", "poison")):
+        fd = _open_folder(folder)
+        if fd < 0:
+            continue
+        try:
+            found = _look(fd, name, folder, home)
+        finally:
+            os.close(fd)
+        if found is not None:
+            return found
+    return None
+
+
+def header_of(body: Path) -> bytes | None:
+    """The header of a message without the blank line, at most 100,000 bytes; None when the file cannot be read."""
+    try:
+        fd = os.open(body, _FILE)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        text = os.pread(fd, HEADER_LIMIT, 0)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return text.partition(b"\r\n\r\n")[0]
+
+
+def _generations(queue: Path) -> list[str]:
+    try:
+        names = os.listdir(queue)
+    except FileNotFoundError:
+        raise SpoolError(f"{queue} is not there: kmqd makes the spool when it starts; does [kmq] spool fit?") from None
+    except NotADirectoryError:
+        raise SpoolError(f"{queue} is not a folder") from None
+    except PermissionError:
+        raise _forbidden(queue) from None
+    return sorted(names)
+
+
+def _of_folder(folder: Path, home: str) -> Iterator[Found | Damaged]:
+    fd = _open_folder(folder)
+    if fd < 0:
+        return
+    try:
+        for name in sorted(os.listdir(fd)):
+            if name.endswith(".env") and queue_id.PATTERN.fullmatch(name[:-4]):
+                found = _look(fd, name, folder, home)
+                if found is not None:
+                    yield found
+    finally:
+        os.close(fd)
+
+
+def _open_folder(folder: Path) -> int:
+    """A descriptor; -1 when there is no such folder (emptied meanwhile, or a stray file)."""
+    try:
+        return os.open(folder, _FOLDER)
+    except PermissionError:
+        raise _forbidden(folder) from None
+    except OSError:
+        return -1
+
+
+def _forbidden(folder: Path) -> SpoolError:
+    return SpoolError(f"{folder}: this user may not read it; ask as root or as the user that kmqd runs as")
+
+
+def _look(fd: int, name: str, folder: Path, home: str) -> Found | Damaged | None:
+    """One envelope; None when it is not there any more."""
+    try:
+        text = _bytes_of(fd, name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Damaged(folder, home, name[:-4], f"cannot be read: {error.strerror}")
+    return _understood(text, folder, home, name[:-4])
+
+
+def _bytes_of(folder: int, name: str) -> bytes:
+    fd = os.open(name, _FILE, dir_fd=folder)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "not a regular file")
+        if found.st_size > _LONGEST:
+            raise OSError(0, "longer than any envelope")
+        text = os.read(fd, found.st_size)
+        while len(text) < found.st_size and (more := os.read(fd, found.st_size - len(text))):
+            text += more
+        return text
+    finally:
+        os.close(fd)
+
+
+def _understood(text: bytes, folder: Path, home: str, name: str) -> Found | Damaged:
+    from kmq.model.envelope import fold  # 40 ms with msgspec, which an empty queue need not cost
+
+    try:
+        envelope = fold(text)
+    except ValueError as error:
+        return Damaged(folder, home, name, f"an event makes no sense: {error}")
+    if envelope is None:
+        return Damaged(folder, home, name, "the envelope's first line is damaged" if text else "the envelope is empty")
+    head, state, events = envelope
+    if head.id != name:
+        return Damaged(folder, home, name, f"the envelope says that it is {head.id[:40]}")
+    return Found(folder, home, head, state, events)
