@@ -1,0 +1,42 @@
+"""The configuration: one INI file, read once at the start of each program, kmq.conf(5).
+
+Promise:  `load` returns Settings whose every value was looked at, or raises ConfigError with all mistakes, each with
+          file, line, and what would be right. Settings and sections are frozen; they are handed over in pieces.
+On crash: nothing is written, so nothing is left.
+Callers:  the programs in cli and run at their start, and kmqd on reload. All others are handed their own section.
+
+Drawing:  ini -> inheritance -> filling -> kinds -> checks -> Settings
+          (lines)  (which text)  (${...})  (values) (together)
+          `sections` declares every option; `reading` leads through the steps; `printed` shows what came
+          of them, and `page` is the manual.
+"""
+
+from kmq.config.embedded import EMBEDDED, embedded, load_or_embedded
+from kmq.config.page import manual
+from kmq.config.printed import restart_needed, show
+from kmq.config.reading import load, read
+from kmq.config.sections import (
+    ConnectorSection,
+    KmqSection,
+    Origin,
+    QueueSection,
+    ReceiverSection,
+    Settings,
+)
+
+__all__ = [
+    "EMBEDDED",
+    "ConnectorSection",
+    "KmqSection",
+    "Origin",
+    "QueueSection",
+    "ReceiverSection",
+    "Settings",
+    "embedded",
+    "load",
+    "load_or_embedded",
+    "manual",
+    "read",
+    "restart_needed",
+    "show",
+]

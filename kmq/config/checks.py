@@ -1,0 +1,172 @@
+"""What options must be together: mistakes and doubts that no value shows by itself.
+
+Promise:  pure, but for one look whether the certificate's files are there. Each finding names the section and the
+          option where it is mended.
+Callers:  `reading`, which knows the lines.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from kmq.config.kinds import Endpoint, write_endpoint
+from kmq.config.sections import ConnectorSection, KmqSection, QueueSection, ReceiverSection
+
+RECIPIENTS_AT_LEAST = 100
+
+
+class Finding(NamedTuple):
+    """Something to be told. name: of the section; option: where to mend it, "" for the heading."""
+
+    name: str
+    option: str
+    text: str
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def mistakes(
+    queue: QueueSection | None, receivers: tuple[ReceiverSection, ...], connectors: tuple[ConnectorSection, ...]
+) -> Iterator[Finding]:
+    """What cannot be meant. queue: None when a value of it is wrong already."""
+    if queue:
+        yield from _queue_mistakes(queue)
+    for receiver in receivers:
+        yield from lacking(receiver)
+        yield from _receiver_mistakes(receiver)
+    for connector in connectors:
+        yield from lacking(connector)
+        yield from _connector_mistakes(connector)
+    yield from _listen_conflicts(receivers)
+
+
+def lacking(section: ReceiverSection | ConnectorSection) -> Iterator[Finding]:
+    """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
+    match section:
+        case ReceiverSection(listen=()):
+            yield Finding(section.name, "listen", "listen is missing: write listen = 0.0.0.0:25, [::]:25")
+        case ConnectorSection(type=""):
+            yield Finding(section.name, "type", "type is missing: write type = smarthost, or type = mailbox")
+        case ConnectorSection(type="smarthost", address_spaces=()):
+            text = "address_spaces is missing: write address_spaces = * for all mail that is not local"
+            yield Finding(section.name, "address_spaces", text)
+        case ConnectorSection(type="mailbox", maildir=""):
+            yield Finding(section.name, "maildir", "maildir is missing: write maildir = /var/mail/{user}")
+
+
+def _queue_mistakes(queue: QueueSection) -> Iterator[Finding]:
+    for option in ("retry_interval", "connection_retry_interval"):
+        if getattr(queue, option) > queue.retry_interval_max:
+            yield Finding("queue", option, f"{option} is longer than retry_interval_max, up to which it grows")
+
+
+def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
+    for given, missing in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+        if getattr(receiver, given) and not getattr(receiver, missing):
+            yield Finding(receiver.name, given, f"{given} is set and {missing} is not: STARTTLS needs both")
+    if receiver.sessions_per_client > receiver.sessions:
+        text = f"sessions_per_client is more than sessions = {receiver.sessions}, which is for all clients together"
+        yield Finding(receiver.name, "sessions_per_client", text)
+
+
+#: Options that have a meaning for one type of connector alone; written for another, something else was meant.
+_ALONE = {"maildir": "mailbox", "hosts": "smarthost"}
+
+
+def _connector_mistakes(connector: ConnectorSection) -> Iterator[Finding]:
+    for option, kind in _ALONE.items():
+        if connector.type not in ("", kind) and getattr(connector, option):
+            yield Finding(connector.name, option, f"{option} is for type = {kind}; this one is type = {connector.type}")
+
+
+def _listen_conflicts(receivers: Iterable[ReceiverSection]) -> Iterator[Finding]:
+    """Two listeners that cannot be bound together. [::] is IPv6 alone, so it does not bar 0.0.0.0."""
+    bound: list[tuple[Endpoint, str]] = []
+    for receiver in receivers:
+        for endpoint in receiver.listen:
+            for other, name in bound:
+                if _same_socket(endpoint, other):
+                    mine, theirs = write_endpoint(*endpoint), write_endpoint(*other)
+                    text = f"{mine} cannot be listened on: [{name}] listens on {theirs} already"
+                    yield Finding(receiver.name, "listen", text)
+            bound.append((endpoint, receiver.name))
+
+
+def _same_socket(one: Endpoint, other: Endpoint) -> bool:
+    here, there = ip_address(one[0]), ip_address(other[0])
+    wide = here.is_unspecified or there.is_unspecified or here == there
+    return one[1] == other[1] and here.version == there.version and wide
+
+
+# --- doubts ----------------------------------------------------------------------------------------------------------
+
+
+def doubts(
+    kmq: KmqSection, receivers: tuple[ReceiverSection, ...], connectors: tuple[ConnectorSection, ...]
+) -> Iterator[Finding]:
+    """What is allowed, and probably not meant."""
+    yield from _receiver_doubts(receivers)
+    yield from _connector_doubts(kmq, connectors)
+    for domain in kmq.local_domains:
+        if not any(one.type == "mailbox" and covers(one.address_spaces, domain) for one in connectors):
+            text = f"no connector of type mailbox serves {domain}: its mail waits in the Unreachable queue"
+            yield Finding("kmq", "local_domains", text)
+    if "." not in kmq.hostname and any(one.hosts for one in connectors):
+        text = f"hostname = {kmq.hostname} is no full name: other servers may refuse it in HELO"
+        yield Finding("kmq", "hostname", text)
+
+
+def _receiver_doubts(receivers: Iterable[ReceiverSection]) -> Iterator[Finding]:
+    for receiver in receivers:
+        for network in receiver.relay_from:
+            if network.prefixlen == 0:
+                text = f"relay_from = {network} lets everybody send anywhere: an open relay"
+                yield Finding(receiver.name, "relay_from", text)
+        if receiver.recipient_limit < RECIPIENTS_AT_LEAST:
+            text = (
+                f"recipient_limit is less than {RECIPIENTS_AT_LEAST}, which every server must take (RFC 5321 4.5.3.1.8)"
+            )
+            yield Finding(receiver.name, "recipient_limit", text)
+        for option in ("tls_certificate", "tls_key"):
+            name = getattr(receiver, option)
+            if name and not _there(name):
+                yield Finding(receiver.name, option, f"{option} = {name} is not there")
+
+
+def _there(path: str) -> bool:
+    """False when a file is surely not there; one that we may not look at counts as there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -> Iterator[Finding]:
+    for connector in connectors:
+        spaces = ", ".join(connector.address_spaces)
+        if connector.type == "smarthost" and not connector.hosts:
+            text = f"hosts is not filled in yet: mail for {spaces} waits in the Unreachable queue"
+            yield Finding(connector.name, "hosts", text)
+        yield from _spaces_without_use(connector, kmq.local_domains)
+
+
+def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> Iterator[Finding]:
+    for space in connector.address_spaces:
+        if connector.type == "smarthost" and space in local:
+            text = f"{space} is one of local_domains: its mail goes to mailboxes and never to this connector"
+            yield Finding(connector.name, "address_spaces", text)
+        if connector.type == "mailbox" and not any(covers((space,), domain) for domain in local):
+            text = f"{space} is not in local_domains: no mail comes to this connector for it"
+            yield Finding(connector.name, "address_spaces", text)
+
+
+def covers(spaces: tuple[str, ...], domain: str) -> bool:
+    """Whether address spaces have a domain in them; a mailbox connector without any serves all."""
+    if not spaces or "*" in spaces or domain in spaces:
+        return True
+    return any(space[0] == "*" and domain.endswith(space[1:]) for space in spaces)

@@ -1,0 +1,63 @@
+"""The configuration as it counts on this machine, and what a new one changes.
+
+Promise:  what `show` prints is a configuration that gives the same settings.
+Callers:  `kmq config`; kmqd, to tell what a reload leaves as it was.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kmq.config.kinds import parts
+from kmq.config.sections import OPTIONS, SINGLE, Settings
+
+_WIDTH = 44
+
+
+def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
+    """(kind, name, section) of all that the settings hold."""
+    yield "kmq", "kmq", settings.kmq
+    yield "queue", "queue", settings.queue
+    for receiver in settings.receivers:
+        yield "receiver", receiver.name, receiver
+    for connector in settings.connectors:
+        yield "connector", connector.name, connector
+
+
+# --- as it counts ----------------------------------------------------------------------------------------------------
+
+
+def show(settings: Settings) -> str:
+    """Every option of settings that were read, with its place in the file; inheritance and `${...}` are done."""
+    lines = [f"; {settings.path}"]
+    for kind, name, section in _sections_of(settings):
+        lines += ["", f"[{name}]" if kind in SINGLE else f"[{name} : {kind}]"]
+        for option in OPTIONS[kind].values():
+            origin = settings.origin(name, option.name)
+            value = _text(getattr(section, option.name), origin.text)
+            lines.append(f"{f'{option.name} = {value}':<{_WIDTH}} ; {origin.place}")
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object, written: str) -> str:
+    """A value as text for the file. A path is whole now, and so is the postmaster; all else is as it was written."""
+    text = str(value) if isinstance(value, str | Path) else written
+    if "\n" in text:
+        text = ", ".join(parts(text))
+    return text.replace("$", "$$")
+
+
+def restart_needed(old: Settings, new: Settings) -> list[str]:
+    """The options that changed and count only when kmqd is started anew, as `[mx] listen`."""
+    before = _restarting(old)
+    after = _restarting(new)
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [f"[{name}] {option}" for name, option in changed]
+
+
+def _restarting(settings: Settings) -> dict[tuple[str, str], object]:
+    return {
+        (name, option.name): getattr(section, option.name)
+        for kind, name, section in _sections_of(settings)
+        for option in OPTIONS[kind].values()
+        if option.restart
+    }

@@ -1,0 +1,227 @@
+"""From a configuration's text to Settings: lines, inheritance, filling in, kinds, checks.
+
+Promise:  either Settings, every value of which has been looked at, or one ConfigError that tells all mistakes, each
+          with its file, line, and what would be right. Nothing outside the file counts but this machine's name.
+Order:    which text counts is settled first (`inheritance`), then `${...}` is filled in (`filling`), then the text
+          is parsed (`kinds`), then sections are held against each other (`checks`).
+Callers:  every program, once at its start; kmqd again when it is told to reload.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from kmq.config import checks
+from kmq.config.checks import Finding
+from kmq.config.filling import Filling
+from kmq.config.inheritance import Choice, Line, choose, line_of, names_of
+from kmq.config.ini import Part, Problem, Written, scan
+from kmq.config.kinds import nearest
+from kmq.config.sections import (
+    DEFAULT,
+    KINDS,
+    OPTIONS,
+    ConnectorSection,
+    KmqSection,
+    Option,
+    Origin,
+    QueueSection,
+    ReceiverSection,
+    Settings,
+)
+from kmq.errors import ConfigError
+
+ENVIRONMENT = "KMQ_CONF"
+SYSTEM_PATH = "/etc/kmq/kmq.conf"
+
+Named = TypeVar("Named", ReceiverSection, ConnectorSection)
+Single = TypeVar("Single", KmqSection, QueueSection)
+
+
+def load(path: str | None = None) -> Settings:
+    """The settings of a file: the one named, else $KMQ_CONF, else /etc/kmq/kmq.conf. ConfigError when it is wrong."""
+    named = path or os.environ.get(ENVIRONMENT) or SYSTEM_PATH
+    try:
+        with open(named, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        hint = "" if path else f": name one with -c FILE or in ${ENVIRONMENT}"
+        raise ConfigError(f"{named}: there is no such file{hint}") from None
+    except UnicodeDecodeError as wrong:
+        raise ConfigError(f"{named}: byte {wrong.start + 1} is not UTF-8") from None
+    except OSError as wrong:
+        raise ConfigError(f"{named}: cannot be read: {wrong.strerror}") from None
+    return read(text, named, os.path.dirname(os.path.abspath(named)))
+
+
+def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
+    """The settings of a text. path: its name in messages; folder: absolute, where relative paths count from.
+
+    machine: the host name to choose values for, this machine's when left out.
+    """
+    reading = _Reading(path, folder, machine or os.uname().nodename, *scan(text))
+    reading.check_written()
+    kmq, queue = reading.single("kmq", KmqSection), reading.single("queue", QueueSection)
+    receivers, connectors = reading.all_of("receiver", ReceiverSection), reading.all_of("connector", ConnectorSection)
+    for finding in checks.mistakes(queue, receivers, connectors):
+        reading.told[reading.locate(finding)] = None
+    if reading.told or kmq is None or queue is None:
+        raise ConfigError("\n".join(map(reading.one_line, sorted(reading.told))))
+    kmq = _with_whole_postmaster(kmq)
+    return Settings(
+        path=path,
+        kmq=kmq,
+        queue=queue,
+        receivers=receivers,
+        connectors=connectors,
+        warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, receivers, connectors)))),
+        origins=reading.origins,
+    )
+
+
+def _with_whole_postmaster(kmq: KmqSection) -> KmqSection:
+    if "@" in kmq.postmaster:
+        return kmq
+    home = kmq.local_domains[0] if kmq.local_domains else kmq.hostname
+    return replace(kmq, postmaster=f"{kmq.postmaster}@{home}")
+
+
+class _Reading:
+    """One configuration on its way from lines to settings.
+
+    told:   the mistakes, each once.
+    lines:  section -> its line of parents; a section whose line is broken is left out, a kind always there.
+    chosen: section -> option -> the value that counts.
+    """
+
+    def __init__(self, path: str, folder: str, machine: str, parts: dict[str, Part], problems: list[Problem]) -> None:
+        self.path = path
+        self.folder = folder
+        self.told = dict.fromkeys(problems)
+        self.lines = self._sound_lines(parts)
+        self.parents = {part.parent for part in parts.values()}
+        hosts = names_of(machine, parts.values())
+        self.chosen = {name: choose(line, hosts) for name, line in self.lines.items()}
+        self.filling = Filling({name: self._texts(name) for name in self.lines}, machine)
+        self.origins: dict[tuple[str, str], Origin] = {}
+
+    def _sound_lines(self, parts: dict[str, Part]) -> dict[str, Line]:
+        lines = {kind: Line(kind, ()) for kind in KINDS if kind not in parts}
+        for name, part in parts.items():
+            line = line_of(part, parts)
+            if isinstance(line, Line):
+                lines[name] = line
+            else:
+                self.told[line] = None
+        return lines
+
+    def _texts(self, name: str) -> dict[str, str]:
+        chosen, options = self.chosen[name], OPTIONS[self.lines[name].kind]
+        return {one: chosen[one].written.text if one in chosen else option.default for one, option in options.items()}
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def tell(self, line: int, text: str) -> None:
+        self.told[Problem(line, text)] = None
+
+    def one_line(self, problem: Problem) -> str:
+        return f"{self._place(problem.line)}: {problem.text}"
+
+    def _place(self, line: int) -> str:
+        return f"{self.path}:{line}" if line else self.path
+
+    def locate(self, finding: Finding) -> Problem:
+        """What was found in a section, with its line."""
+        choice = self.chosen[finding.name].get(finding.option)
+        line = choice.written.line if choice else self._heading_line(finding.name)
+        return Problem(line, f"[{self._heading(finding.name)}] {finding.text}")
+
+    def _heading(self, name: str) -> str:
+        parts = self.lines[name].parts
+        return parts[0].heading if parts else name
+
+    def _heading_line(self, name: str) -> int:
+        parts = self.lines[name].parts
+        return parts[0].line if parts else 0
+
+    # --- what is written, whether it counts here or not ---------------------------------------------------------------
+
+    def check_written(self) -> None:
+        """Looks at every value that needs no filling in, also one that is overridden or for another machine."""
+        for line in self.lines.values():
+            for part in line.parts[:1]:
+                for name, by_host in part.options.items():
+                    self._check_option(line.kind, part, name, by_host.values())
+
+    def _check_option(self, kind: str, part: Part, name: str, values: Iterable[Written]) -> None:
+        option = OPTIONS[kind].get(name)
+        for written in values:
+            if option is None:
+                self.tell(written.line, f"[{part.heading}] {name}: there is no such option{_instead(kind, name)}")
+            elif "$" not in written.text:
+                try:
+                    option.kind.parse(written.text)
+                except ValueError as wrong:
+                    self._tell_value(option, Choice(part, written), str(wrong))
+
+    def _tell_value(self, option: Option, choice: Choice | None, text: str) -> None:
+        if choice:
+            self.tell(choice.written.line, f"[{choice.part.heading}] {option.name}: {text}")
+        else:
+            self.tell(0, f"{option.name} is not set, and what stands for it does not do: {text}")
+
+    # --- what counts here ---------------------------------------------------------------------------------------------
+
+    def single(self, kind: str, declared: type[Single]) -> Single | None:
+        """The section of a kind that is there once; None when a value of it is wrong."""
+        values = self._values(kind)
+        return None if values is None else declared(**values)
+
+    def all_of(self, kind: str, declared: type[Named]) -> tuple[Named, ...]:
+        """The sections of a kind, patterns and those with a wrong value left out."""
+        found = []
+        for name, line in self.lines.items():
+            values = self._values(name) if line.kind == kind and name != kind else None
+            if values is not None:
+                section = declared(name=name, **values)
+                if name not in self.parents or not any(checks.lacking(section)):
+                    found.append(section)
+        return tuple(found)
+
+    def _values(self, name: str) -> dict[str, Any] | None:
+        """Option -> value, where the class has no default of its own; None when one is wrong."""
+        chosen, values, good = self.chosen[name], {}, True
+        line = self._heading_line(name)
+        self.origins[name, ""] = Origin(self._place(line), self._heading(name), "")
+        for option in OPTIONS[self.lines[name].kind].values():
+            choice = chosen.get(option.name)
+            if choice is None and not option.derived:
+                self.origins[name, option.name] = Origin(DEFAULT, self._heading(name), option.default)
+                continue
+            try:
+                values[option.name] = self._value(name, option, choice)
+            except ValueError as wrong:
+                self._tell_value(option, choice, str(wrong))
+                good = False
+        return values if good else None
+
+    def _value(self, name: str, option: Option, choice: Choice | None) -> Any:
+        text = choice.written.text if choice else option.default
+        if "$" in text:
+            text = self.filling.text(name, option.name)
+        place = self._place(choice.written.line) if choice else DEFAULT
+        self.origins[name, option.name] = Origin(place, self._heading(name), text)
+        if not text and option.derived and not choice:
+            return text
+        value = option.kind.parse(text)
+        return option.kind.anchor(value, self.folder) if option.kind.anchor else value
+
+
+def _instead(kind: str, name: str) -> str:
+    """Where a mistyped or misplaced option may belong."""
+    hint = nearest(name, tuple(OPTIONS[kind]))
+    homes = [other for other in KINDS if name in OPTIONS[other]]
+    if homes:
+        return f" here; it belongs in a section of kind {' or '.join(homes)}"
+    return hint or f"; {kind} has {', '.join(OPTIONS[kind])}"

@@ -1,0 +1,347 @@
+"""Every option of kmq, declared once: kind, default, meaning, and whether a change needs a restart.
+
+Promise:  a section is frozen; whoever is handed one sees values (seconds, bytes, parsed addresses), never text.
+          kmq.conf(5) and `kmq config` are printed from here. What stands nowhere here is refused.
+Shapes:   durations are float seconds, sizes are int bytes. Defaults are written as in the file, `${...}` included.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
+
+from kmq.config import kinds
+from kmq.config.kinds import Endpoint, Kind, Network
+
+T = TypeVar("T")
+
+
+class Option(NamedTuple):
+    """One option as declared.
+
+    default: its text. derived: it is made of other options, so the class has no default.
+    restart: a change counts only when kmqd is started anew.
+    """
+
+    name: str
+    kind: Kind[Any]
+    default: str
+    derived: bool
+    doc: str
+    restart: bool
+
+
+@overload
+def option(kind: Kind[T], *, default: str, doc: str, restart: bool = False) -> T: ...
+@overload
+def option(kind: Kind[T], *, derived: str, doc: str, restart: bool = False) -> T: ...
+def option(kind: Kind[Any], *, doc: str, default: str = "", derived: str | None = None, restart: bool = False) -> Any:
+    """Declares an option. derived: a default made of other options (or "", none), so that by hand it must be given."""
+    if derived is not None:
+        return field(metadata={"option": (kind, derived, True, doc, restart)})
+    return field(default=kind.parse(default), metadata={"option": (kind, default, False, doc, restart)})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+def section(declared: type[T]) -> type[T]:
+    """A class of options: frozen, slots, made by keywords."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(declared)
+
+
+@section
+class KmqSection:
+    """The machine: its name, its spool, its processes."""
+
+    hostname: str = option(
+        kinds.domain(),
+        derived="${machine:name}",
+        restart=True,
+        doc="Name of this server: greeting, `Received:` lines, HELO. Other servers expect it to be a full name that"
+        " the DNS knows. `${machine:name}` is what the machine calls itself.",
+    )
+    spool: Path = option(
+        kinds.path(),
+        derived="/var/spool/kmq",
+        restart=True,
+        doc="The folder of queue, journal and status files, on one local file system.",
+    )
+    run_directory: Path = option(
+        kinds.path(),
+        derived="${spool}/run",
+        restart=True,
+        doc="The folder of sockets and locks.",
+    )
+    local_domains: tuple[str, ...] = option(
+        kinds.domains(),
+        default="",
+        doc="Domains whose mailboxes are here. A connector of type mailbox serves them.",
+    )
+    receivers: int = option(kinds.whole(1, 64), default="1", restart=True, doc="Processes that take mail in.")
+    workers: int = option(kinds.whole(1, 64), default="2", restart=True, doc="Processes that deliver.")
+    postmaster: str = option(
+        kinds.address(),
+        derived="postmaster",
+        doc="Who looks after this server: gets mail for the bare `postmaster`. A name alone is a user of the first"
+        " local domain, or of `hostname` when there is none.",
+    )
+    log_level: str = option(
+        kinds.choice("debug", "info", "warning", "error"), default="info", doc="The least grave lines that are logged."
+    )
+
+
+@section
+class QueueSection:
+    """The queue: how safe, how often tried again, how long, how many at once."""
+
+    durability: str = option(
+        kinds.choice("journal", "files"),
+        default="journal",
+        restart=True,
+        doc="`journal`: a log, synced for many messages at once; files follow. `files`: the files themselves are"
+        " synced, without a log: simpler and slower.",
+    )
+    queue_database_batch_size: int = option(
+        kinds.whole(1, 10000), default="40", doc="Most records that are made durable by one sync."
+    )
+    queue_database_batch_timeout: float = option(
+        kinds.duration("0", "1s"),
+        default="0",
+        doc="How long a batch waits for company. 0: only while the sync before it lasts.",
+    )
+    queue_database_logging_file_size: int = option(
+        kinds.size("64K", "1G"), default="16M", restart=True, doc="Size of one segment of the journal."
+    )
+    checkpoint_interval: float = option(
+        kinds.duration("100ms", "1h"), default="10s", doc="Longest time between two checkpoints of the journal."
+    )
+    checkpoint_size: int = option(
+        kinds.size("64K", "16G"), default="64M", doc="Journal written since the last checkpoint that calls for one."
+    )
+    effects_delay: float = option(
+        kinds.duration("0", "1s"),
+        default="20ms",
+        doc="How far the plain files follow behind the journal; a message that is gone before needs none.",
+    )
+    retry_interval: float = option(
+        kinds.duration("10ms"), default="5m", doc="Wait after the first temporary refusal; it doubles with each one."
+    )
+    retry_interval_max: float = option(
+        kinds.duration("10ms"), default="1h", doc="The wait doubles no further than this."
+    )
+    connection_retry_interval: float = option(
+        kinds.duration("10ms"), default="1m", doc="Wait before a next hop that could not be reached is tried again."
+    )
+    retry_jitter: float = option(
+        kinds.share(), default="0.1", doc="Waits are longer or shorter by up to this part of them, at random."
+    )
+    message_lifetime: float = option(
+        kinds.duration("1s", "90d"), default="5d", doc="After this time the sender is told that delivery failed."
+    )
+    per_hop: int = option(
+        kinds.whole(1, 10000), default="20", doc="Connections to one next hop, over all workers together."
+    )
+    worker_slots: int = option(kinds.whole(1, 10000), default="200", doc="Messages in one worker's hands at once.")
+    phase_limit: float = option(
+        kinds.duration("10ms"), default="300s", doc="A worker whose loop stands still for longer is ended."
+    )
+    poison_threshold: int = option(
+        kinds.whole(1, 100), default="2", doc="Crashes that a message causes alone before it goes to `poison/`."
+    )
+    minimum_free: int = option(
+        kinds.size(), default="500M", doc="Free space on the spool's disk; below, nothing is taken in (452)."
+    )
+    minimum_free_inodes: int = option(
+        kinds.whole(0), default="1000", doc="Free inodes on the spool's disk; below, nothing is taken in (452)."
+    )
+    small_body: int = option(
+        kinds.size("1K", "1M"),
+        default="64K",
+        doc="Larger bodies are streamed to `incoming/`; smaller ones travel in the journal.",
+    )
+
+
+@section
+class ReceiverSection:
+    """A way in: addresses to listen on, who may send where, and limits.
+
+    A receiver is any section whose line of parents ends in [receiver]; what [receiver] itself says holds for all.
+    """
+
+    name: str
+    listen: tuple[Endpoint, ...] = option(
+        kinds.listeners(), default="", restart=True, doc="Where to listen: 0.0.0.0:25, [::]:25. Needed."
+    )
+    relay_from: tuple[Network, ...] = option(
+        kinds.networks(), default="", doc="Clients that may send to any domain; all others to local domains alone."
+    )
+    size_limit: int = option(kinds.size("1K", "2G"), default="25M", doc="Largest message (552 5.3.4).")
+    recipient_limit: int = option(
+        kinds.whole(1, 100000), default="1000", doc="Most recipients of one message (452 4.5.3; RFC 5321 4.5.3.1.8)."
+    )
+    sessions: int = option(
+        kinds.whole(1, 100000), default="1000", doc="Sessions at once, over all receiver processes (421 4.3.2)."
+    )
+    sessions_per_client: int = option(
+        kinds.whole(1, 100000), default="50", doc="Sessions at once from one address (421 4.3.2)."
+    )
+    error_limit: int = option(kinds.whole(1, 10000), default="20", doc="Errors before the session ends (421 4.7.0).")
+    command_limit: int = option(
+        kinds.whole(1, 10000), default="100", doc="Commands that do no mail (NOOP, RSET, VRFY) before the session ends."
+    )
+    command_timeout: float = option(
+        kinds.duration("100ms", "1h"),
+        default="300s",
+        doc="Longest silence of a client (421 4.4.2; RFC 5321 4.5.3.2.7).",
+    )
+    transaction_timeout: float = option(
+        kinds.duration("100ms", "1d"),
+        default="10m",
+        doc="Longest time from MAIL to the end of the message, beside the time that its bytes take at `minimum_rate`.",
+    )
+    minimum_rate: int = option(
+        kinds.size("1"), default="500", doc="Bytes a second that a client must send to be waited for."
+    )
+    hop_limit: int = option(
+        kinds.whole(1, 1000), default="50", doc="Most `Received:` lines; more is a loop (554 5.4.6)."
+    )
+    line_limit: int = option(
+        kinds.size("998", "1M"),
+        default="998",
+        doc="Longest line of a message in bytes without its end (500 5.5.2). Lines are never broken up; a larger"
+        " limit takes in mail that other servers may refuse (RFC 5322 2.1.1).",
+    )
+    tls_certificate: str = option(
+        kinds.file(), default="", doc="Certificate chain (PEM) for STARTTLS, which is offered when this is set."
+    )
+    tls_key: str = option(kinds.file(), default="", doc="Its private key (PEM).")
+
+
+@section
+class ConnectorSection:
+    """A way out: to a smart host, or into the mailboxes of this machine.
+
+    A connector is any section whose line of parents ends in [connector]; what [connector] itself says holds for all.
+    """
+
+    name: str
+    type: str = option(
+        kinds.choice("smarthost", "mailbox"),
+        derived="",
+        doc="`smarthost`: hands mail to the servers in `hosts`. `mailbox`: puts it into Maildirs. Needed.",
+    )
+    address_spaces: tuple[str, ...] = option(
+        kinds.spaces(),
+        default="",
+        doc="Domains it serves. The most precise connector wins, then the lowest `cost`, then the first in the file. A"
+        " smart host needs this; a mailbox connector serves all local domains when it is left out.",
+    )
+    cost: int = option(kinds.whole(1, 1000), default="1", doc="Of connectors equally precise, the cheapest serves.")
+    hosts: tuple[Endpoint, ...] = option(
+        kinds.hosts(),
+        default="",
+        doc="Smart host: the servers, the next one tried when one cannot be reached. Empty: not filled in yet, so"
+        " that the connector serves nobody and mail waits in the Unreachable queue.",
+    )
+    tls: str = option(
+        kinds.choice("never", "may", "must"),
+        default="may",
+        doc="Smart host: STARTTLS never, when it is offered, or always: where it is not offered, mail waits.",
+    )
+    helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="Smart host: the name that EHLO says.")
+    maildir: str = option(
+        kinds.maildir(), default="", doc="Mailbox: the Maildir of a user; it is made when the first mail comes. Needed."
+    )
+    users: str | tuple[str, ...] = option(
+        kinds.users(),
+        default="existing",
+        doc="Mailbox: who has a mailbox: `*` everybody, `existing` whose Maildir is there, or a list of names. The"
+        " postmaster always has one. What follows a `+` in an address does not count.",
+    )
+    connect_timeout: float = option(kinds.duration("100ms", "1h"), default="30s", doc="Longest wait for a connection.")
+    greeting_timeout: float = option(
+        kinds.duration("100ms", "1h"), default="300s", doc="Longest wait for the greeting (RFC 5321 4.5.3.2.1)."
+    )
+    ehlo_timeout: float = option(
+        kinds.duration("100ms", "1h"), default="300s", doc="Longest wait for the reply to EHLO and STARTTLS."
+    )
+    mail_timeout: float = option(
+        kinds.duration("100ms", "1h"), default="300s", doc="Longest wait for the reply to MAIL (RFC 5321 4.5.3.2.2)."
+    )
+    rcpt_timeout: float = option(
+        kinds.duration("100ms", "1h"), default="300s", doc="Longest wait for the reply to RCPT (RFC 5321 4.5.3.2.3)."
+    )
+    data_timeout: float = option(
+        kinds.duration("100ms", "1h"), default="180s", doc="Longest wait while sending a block (RFC 5321 4.5.3.2.5)."
+    )
+    final_timeout: float = option(
+        kinds.duration("100ms", "1h"),
+        default="600s",
+        doc="Longest wait for the reply to the final dot; too short a one sends mail twice (RFC 5321 4.5.3.2.6).",
+    )
+    messages_per_connection: int = option(
+        kinds.whole(1, 1000000), default="100", doc="Messages over one connection before it is closed."
+    )
+    connection_idle: float = option(
+        kinds.duration("0", "5m"), default="5s", doc="How long a connection is kept open without mail."
+    )
+
+
+Section = KmqSection | QueueSection | ReceiverSection | ConnectorSection
+
+#: The kinds of sections: what ends a line of parents, and its class.
+KINDS: dict[str, type[Section]] = {
+    "kmq": KmqSection,
+    "queue": QueueSection,
+    "receiver": ReceiverSection,
+    "connector": ConnectorSection,
+}
+
+#: Kinds of which there is exactly one section, without name.
+SINGLE = ("kmq", "queue")
+
+
+def _options(declared: type[Section]) -> dict[str, Option]:
+    return {one.name: Option(one.name, *one.metadata["option"]) for one in fields(declared) if "option" in one.metadata}
+
+
+#: Kind of section -> name -> option.
+OPTIONS: dict[str, dict[str, Option]] = {kind: _options(declared) for kind, declared in KINDS.items()}
+
+
+#: The place of a value that the file does not name.
+DEFAULT = "default"
+
+
+class Origin(NamedTuple):
+    """Where a value comes from.
+
+    place:   "etc/kmq.conf:31", or DEFAULT.
+    heading: of the section that has the value: "isp : connector", "kmq".
+    text:    the value as text, `${...}` filled in.
+    """
+
+    place: str
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. Everybody else is handed a section of it.
+
+    path:     the file as it was named.
+    warnings: what is allowed and probably not meant, each a line for the operator.
+    origins:  (section's name, option) -> where its value comes from; option "" is the section's heading.
+    """
+
+    path: str
+    kmq: KmqSection
+    queue: QueueSection
+    receivers: tuple[ReceiverSection, ...] = ()
+    connectors: tuple[ConnectorSection, ...] = ()
+    warnings: tuple[str, ...] = ()
+    origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False, repr=False)
+
+    def origin(self, name: str, option: str) -> Origin:
+        """Where the value of an option in the section `name` comes from; of settings made by hand nothing is known."""
+        return self.origins.get((name, option)) or Origin(DEFAULT, name, "")
