@@ -1,0 +1,286 @@
+"""An open connection to an SMTP server that carries one transaction after the other.
+
+Promise:  everything happens in callbacks: the reply to the last dot and the MAIL of the next message are in the same
+          turn of the loop. No reply is taken for another's: what comes unasked ends the connection. Each stage has its
+          deadline, each message its verdicts, however the connection ends; memory is bounded by one piece of a body.
+On crash: the server sees the connection end. Without a final dot it throws away what it has; after one, see
+          Transaction.uncertain.
+Callers:  phases.smtp, which owns the connections and gives them messages.
+"""
+
+import asyncio
+from concurrent.futures import Executor
+from enum import Enum
+from typing import Protocol, cast
+
+from kmq.config.sections import ConnectorSection
+from kmq.model.reply import Reply
+from kmq.phases.body import BodyDamaged, stuffed
+from kmq.phases.commands import opening
+from kmq.phases.delivery import Delivery
+from kmq.phases.replies import Replies, as_reply
+from kmq.phases.smtp_opening import Opened
+from kmq.phases.transaction import Deed, Stage, Transaction
+from kmq.phases.upload import Upload
+
+QUIT_PATIENCE = 5.0  #: seconds that a server has to answer QUIT
+
+_SURPLUS = Reply(451, "4.5.0", "the server sent more than it was asked for")
+
+
+class State(Enum):
+    """What a connection does."""
+
+    IDLE = 1
+    BUSY = 2  #: a transaction runs
+    LEAVING = 3  #: QUIT was sent
+    GONE = 4
+
+
+class Owner(Protocol):
+    """Who gives messages to a connection."""
+
+    def next(self, connection: "Connection") -> Delivery | None:
+        """The next message that waits for this server, or None: then the connection is idle."""
+
+    def gone(self, connection: "Connection", orphan: Delivery | None) -> None:
+        """The connection ended. orphan: the message that it carried in vain, to be given to another one."""
+
+
+def stage_limits(section: ConnectorSection) -> dict[Stage, float]:
+    """How long each stage may last without progress, in seconds (RFC 5321 4.5.3.2)."""
+    return {
+        Stage.RESET: section.mail_timeout,
+        Stage.MAIL: section.mail_timeout,
+        Stage.RCPT: section.rcpt_timeout,
+        Stage.SKIP: section.rcpt_timeout,
+        Stage.DATA: section.data_timeout,
+        Stage.BODY: section.data_timeout,
+        Stage.DOT: section.final_timeout,
+        Stage.EMPTY: section.final_timeout,
+    }
+
+
+class Connection(asyncio.Protocol):
+    """See above. `label` is `host[address]:port`, as results name it."""
+
+    def __init__(self, opened: Opened, section: ConnectorSection, owner: Owner, threads: Executor) -> None:
+        self.label = opened.label
+        self.state = State.IDLE
+        self.carried = 0  #: messages begun
+        self._offers = opened.offers
+        self._transport = opened.transport
+        self._section = section
+        self._limits = stage_limits(section)
+        self._owner = owner
+        self._threads = threads
+        self._clock = asyncio.get_running_loop().time
+        self._replies = Replies()
+        self._delivery: Delivery | None = None
+        self._transaction: Transaction | None = None
+        self._upload: Upload | None = None
+        self._unclean = False
+        self._stuck = False  # something of the body, and so the dot, never left this machine
+        self._since = self._clock()  # the last progress
+        opened.transport.set_protocol(self)
+
+    @property
+    def usable(self) -> bool:
+        return self.state is State.IDLE and not self._transport.is_closing()
+
+    def begin(self, delivery: Delivery) -> None:
+        """Carries a message; only when idle."""
+        assert self.state is State.IDLE, "a connection carries one message at a time"
+        self.carried += 1
+        self._advance(delivery)
+
+    def quit(self) -> None:
+        """Takes leave; only when idle. The owner hears `gone` when the server has answered, or did not in time."""
+        self.state = State.LEAVING
+        self._since = self._clock()
+        self._transport.write(b"QUIT\r\n")
+
+    def abandon(self, why: Reply) -> None:
+        """Ends now, whatever is on the way; the recipients that have no verdict get this one."""
+        if self.state is not State.GONE:
+            self._lost(why, aborted=True)
+
+    def expire(self, now: float) -> None:
+        """Looks at the deadlines; called about once a second with the loop's time."""
+        waited = now - self._since
+        if self.state is State.IDLE and waited > self._section.connection_idle:
+            self.quit()
+        elif self.state is State.LEAVING and waited > QUIT_PATIENCE:
+            self._lost(_lost_while("saying QUIT"), aborted=True)
+        elif self._transaction is not None and waited > self._limits[self._transaction.stage]:
+            stage = self._transaction.stage.value
+            self._lost(Reply(451, "4.4.2", f"timed out after {waited:.0f} s while {stage}"), aborted=True)
+
+    # --- what the loop calls -----------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.GONE:
+            return None
+        replies = self._replies.feed(data)
+        if replies:
+            self._since = self._clock()
+        left = len(replies)
+        for code, text in replies:
+            left -= 1
+            if self._transaction is None:
+                return self._unasked(code, text)
+            deed = self._transaction.replied(code, text)
+            if deed is not Deed.WAIT:
+                # What follows is the server's answer to something that it has not been asked yet.
+                early = left > 0 or self._replies.pending or self._replies.broken != ""
+                return self._do(deed, early)
+        if self._replies.broken:
+            self._lost(Reply(451, "4.5.0", self._replies.broken), aborted=True)
+        return None
+
+    def eof_received(self) -> None:
+        self._stuck = self._transport.get_write_buffer_size() > 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.state is not State.GONE:
+            stage = self._transaction.stage.value if self._transaction else "waiting for work"
+            self._lost(_lost_while(stage), aborted=False)
+
+    def pause_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.pause()
+
+    def resume_writing(self) -> None:
+        self._since = self._clock()
+        if self._upload is not None:
+            self._upload.resume()
+
+    # --- one transaction after the other -----------------------------------------------------------------------------
+
+    def _advance(self, delivery: Delivery | None) -> None:
+        """Begins the next transaction: of this message while recipients are left, else of the next that waits."""
+        while True:
+            if delivery is None:
+                full = self.carried >= self._section.messages_per_connection
+                delivery = None if full else self._owner.next(self)
+                if delivery is None:
+                    self._transaction = self._delivery = None
+                    self.state = State.IDLE
+                    return self.quit() if full else None
+                self.carried += 1
+            if self._opens(delivery):
+                return None
+            # Nothing of it can go over this connection. Its report may bring the next message, which must not
+            # find us half-way: so not here.
+            asyncio.get_running_loop().call_soon(delivery.finish)
+            delivery = None
+
+    def _opens(self, delivery: Delivery) -> bool:
+        """Writes the commands for the next recipients; False when none is left that this server could be told."""
+        while delivery.left:
+            mail, rcpt, refused = opening(delivery.work.head, delivery.left[: delivery.limit], self._offers)
+            if refused:
+                delivery.judge(refused, self.label)
+            if not rcpt:
+                continue
+            transaction = Transaction(mail, rcpt, self._offers.pipelining, self._unclean)
+            self._delivery, self._transaction, self.state = delivery, transaction, State.BUSY
+            self._since = self._clock()
+            self._transport.write(transaction.out)
+            delivery.show(self.label, 0)
+            return True
+        return False
+
+    def _do(self, deed: Deed, early: bool) -> None:
+        transaction = cast(Transaction, self._transaction)
+        if deed is Deed.END:
+            self._end(transaction, early)
+        elif deed is Deed.CLOSE:
+            self._lost(transaction.verdicts[-1][1], aborted=True)
+        elif early:
+            self._lost(_SURPLUS, aborted=True)
+        elif deed is Deed.SEND:
+            self._send(transaction)
+        else:
+            self._transport.write(transaction.out)
+
+    def _send(self, transaction: Transaction) -> None:
+        delivery = cast(Delivery, self._delivery)
+        work = delivery.work
+        if work.body.text is None:
+            self._upload = Upload(self._transport, delivery, self.label, self._threads, self._uploaded)
+        else:
+            self._transport.write(stuffed(work.body.text, work.head.dots))
+            transaction.dot_sent()
+
+    def _uploaded(self, trouble: BaseException | None) -> None:
+        """The last byte of a large body was written, or the file cannot be read to its end."""
+        self._upload = None
+        self._since = self._clock()
+        if isinstance(trouble, BodyDamaged):
+            self._stop_short(str(trouble))
+        elif trouble is not None:
+            why = trouble.strerror if isinstance(trouble, OSError) else None
+            self._lost(Reply(451, "4.3.0", f"cannot read the message: {why or trouble!r}"), aborted=True)
+        else:
+            cast(Transaction, self._transaction).dot_sent()
+
+    def _stop_short(self, why: str) -> None:
+        """The file is damaged: the server must not get the final dot of it."""
+        delivery = cast(Delivery, self._delivery)
+        self._delivery = self._transaction = None
+        self._lost(_lost_while(Stage.BODY.value), aborted=True)
+        delivery.damaged(why)
+
+    def _end(self, transaction: Transaction, early: bool) -> None:
+        """All replies of a transaction are here. The next message goes out before this one is reported."""
+        delivery = cast(Delivery, self._delivery)
+        delivery.judge(transaction.verdicts, self.label)
+        self._unclean = transaction.unclean
+        if early:
+            return self._lost(_SURPLUS, aborted=True)
+        if transaction.over:
+            delivery.limit = max(1, len(transaction.accepted))
+        if delivery.left:
+            return self._advance(delivery)
+        self._advance(None)
+        return delivery.finish()
+
+    # --- how it ends -------------------------------------------------------------------------------------------------
+
+    def _unasked(self, code: int, text: bytes) -> None:
+        """A reply that nobody waits for: to QUIT, or the server's farewell (421 when it is tired of waiting)."""
+        self._lost(as_reply(code, text), aborted=self.state is not State.LEAVING)
+
+    def _lost(self, why: Reply, aborted: bool) -> None:
+        """The connection ends; `why` is the verdict for all recipients of its message that have none."""
+        delivery, transaction = self._delivery, self._transaction
+        reused = self.carried > 1
+        self._stuck = self._stuck or self._transport.get_write_buffer_size() > 0
+        self.state, self._delivery, self._transaction = State.GONE, None, None
+        if self._upload is not None:
+            self._upload.stop()
+        if aborted:
+            self._transport.abort()
+        else:
+            self._transport.close()
+        if delivery is None or transaction is None:
+            return self._owner.gone(self, None)
+        if reused and not transaction.begun and not delivery.again:
+            delivery.again = True  # it was dead before we wrote: no fault of the message
+            return self._owner.gone(self, delivery)
+        transaction.lost(why)
+        self._judge_lost(delivery, transaction, why)
+        self._owner.gone(self, None)
+        return delivery.finish()
+
+    def _judge_lost(self, delivery: Delivery, transaction: Transaction, why: Reply) -> None:
+        if transaction.uncertain and not self._stuck:
+            delivery.uncertain = True
+        left = set(delivery.left)
+        delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label)
+        delivery.judge_left(why if not why.permanent else why._replace(code=451, enhanced=""), self.label)
+
+
+def _lost_while(stage: str) -> Reply:
+    return Reply(451, "4.4.2", f"lost connection while {stage}")

@@ -1,0 +1,71 @@
+"""A Work on its way to another server: which recipients are left, what was said about the others.
+
+Promise:  the report is made once, when every recipient has a result, or nothing was tried at all.
+On crash: see phases.work.
+Callers:  phases.smtp, phases.connection.
+"""
+
+from collections.abc import Iterable
+
+from kmq.model import recipients
+from kmq.model.reply import Reply
+from kmq.phases.work import Outcome, Report, Show, Work, result
+
+TRANSACTION_LIMIT = 100  #: recipients that every server must take in one transaction, RFC 5321 4.5.3.1.8
+
+
+class Delivery:
+    """One Work and what has become of it so far.
+
+    left:      recipients that have no verdict.
+    limit:     recipients to try in one transaction; what a server took when it said `too many`.
+    again:     a connection that was kept open died under it, so it was given another one: that happens once.
+    uncertain: a final dot may have been sent and no reply came.
+    """
+
+    __slots__ = ("_replies", "again", "left", "limit", "report", "show", "uncertain", "work")
+
+    def __init__(self, work: Work, report: Report, show: Show) -> None:
+        self.work = work
+        self.report = report
+        self.show = show
+        self.left = list(work.rcpt)
+        self.limit = TRANSACTION_LIMIT
+        self.again = False
+        self.uncertain = False
+        self._replies: dict[tuple[Reply, str], list[int]] = {}
+
+    def judge(self, verdicts: Iterable[tuple[int, Reply]], host: str) -> None:
+        """What a server said about some recipients; they are not left any more."""
+        for index, reply in verdicts:
+            self._replies.setdefault((reply, host), []).append(index)
+            self.left.remove(index)
+
+    def judge_left(self, reply: Reply, host: str) -> None:
+        """The same about all that are left."""
+        self.judge([(index, reply) for index in self.left], host)
+
+    def finish(self) -> None:
+        """Every recipient has its verdict: the report."""
+        attempt = self.work.attempt
+        events = [
+            result("0" if indices == [0] else recipients.as_text(indices), attempt, reply, host)
+            for (reply, host), indices in self._replies.items()
+        ]
+        self.report(Outcome(events=events, uncertain=self.uncertain))
+
+    def damaged(self, why: str) -> None:
+        """The body is not what was accepted. When some recipients are done already, it is a result of the others."""
+        if self._replies:
+            self.judge_left(Reply(451, "4.3.0", f"the message is damaged: {why}"), "")
+            self.finish()
+        else:
+            self.report(Outcome(damaged=why))
+
+    def unreachable(self, reply: Reply) -> None:
+        """No server could be talked to. When some recipients are done already, it is a result of the others."""
+        if self._replies:
+            self.judge_left(reply, "")
+            self.finish()
+        else:
+            self.report(Outcome(unavailable=reply))

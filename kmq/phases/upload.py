@@ -1,0 +1,93 @@
+"""A large body on its way from its file to the wire, piece by piece.
+
+Promise:  at most one piece is read ahead of what the server takes; reading, checking and doubling of dots happen in a
+          thread. The final dot is written only behind a body whose checksum is right.
+On crash: the server has no final dot and throws away what it got.
+Callers:  phases.connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from kmq.phases.body import BodyFile, Stuffing
+from kmq.phases.delivery import Delivery
+
+
+class Upload:
+    """Begins at once; `finished(None)` when all is written, `finished(trouble)` when the file cannot be read."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        delivery: Delivery,
+        label: str,
+        threads: Executor,
+        finished: Callable[[BaseException | None], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._delivery = delivery
+        self._label = label
+        self._threads = threads
+        self._finished = finished
+        self._stuffing = Stuffing(delivery.work.head.dots)
+        self._file: BodyFile | None = None
+        self._paused = False
+        self._waiting = False  # a piece may be fetched as soon as the server takes more
+        self._stopped = False
+        self._fetch()
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._waiting:
+            self._waiting = False
+            self._fetch()
+
+    def stop(self) -> None:
+        """The connection is gone. The file is closed when no thread reads it."""
+        self._stopped = True
+        if self._waiting:
+            self._close()
+
+    def _fetch(self) -> None:
+        self._loop.run_in_executor(self._threads, self._read).add_done_callback(self._fetched)
+
+    def _read(self) -> tuple[bytes, bool]:
+        """In a thread: the next piece as it goes on the wire, and whether it was the last."""
+        if self._file is None:
+            head = self._delivery.work.head
+            self._file = BodyFile(self._delivery.work.body.path, head.size, head.sha256)
+        piece = self._stuffing.feed(self._file.read())
+        if self._file.left:
+            return piece, False
+        return piece + self._stuffing.end(), True
+
+    def _fetched(self, reading: asyncio.Future[tuple[bytes, bool]]) -> None:
+        error = reading.exception()
+        if self._stopped or error is not None:
+            self._close()
+            return None if self._stopped else self._finished(error)
+        piece, last = reading.result()
+        self._transport.write(piece)
+        self._show()
+        if last:
+            self._close()
+            return self._finished(None)
+        if self._paused:
+            self._waiting = True
+            return None
+        return self._fetch()
+
+    def _show(self) -> None:
+        if self._file is not None:
+            size = self._delivery.work.head.size
+            self._delivery.show(self._label, 100 * (size - self._file.left) // max(size, 1))
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
