@@ -97,8 +97,9 @@ class Intake(Frame, tag="intake"):
 
 
 class Assign(Frame, tag="assign"):
-    """Do this. raw = the envelope's head line, then the body when it is small and at hand (else it is read from disk).
+    """Do this. raw = the envelope's head line, then the body, when both are at hand (else they are read from disk).
 
+    head, body: bytes of each in raw.
     n:       number of the assignment; the result bears it.
     attempt: of these recipients; alone: nobody else is in the worker's hands (a suspect, design: poison).
     expire:  the lifetime is over: do not deliver, make the notice, fail with this reply.
@@ -109,7 +110,7 @@ class Assign(Frame, tag="assign"):
     hop: str
     rcpt: str
     attempt: int
-    head: int
+    head: int = 0
     body: int = 0
     home: str = "queue"
     alone: bool = False
@@ -121,7 +122,10 @@ class Done(Frame, tag="done"):
 
     events:      as encoded JSON, without seq.
     unavailable: reply of a next hop that could not be reached; hop says which.
-    children:    (recipients, bytes of head tail, bytes of body) of messages made: notices; their bytes follow in raw.
+    children:    (recipients, bytes of head tail, bytes of body, stamp as in Put) of messages made: notices; their bytes
+                 follow in raw. The first one is the notice of what failed.
+    damaged:     the body is not what was accepted, so nothing was delivered.
+    crashed:     our own program failed on this message, in this phase; trace says where.
     """
 
     n: int
@@ -132,7 +136,10 @@ class Done(Frame, tag="done"):
     events: list[msgspec.Raw] = []
     unavailable: str = ""
     uncertain: bool = False
-    children: list[tuple[int, int, int]] = []
+    children: list[tuple[int, int, int, int]] = []
+    damaged: str = ""
+    crashed: str = ""
+    trace: str = ""
 
 
 class Holding(Frame, tag="holding"):
@@ -183,7 +190,7 @@ class End(Frame, tag="end"):
 
 
 class Stop(Frame, tag="stop"):
-    """Finish what is in hand, take nothing new, and go."""
+    """To a worker: finish what is in hand and go. From a worker: nothing new, please, I am going."""
 
 
 class Reload(Frame, tag="reload"):

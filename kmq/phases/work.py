@@ -47,11 +47,13 @@ class Outcome:
                  queue, not of the message. Then events is empty.
     uncertain:   (in events as Deferred) the final dot may have been sent and no reply came: not tried again sooner
                  than 5 minutes.
+    damaged:     why the body is not what was accepted; nothing of it was delivered. Then events is empty.
     """
 
     events: list[Event] = field(default_factory=list)
     unavailable: Reply | None = None
     uncertain: bool = False
+    damaged: str = ""
 
 
 #: Told once what became of the Work.

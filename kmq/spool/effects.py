@@ -73,6 +73,10 @@ class Effects:
         """The put that named it was refused."""
         self._dropped.pop(dropped.name, None)
 
+    def unmade(self, number: int) -> bool:
+        """Whether the files of a message may not be there yet."""
+        return number in self._fresh or number in self.owed
+
     @property
     def idle(self) -> bool:
         return not self._waiting and not self.owed

@@ -24,6 +24,8 @@ _POSITION = Struct("<IQIQ")
 _OPERATION = Struct("<BQIII")
 PUT, APPEND, MOVE, REMOVE = 1, 2, 3, 4
 NO_TOKEN = bytes(16)
+#: A record is at most this large, so that the smallest segment takes it.
+RECORD_LIMIT = 768 * 1024
 
 
 @dataclass(slots=True, frozen=True)

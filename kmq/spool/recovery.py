@@ -13,7 +13,7 @@ whole; (2) what must be there is made; (3) syncfs; (4) what must not be there go
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kmq.errors import SpoolError
@@ -100,7 +100,7 @@ class Recovery:
         segments = journal.read(self.disk)
         if segments:
             self._keep_tail(segments[-1])
-        traced, tokens = self._trace(segments, known[0] if known else 0)
+        traced, tokens = trace(segments, known[0] if known else 0)
         plans = {number: self._plan(number, one) for number, one in traced.items()}
         self._sync()
         for plan in plans.values():
@@ -136,25 +136,6 @@ class Recovery:
         name that no reader takes for a segment, synced, and only then named (J5.1)."""
         serials = [serial for made, serial, _ in journal.segment_names(self.disk) if made == newest.generation]
         Journal(self.disk, self._size, newest.generation).copy(newest, max(serials) + 1)
-
-    def _trace(self, segments: list[Segment], from_generation: int) -> tuple[dict[int, Traced], dict[bytes, int]]:
-        traced: dict[int, Traced] = {}
-        tokens: dict[bytes, int] = {}
-        for generation, payloads in sorted(journal.valid(segments).items()):
-            if generation < from_generation:
-                continue
-            for payload in payloads:
-                for operation in self._operations(payload):
-                    traced.setdefault(operation.id, Traced()).take(operation)
-                    if isinstance(operation, Put) and operation.token != record.NO_TOKEN:
-                        tokens[operation.token] = operation.id
-        return traced, tokens
-
-    def _operations(self, payload: memoryview) -> Iterable[Operation]:
-        try:
-            return list(record.operations(payload))
-        except ValueError as error:
-            raise SpoolError(f"{self.disk.root}/journal: {error}; install the kmq that wrote it") from error
 
     # --- 2: what must be there ---------------------------------------------------------------------------------------
 
@@ -358,6 +339,27 @@ class Recovery:
     def _poison(self) -> set[int]:
         names = self.disk.names("poison")
         return {number for name in names if name.endswith(".env") and (number := _number(name)) is not None}
+
+
+def trace(segments: list[Segment], from_generation: int) -> tuple[dict[int, Traced], dict[bytes, int]]:
+    """What the journal says from a generation on: message by message, and the tokens of its puts."""
+    traced: dict[int, Traced] = {}
+    tokens: dict[bytes, int] = {}
+    for generation, payloads in sorted(journal.valid(segments).items()):
+        if generation >= from_generation:
+            for payload in payloads:
+                for operation in _operations(payload):
+                    traced.setdefault(operation.id, Traced()).take(operation)
+                    if isinstance(operation, Put) and operation.token != record.NO_TOKEN:
+                        tokens[operation.token] = operation.id
+    return traced, tokens
+
+
+def _operations(payload: memoryview) -> list[Operation]:
+    try:
+        return list(record.operations(payload))
+    except ValueError as error:
+        raise SpoolError(f"the journal cannot be read: {error}; install the kmq that wrote it") from error
 
 
 def _files(number: int, home: str) -> tuple[str, str]:

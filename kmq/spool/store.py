@@ -24,9 +24,6 @@ from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
 from kmq.spool.record import Operation, Put
 
-#: A record is at most this large, so that any segment takes it.
-RECORD_LIMIT = 768 * 1024
-
 
 @dataclass(slots=True)
 class Pending:

@@ -1,0 +1,173 @@
+"""Mail on its way into the queue: a put gets its ID, becomes a record, and is answered when that is durable.
+
+Promise:  `Stored` is said only for what is durable (J1). A put whose answer was lost is answered by its token (J10):
+          durable -> Stored, unknown -> Refused with 451. IDs are issued here and nowhere else (J11).
+On crash: receivers ask again; what was not durable was never answered.
+Callers:  run.queue; `fresh` is read by run.handing_out.
+"""
+
+import time
+from collections import OrderedDict
+from hashlib import sha256
+from typing import NamedTuple
+
+from kmq import log
+from kmq.model import queue_id
+from kmq.model.envelope import head_line
+from kmq.model.frame import Ask, Intake, Put, Refused, Reserve, Reserved, Stored
+from kmq.model.reply import Reply
+from kmq.run.link import Link
+from kmq.run.storage import BROKEN, Storage
+from kmq.spool import record
+from kmq.spool.record import RECORD_LIMIT
+
+#: Bytes of bodies kept at hand for their first assignment, beyond those whose files are not made yet.
+FRESH_LIMIT = 16 << 20
+#: Puts whose token is remembered for a receiver that asks again.
+TOKENS = 100_000
+
+
+class Arrival(NamedTuple):
+    """The ticket of a put's record."""
+
+    link: Link
+    token: str
+    id: int
+    recipients: int
+    size: int
+
+
+class Fresh:
+    """Head lines and small bodies of messages that have not been handed out yet, so that no file must be read."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._effects = storage.store.effects
+        self._kept: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, number: int, line: bytes, body: bytes) -> None:
+        self._kept[number] = (line, body)
+        self._bytes += len(line) + len(body)
+        while self._bytes > FRESH_LIMIT and not self._effects.unmade(oldest := next(iter(self._kept))):
+            self.take(oldest)
+
+    def take(self, number: int) -> tuple[bytes, bytes]:
+        """Head line and body, two empty texts when they are in the files only; an assignment needs them once."""
+        line, body = self._kept.pop(number, (b"", b""))
+        self._bytes -= len(line) + len(body)
+        return line, body
+
+    def look(self, number: int) -> tuple[bytes, bytes]:
+        """The same, and they stay: their files are not made yet."""
+        return self._kept.get(number, (b"", b""))
+
+
+class Arrivals:
+    """The receivers' side of the scheduler process."""
+
+    def __init__(self, storage: Storage, tokens: dict[bytes, int]) -> None:
+        self.storage = storage
+        self.fresh = Fresh(storage)
+        self.refusal: Reply | None = None
+        self.accepted = 0
+        self.refused = 0
+        self.links: set[Link] = set()
+        self._waiting: set[bytes] = set()
+        self._tokens = OrderedDict(tokens)
+        self._reserved: set[int] = set()
+
+    # --- frames of receivers -------------------------------------------------------------------------------------------
+
+    def joined(self, link: Link) -> None:
+        self.links.add(link)
+        link.send(Intake(str(self.refusal) if self.refusal else ""))
+
+    def put(self, link: Link, put: Put, raw: bytes) -> None:
+        """A message; raw is the head's tail and the body."""
+        if self.refusal is not None:
+            self._refuse(link, put.token, self.refusal)
+            return
+        if put.m:
+            self._put_large(link, put, raw)
+            return
+        number = self.storage.store.new_id(time.time())
+        name = queue_id.text(number)
+        body = raw[put.tail :]
+        if put.stamp >= 0:
+            body = b"".join((body[: put.stamp], name.encode(), body[put.stamp + queue_id.LENGTH :]))
+        line = head_line(name, sha256(body).hexdigest(), raw[: put.tail])
+        if len(line) + len(body) > RECORD_LIMIT:
+            self._refuse(link, put.token, Reply(552, "5.3.4", "Message too big for one record; lower small_body"))
+            return
+        self._record(link, put, number, record.Put(number, line, body, bytes.fromhex(put.token)))
+        self.fresh.keep(number, line, body)
+
+    def reserve(self, link: Link, asked: Reserve) -> None:
+        """An ID for a large body, good for this run: another one would not know it, and might issue it again."""
+        number = self.storage.store.new_id(time.time())
+        self._reserved.add(number)
+        link.send(Reserved(asked.token, queue_id.text(number)))
+
+    def _put_large(self, link: Link, put: Put, raw: bytes) -> None:
+        number = queue_id.parse(put.m)
+        if number not in self._reserved:
+            self._refuse(link, put.token, BROKEN)
+            return
+        self._reserved.discard(number)
+        line = head_line(put.m, put.sha256, raw[: put.tail])
+        one = record.Put(number, line, None, bytes.fromhex(put.token), incoming=put.incoming)
+        self._record(link, put, number, one)
+        self.fresh.keep(number, line, b"")
+
+    def _record(self, link: Link, put: Put, number: int, one: record.Put) -> None:
+        self._waiting.add(one.token)
+        size = len(one.body) if one.body is not None else 0
+        self.storage.add([one], Arrival(link, put.token, number, put.count, size), refusable=True)
+
+    def ask(self, link: Link, asked: Ask) -> None:
+        """After we came back: what became of these puts? One whose sync is under way is answered by that."""
+        stored = []
+        for token in asked.tokens:
+            key = bytes.fromhex(token)
+            if key in self._tokens:
+                stored.append((token, queue_id.text(self._tokens[key])))
+            elif key not in self._waiting:
+                self._refuse(link, token, BROKEN)
+        if stored:
+            link.send(Stored(stored))
+
+    def _refuse(self, link: Link, token: str, reply: Reply) -> None:
+        self.refused += 1
+        link.send(Refused(token, str(reply)))
+
+    # --- what became of records ------------------------------------------------------------------------------------------
+
+    def durable(self, arrivals: list[Arrival]) -> None:
+        """They may be told; all of one link in one frame."""
+        told: dict[Link, list[tuple[str, str]]] = {}
+        for one in arrivals:
+            key = bytes.fromhex(one.token)
+            self._waiting.discard(key)
+            self._tokens[key] = one.id
+            told.setdefault(one.link, []).append((one.token, queue_id.text(one.id)))
+        self.accepted += len(arrivals)
+        for link, puts in told.items():
+            link.send(Stored(puts))
+        while len(self._tokens) > TOKENS:
+            self._tokens.popitem(last=False)
+
+    def not_durable(self, arrivals: list[Arrival]) -> None:
+        """J8: their sync failed, and the journal is told so durably."""
+        for one in arrivals:
+            self._waiting.discard(bytes.fromhex(one.token))
+            self.fresh.take(one.id)
+            self._refuse(one.link, one.token, BROKEN)
+
+    def check(self) -> None:
+        """Tells the receivers when mail may not come in, or may again."""
+        refusal = self.storage.refusal
+        if refusal != self.refusal:
+            self.refusal = refusal
+            log.warning("no mail is taken in" if refusal else "mail is taken in again", why=str(refusal or ""))
+            for link in self.links:
+                link.send(Intake(str(refusal) if refusal else ""))
