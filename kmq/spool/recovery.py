@@ -21,6 +21,7 @@ from kmq.model import queue_id
 from kmq.model.envelope import lines_of, read_event, read_head
 from kmq.model.event import Moved
 from kmq.spool import checkpoint, journal, layout, record
+from kmq.spool.aside import set_aside
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
@@ -290,23 +291,9 @@ class Recovery:
             elif name.endswith(".eml") and folder != "poison":
                 number = _number(name)
                 if number is not None and number not in traced and not self.disk.status(path[:-4] + ".env"):
-                    aside.append(self._set_aside(path, f"poison/{name}", "a body without an envelope"))
+                    set_aside(self.disk, number, "a body without an envelope")
+                    aside.append(f"{path}: a body without an envelope")
         return aside
-
-    def _set_aside(self, old: str, new: str, reason: str) -> str:
-        """What nobody can say a word about goes to poison/ as it is, the reason beside it."""
-        if not self.disk.status(new):
-            self.disk.link(old, new)
-        because = new[:-4] + ".reason"
-        if not self.disk.status(because):
-            fd = self.disk.create(because)
-            try:
-                self.disk.write(fd, f"{reason}; it lay in {old}\n".encode())
-            finally:
-                self.disk.close_file(fd)
-        self.disk.sync_folder("poison")
-        self.disk.unlink(old)
-        return f"{old}: {reason}"
 
     def _sweep_incoming(self, traced: dict[int, Traced]) -> None:
         """Names that no live record bears, of dead receivers (J6); what a record bears goes after the checkpoint."""

@@ -1,0 +1,50 @@
+"""What nobody can deliver and nobody may delete: it goes to poison/ as it is, with the reason in a file beside it.
+
+Promise:  the new names are durable before the old ones go; stopped anywhere and done again it ends the same.
+On crash: done again by whoever finds the damage again.
+Callers:  recovery, the scheduler process while it loads, fsck.
+"""
+
+import contextlib
+
+from kmq.model import queue_id
+from kmq.spool import layout
+from kmq.spool.disk import Disk
+
+
+def set_aside(disk: Disk, number: int, reason: str) -> None:
+    """Whatever files the queue has of a message that no record of the journal names any more."""
+    names = [layout.body(number), layout.envelope(number)]
+    there = [name for name in names if disk.status(name)]
+    if there:
+        _explain(disk, number, f"{reason}; it lay in {layout.folder(number)}")
+    for name in there:
+        target = f"poison/{name.rpartition('/')[2]}"
+        if not disk.status(target):
+            disk.link(name, target)
+    disk.sync_folder("poison")
+    for name in reversed(there):
+        disk.unlink(name)
+
+
+def reason_of(disk: Disk, number: int) -> str:
+    """Why a message lies in poison/ without a word of it in its envelope; "" when nothing says so."""
+    try:
+        return disk.read(_reason_file(number), 4096).decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _reason_file(number: int) -> str:
+    return f"poison/{queue_id.text(number)}.reason"
+
+
+def _explain(disk: Disk, number: int, reason: str) -> None:
+    name = _reason_file(number)
+    with contextlib.suppress(FileExistsError):
+        fd = disk.create(name)
+        try:
+            disk.write(fd, (reason + "\n").encode())
+            disk.sync(fd)
+        finally:
+            disk.close_file(fd)
