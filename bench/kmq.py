@@ -103,6 +103,8 @@ class Watch:
     def __init__(self, journal: Path) -> None:
         self._journal = journal
         self._spans: list[Span] = []
+        self._begun: float | None = None
+        self._looking = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -117,19 +119,26 @@ class Watch:
         """Those that have ended, oldest first."""
         return list(self._spans)
 
+    def looking(self) -> bool:
+        """True once what changes is noticed."""
+        return self._looking.is_set()
+
+    def busy(self) -> bool:
+        """True while a checkpoint is under way."""
+        return self._begun is not None
+
     def _run(self) -> None:
         generation, written = self._generation(), self._written()
-        begun: float | None = None
+        self._looking.set()
         while not self._stopped.wait(0.01):
             now = time.monotonic()
-            newest = self._generation()
-            if newest > generation:
-                generation, begun = newest, begun or now
+            if (newest := self._generation()) > generation:
+                generation, self._begun = newest, self._begun or now
             if (latest := self._written()) != written:
                 written = latest
-                if begun is not None:
-                    self._spans.append(Span(begun, now))
-                begun = None
+                if self._begun is not None:
+                    self._spans.append(Span(self._begun, now))
+                self._begun = None
 
     def _generation(self) -> str:
         """The newest generation that has a segment: `<generation>.<serial>.log`, hex digits of one length."""
