@@ -1,0 +1,92 @@
+"""What a worker's events mean for the recipients of a share: who is done, who goes on, and where.
+
+Promise:  pure. Events count in their order, as the envelope will have them: a recipient that was routed and then
+          delivered is done; one that was only routed goes on in its new queue. A recipient that no event names goes
+          on as before. Recipients that are not the share's are ignored, and so are events that do not concern
+          delivery.
+Callers:  kmq/run/scheduler.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kmq.model import recipients
+from kmq.model.event import Deferred, Delivered, Event, Failed, Routed
+from kmq.run.share import shared
+
+#: The reply of a deferral that came without one.
+NO_REPLY = "451 4.4.0 not delivered yet"
+
+
+class Part(NamedTuple):
+    """Recipients that go on. hop: where, "" for the queue they are in; reply: of their deferral, "" without one."""
+
+    rcpt: tuple[int, ...]
+    hop: str
+    reply: str
+
+
+class Fates(NamedTuple):
+    """parts: those that go on. spoke: next hops that gave a result, whatever it was; "" is the share's own."""
+
+    parts: tuple[Part, ...]
+    spoke: tuple[str, ...]
+
+
+_ALL_DONE = Fates((), ("",))
+
+
+def read(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
+    """The fates of a share's recipients."""
+    if len(events) <= 2 and events and _names(events[0], rcpt) and _names(events[-1], rcpt):
+        return _of_all(rcpt, events)
+    return _of_each(rcpt, events)
+
+
+def _names(event: Event, rcpt: tuple[int, ...]) -> bool:
+    kind = type(event)
+    if kind is Delivered or kind is Routed or kind is Deferred or kind is Failed:
+        return recipients.from_text(event.rcpt) == rcpt  # type: ignore[attr-defined]
+    return False
+
+
+def _of_all(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
+    """The usual case, since it comes thousands of times a second: each event is about all recipients."""
+    hop = reply = ""
+    for event in events:
+        kind = type(event)
+        if kind is Delivered or kind is Failed:
+            return Fates((), (hop,)) if hop else _ALL_DONE
+        if kind is Routed:
+            hop = event.hop  # type: ignore[attr-defined]
+        else:
+            reply = event.reply or NO_REPLY  # type: ignore[attr-defined]
+    return Fates((Part(rcpt, hop, reply),), (hop,) if reply else ())
+
+
+def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
+    going: dict[int, tuple[str, str]] = dict.fromkeys(rcpt, ("", ""))
+    spoke: dict[str, None] = {}
+    for event in events:
+        match event:
+            case Routed():
+                for index in _still(event.rcpt, going):
+                    going[index] = (event.hop, "")
+            case Delivered() | Failed():
+                for index in _still(event.rcpt, going):
+                    spoke[going.pop(index)[0]] = None
+            case Deferred():
+                for index in _still(event.rcpt, going):
+                    hop = going[index][0]
+                    spoke[hop] = None
+                    going[index] = (hop, event.reply or NO_REPLY)
+            case _:
+                pass
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, fate in going.items():
+        found.setdefault(fate, []).append(index)
+    return Fates(tuple(Part(shared(tuple(part)), hop, reply) for (hop, reply), part in found.items()), tuple(spoke))
+
+
+def _still(text: str, going: dict[int, tuple[str, str]]) -> list[int]:
+    return [index for index in recipients.from_text(text) if index in going]

@@ -1,0 +1,310 @@
+"""All shares of all messages, and the line in which each one stands.
+
+Does:     keeps the table of messages (an ID and the chain of its shares), the queues by next hop, the times at which
+          queues are to be looked at; puts a share that nobody works on where it belongs: `line_up`.
+Promise:  every share is in one state and one queue. A message that is suspended or is being removed has no share in a
+          line. A queue that is empty for 180 seconds is forgotten, unless an operator suspended it.
+On crash: nothing of this outlives the scheduler process; it is read back from the envelopes.
+Callers:  kmq/run/scheduler, verbs, expiry.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Final
+
+from kmq.model import hop as hops
+from kmq.run.hopqueue import MAX_IDLE, NEVER, HopQueue
+from kmq.run.rota import Rota
+from kmq.run.share import (
+    ALONE,
+    ASSIGNED,
+    EXPIRING,
+    HELD,
+    IN_HAND,
+    READY,
+    RECORDING,
+    WAITING,
+    MessageStatus,
+    Share,
+    ShareFacts,
+    ShareState,
+    chain,
+    turn,
+)
+from kmq.run.suspects import Suspects
+
+SUBMISSION: Final = str(hops.SUBMISSION)
+UNREACHABLE: Final = str(hops.UNREACHABLE)
+
+#: Shares whose time has come are put back in line so many at a time, so that a million of them do not stop the loop.
+RIPEN = 5000
+
+
+class Lines:
+    """messages: an ID -> its first share. queues: text of a next hop -> queue.
+
+    suspended: messages that an operator holds. pending: to be removed or moved when nobody holds them any more;
+    granted: being removed or moved now (J14). unreported: workers that have not said yet what they hold (J10).
+    expiring: shares in line for their notice. closed: hops that get nothing now; closings counts its changes.
+    """
+
+    def __init__(self, per_hop: int, suspects: Suspects, now: float) -> None:
+        self.per_hop = per_hop
+        self.suspects = suspects
+        self.rota = Rota()
+        self.messages: dict[int, Share] = {}
+        self.queues: dict[str, HopQueue] = {}
+        self.suspended: set[int] = set()
+        self.pending: set[int] = set()
+        self.granted: set[int] = set()
+        self.unreported: set[int] = set()
+        self.expiring: deque[Share] = deque()
+        self.closed: set[str] = set()
+        self.closings = 0
+        self._at_rest: list[int] = []
+        self._alarms: list[tuple[float, int, HopQueue]] = []
+        self._alarm_count = 0
+        self._idle: deque[tuple[float, HopQueue]] = deque()
+        self.submission = self.queue(SUBMISSION, now)
+
+    # --- queues --------------------------------------------------------------------------------------------------
+
+    def queue(self, hop: str, now: float) -> HopQueue:
+        """The queue of a next hop, made when it is the first word of it. A hop that cannot be read is unreachable."""
+        queue = self.queues.get(hop)
+        if queue is None:
+            try:
+                queue = HopQueue(hop, self.per_hop, now)
+            except ValueError:
+                return self.queue(UNREACHABLE, now)
+            self.queues[hop] = queue
+            self._may_idle(queue, now)
+        queue.touched = now
+        return queue
+
+    def _may_idle(self, queue: HopQueue, now: float) -> None:
+        if not queue.idling:
+            queue.idling = True
+            self._idle.append((now, queue))
+
+    def widen(self, per_hop: int) -> None:
+        """A remote hop may have so many shares out from now on; each finds its way there by its conversations."""
+        self.per_hop = per_hop
+        for queue in self.queues.values():
+            if queue.remote:
+                queue.limit = per_hop
+                queue.width = min(queue.width, per_hop)
+
+    def drop_idle(self, now: float) -> None:
+        """Forgets queues that have been empty long enough."""
+        while self._idle and self._idle[0][0] + MAX_IDLE <= now:
+            since, queue = self._idle.popleft()
+            if queue.count or queue.suspended or queue is self.submission:
+                queue.idling = False
+            elif queue.touched > since:
+                self._idle.append((queue.touched, queue))
+            else:
+                del self.queues[queue.hop]
+                self._mark(queue.hop, False)
+
+    def mark(self, queue: HopQueue) -> None:
+        """Workers are to know which hops get nothing now; called when that may have changed."""
+        self._mark(queue.hop, queue.suspended or queue.failures > 0)
+
+    def _mark(self, hop: str, closed: bool) -> None:
+        if (hop in self.closed) != closed:
+            self.closings += 1
+            if closed:
+                self.closed.add(hop)
+            else:
+                self.closed.remove(hop)
+
+    def resumed(self, queue: HopQueue, now: float) -> None:
+        """An operator's suspension of the queue has ended."""
+        self.rota.list(queue, now)
+        self.alarm(queue, now)
+        if not queue.count:
+            self._may_idle(queue, now)
+
+    # --- shares --------------------------------------------------------------------------------------------------
+
+    def enter(self, share: Share, now: float) -> None:
+        """A new share counts from now on; its state is READY in no line yet, or RECORDING."""
+        first = self.messages.get(share.mid)
+        if first is None:
+            self.messages[share.mid] = share
+        else:
+            share.sibling, first.sibling = first.sibling, share
+        self._join(share, share.queue, now)
+
+    def _join(self, share: Share, queue: HopQueue, now: float) -> None:
+        share.queue = queue
+        queue.tally[share.state] += 1
+        queue.count += 1
+        queue.arrived += 1
+        queue.touched = now
+
+    def _part(self, share: Share, now: float) -> None:
+        queue = share.queue
+        queue.tally[share.state] -= 1
+        queue.count -= 1
+        queue.departed += 1
+        queue.touched = now
+        if not queue.count:
+            self._may_idle(queue, now)
+
+    def leave(self, share: Share, now: float) -> None:
+        """A share is done with; with the last one the message is forgotten. Lines that still have it pass it over."""
+        self._part(share, now)
+        share.state = RECORDING
+        mid = share.mid
+        first = self.messages[mid]
+        if first is not share:
+            while first.sibling is not share:
+                assert first.sibling is not None, "a share that is not in its message's chain"
+                first = first.sibling
+            first.sibling = share.sibling
+        elif share.sibling is not None:
+            self.messages[mid] = share.sibling
+        else:
+            del self.messages[mid]
+            self._forget(mid)
+
+    def _forget(self, mid: int) -> None:
+        for mids in (self.suspended, self.pending, self.granted):
+            mids.discard(mid)
+        self.suspects.forget(mid)
+
+    def move(self, share: Share, queue: HopQueue, now: float) -> None:
+        """A share that nobody works on goes to another queue; it stands in no line there yet."""
+        self._part(share, now)
+        self._join(share, queue, now)
+
+    def line_up(self, share: Share, now: float, front: bool = False) -> None:
+        """Puts a share that nobody works on where it belongs. front: it stood in line before."""
+        queue = share.queue
+        mid = share.mid
+        if self.stopped(mid):
+            share.expire = ""
+            self._turn(share, HELD)
+            queue.tidy()
+        elif share.due > now:
+            if share.state is not WAITING:
+                queue.waits.add(share, share.due)
+                self.alarm(queue, now)
+        elif mid in self.suspects.mids and queue.limit:
+            self._turn(share, ALONE)
+            self.suspects.put(share)
+            self.alarm(queue, now)
+        elif share.expire:
+            self._turn(share, EXPIRING)
+            self.expiring.append(share)
+        else:
+            share.due = 0
+            self._turn(share, READY)
+            queue.put(share, front)
+            self.rota.list(queue, now)
+            if queue.failures:
+                self.alarm(queue, now)
+
+    @staticmethod
+    def _turn(share: Share, state: ShareState) -> None:
+        if share.state is not state:
+            turn(share, state)
+
+    def stopped(self, mid: int) -> bool:
+        """Whether the message is suspended or being removed: nothing new of it is assigned."""
+        return mid in self.suspended or mid in self.pending or mid in self.granted
+
+    def busy(self, mid: int) -> bool:
+        """Whether a worker holds some of it (or may: not every worker has reported), or a result waits for its sync."""
+        if self.unreported:
+            return True
+        return any(share.state in IN_HAND for share in chain(self.messages.get(mid)))
+
+    def at_rest(self, mid: int) -> None:
+        """A worker has let go of some of the message, or its result is durable: a pending removal may be granted."""
+        if mid in self.pending:
+            self._at_rest.append(mid)
+
+    def reported(self, worker: int) -> None:
+        """The worker has said what it holds, or is dead (J10)."""
+        if worker in self.unreported:
+            self.unreported.remove(worker)
+            self._at_rest.extend(self.pending)
+
+    def released(self) -> list[int]:
+        """The pending removals that may be written now; each is named once."""
+        mids, self._at_rest = self._at_rest, []
+        return self.freed(mids)
+
+    def freed(self, mids: Iterable[int]) -> list[int]:
+        """Which of these pending removals may be written now; from now on they count as granted."""
+        free = [mid for mid in dict.fromkeys(mids) if mid in self.pending and not self.busy(mid)]
+        self.pending.difference_update(free)
+        self.granted.update(free)
+        return free
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def alarm(self, queue: HopQueue, now: float) -> None:
+        """The queue may have something to do earlier than thought."""
+        at = queue.wake(now)
+        if at < queue.alarm:
+            queue.alarm = at
+            self._alarm_count += 1
+            heappush(self._alarms, (at, self._alarm_count, queue))
+
+    def wake(self, now: float) -> None:
+        """Does what the time has come for: shares that waited are lined up, queues may try their hop again."""
+        budget = RIPEN
+        while budget > 0 and self._alarms and self._alarms[0][0] <= now:
+            at, _, queue = heappop(self._alarms)
+            if at == queue.alarm:
+                queue.alarm = NEVER
+                budget -= 1 + self._ripen(queue, now)
+                self.rota.list(queue, now)
+                self.alarm(queue, now)
+
+    def _ripen(self, queue: HopQueue, now: float) -> int:
+        shares = queue.waits.due(now)
+        for share in shares:
+            if share.state is WAITING:  # one that waited twice for this second stands in the list twice
+                share.due = 0
+                self.line_up(share, now)
+        return len(shares)
+
+    def next_alarm(self) -> float | None:
+        """When `wake` has something to do next, None when only an event can tell."""
+        while self._alarms and self._alarms[0][0] != self._alarms[0][2].alarm:
+            heappop(self._alarms)
+        return self._alarms[0][0] if self._alarms else None
+
+    # --- for tables ----------------------------------------------------------------------------------------------
+
+    def facts(self, share: Share) -> ShareFacts:
+        """A share for tables."""
+        due: float | None = None
+        status = STATUS[share.state]
+        if share.state is WAITING:
+            due = share.due
+        elif share.state is READY and share.queue.failures:
+            status, due = MessageStatus.RETRY, share.queue.next_retry
+        if share.mid in self.pending or share.mid in self.granted:
+            status = MessageStatus.PENDING_REMOVE
+        elif status is MessageStatus.ACTIVE and share.mid in self.suspended:
+            status = MessageStatus.PENDING_SUSPEND
+        return ShareFacts(share.queue.hop, share.rcpt, status, share.attempt, due)
+
+
+#: What people see of a share's state, before queue and operator are looked at.
+STATUS: Final[dict[ShareState, MessageStatus]] = {
+    READY: MessageStatus.READY,
+    ALONE: MessageStatus.READY,
+    EXPIRING: MessageStatus.READY,
+    WAITING: MessageStatus.RETRY,
+    HELD: MessageStatus.SUSPENDED,
+    ASSIGNED: MessageStatus.ACTIVE,
+    RECORDING: MessageStatus.ACTIVE,
+}

@@ -1,0 +1,72 @@
+"""Whose turn is it? The queues that have ready shares take turns, one share each.
+
+Promise:  no queue starves another: a queue may have out at most four times as many shares as slots are still free, so
+          some are left for whoever comes, however slow the others are. Doubtful queues (the last attempt failed, or
+          a remote hop has not spoken yet) share a third of the slots, and have their own circle.
+          A queue that has nothing to hand out leaves its circle; whoever changes that lists it again.
+Callers:  kmq/run/lines, scheduler.
+"""
+
+from collections import deque
+
+from kmq.run.hopqueue import HopQueue
+from kmq.run.share import READY
+
+#: Slots a queue may hold for each one that is free.
+SHARE_OF_FREE = 4
+
+#: The part of all slots that doubtful queues may have together: one of so many.
+DOUBTFUL_PART = 3
+
+
+class Rota:
+    """Two circles of queues, and how many slots the doubtful ones have."""
+
+    __slots__ = ("_doubtful", "_sure", "_turn", "doubtful_out")
+
+    def __init__(self) -> None:
+        self._sure: deque[HopQueue] = deque()
+        self._doubtful: deque[HopQueue] = deque()
+        self._turn = False
+        self.doubtful_out = 0
+
+    def list(self, queue: HopQueue, now: float) -> None:
+        """Something has changed for the better: the queue takes its turns, if it has anything to hand out."""
+        if not queue.listed and queue.tally[READY] and queue.room(now):
+            queue.listed = True
+            (self._doubtful if queue.doubtful else self._sure).append(queue)
+
+    def judge(self, queue: HopQueue, doubtful: bool) -> None:
+        """The queue becomes doubtful or sure, with all that it has out."""
+        if queue.doubtful != doubtful:
+            queue.doubtful = doubtful
+            self.doubtful_out += queue.in_flight if doubtful else -queue.in_flight
+
+    def next(self, now: float, free: int, slots: int) -> HopQueue | None:
+        """The queue whose turn it is: it has a ready share and may hand it out. None when there is no such queue."""
+        may_doubt = self.doubtful_out < max(1, slots // DOUBTFUL_PART)
+        self._turn = not self._turn
+        if self._turn and may_doubt and self._doubtful:
+            return self._from(self._doubtful, now, free) or self._from(self._sure, now, free)
+        found = self._from(self._sure, now, free)
+        if found is None and may_doubt and self._doubtful:
+            found = self._from(self._doubtful, now, free)
+        return found
+
+    def _from(self, circle: deque[HopQueue], now: float, free: int) -> HopQueue | None:
+        for _ in range(len(circle)):
+            queue = circle[0]
+            if not queue.tally[READY] or not queue.room(now):
+                circle.popleft()
+                queue.listed = False
+            elif queue.doubtful != (circle is self._doubtful):
+                circle.popleft()
+                (self._doubtful if queue.doubtful else self._sure).append(queue)
+            else:
+                circle.rotate(-1)
+                if queue.in_flight < SHARE_OF_FREE * free:
+                    return queue
+        return None
+
+    def __len__(self) -> int:
+        return len(self._sure) + len(self._doubtful)

@@ -1,0 +1,475 @@
+"""Who does what when: which recipients, which next hop, which worker, when next.
+
+Does:     is told what came in, what workers answered and how time goes on; says what is to be handed out (`assign`),
+          what is to be recorded (`result`) and when to be asked again (`next_due`).
+Promise:  pure: no files, sockets, clock or loop, and chance is handed in. A recipient is in one assignment at a time. A
+          share whose result waits for its sync is not handed out (J10, J14). Nothing is handed out before every worker
+          of an earlier run has said what it holds, or is dead (J10). A recipient is let go only by a result that says
+          that it is done, or by the operator.
+Times:    `now` is monotonic seconds; `clock` is told the wall time beside it, once in every turn of the loop.
+On crash: a new one is filled from the envelopes (`loaded`) and from the workers' reports (`holding`).
+Callers:  the scheduler process, from its loop. Operators' words: `verbs`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
+
+from kmq.config.sections import QueueSection
+from kmq.model import moment
+from kmq.model.event import Event
+from kmq.model.frame import Done
+from kmq.run.assignment import Assignment, Held, Recording, Ruling, Start
+from kmq.run.backoff import UNCERTAIN, UNTRIED, Backoff
+from kmq.run.crew import Crew, Worker
+from kmq.run.expiry import Expiry
+from kmq.run.fates import Fates, read
+from kmq.run.hopqueue import HopQueue, QueueFacts
+from kmq.run.lifetime import Lifetime
+from kmq.run.lines import Lines
+from kmq.run.share import (
+    ALONE,
+    ASSIGNED,
+    EXPIRING,
+    IN_HAND,
+    READY,
+    RECORDING,
+    Part,
+    Share,
+    ShareFacts,
+    all_recipients,
+    chain,
+    shared,
+    turn,
+)
+from kmq.run.suspects import Suspects
+from kmq.run.verbs import Verbs
+
+#: Most assignments of one call; `next_due` says so when there are more.
+BOUND = 200
+
+#: A remote hop gets so many assignments for each of its connections, so that the next message is there when one ends.
+AHEAD = 2
+
+#: Notices of what expired have at most one of so many slots.
+EXPIRING_PART = 4
+
+
+class Scheduler:
+    """The core of the scheduler process. random: 0 <= x < 1, as random.random."""
+
+    def __init__(self, section: QueueSection, random: Callable[[], float], start: Start) -> None:
+        self._random = random
+        self._crew = Crew()
+        self._suspects = Suspects()
+        self._lines = Lines(section.per_hop * AHEAD, self._suspects, start.now)
+        self._lines.unreported.update(start.living)
+        lifetime = Lifetime(section.message_lifetime, section.retry_interval_max, start.now, start.wall, start.last_id)
+        self._lifetime = lifetime
+        self._expiry = Expiry(self._lines, lifetime)
+        self._out: dict[int, Assignment] = {}
+        self._recording: dict[int, Recording] = {}
+        self._next = start.first
+        self._expiring_out = 0
+        self._more = False
+        self.verbs = Verbs(self._lines)
+        self.configure(section)
+
+    def configure(self, section: QueueSection) -> None:
+        """The configuration, also when it was read again: what comes from now on follows it."""
+        longest, jitter = section.retry_interval_max, section.retry_jitter
+        self._longest_wait = longest * (1 + jitter)
+        self._retry = Backoff(section.retry_interval, longest, jitter, self._random)
+        self._reconnect = Backoff(section.connection_retry_interval, longest, jitter, self._random)
+        self._lifetime.configure(section.message_lifetime, longest)
+        self._lines.widen(section.per_hop * AHEAD)
+
+    def clock(self, now: float, wall: float) -> float:
+        """Both clocks; by how many seconds the wall clock jumped ahead, 0.0 when it did not. Expiry waits a cycle."""
+        return self._lifetime.clock(now, wall)
+
+    # --- messages ------------------------------------------------------------------------------------------------
+
+    def accepted(self, mid: int, count: int, now: float) -> None:
+        """A message of `count` recipients is durable."""
+        lines = self._lines
+        queue = lines.submission
+        share = Share(mid, queue, all_recipients(count))
+        lines.enter(share, now)
+        queue.fresh.append(share)
+        lines.rota.list(queue, now)
+
+    def loaded(self, mid: int, parts: Sequence[Part], now: float, suspended: bool = False, crashes: int = 0) -> bool:
+        """A message from the disk, with what is left to do for it (`share.open_parts`); poison is not loaded.
+
+        False when nothing is left: it is not taken in.
+        One that has killed a worker when it was alone is a suspect still. A time to wait is believed up to the longest
+        wait, so that a clock that was wrong when it was written delays nothing for years.
+        """
+        if not parts:
+            return False
+        if suspended:
+            self._lines.suspended.add(mid)
+        if crashes:
+            self._suspects.crashes[mid] = crashes
+            self._suspects.mids.add(mid)
+        for part in parts:
+            wait = min(part.until - self._lifetime.wall(now), self._longest_wait)
+            due = ceil(now + wait) if wait > 0 else 0
+            queue = self._lines.queue(part.hop, now)
+            share = Share(mid, queue, shared(part.rcpt), part.attempt, RECORDING, due)
+            self._lines.enter(share, now)
+            self._lines.line_up(share, now)
+        return True
+
+    def has(self, mid: int) -> bool:
+        """Whether the message is queued here."""
+        return mid in self._lines.messages
+
+    def busy(self, mid: int) -> bool:
+        """Whether a worker holds some of it (or may: not every worker has reported), or a result waits for its sync."""
+        return self._lines.busy(mid)
+
+    def __len__(self) -> int:
+        return len(self._lines.messages)
+
+    # --- workers -------------------------------------------------------------------------------------------------
+
+    def worker_up(self, number: int, slots: int) -> None:
+        """A worker is there. One of an earlier run gets nothing before `holding` was called for it."""
+        self._crew.up(number, slots)
+
+    def worker_draining(self, number: int) -> None:
+        """A worker takes nothing new; what it has in hand it ends."""
+        self._crew.leaving(number)
+
+    def worker_gone(self, number: int, now: float) -> list[Assignment]:
+        """A worker is dead and reaped, and its socket was read to the end (J9): what it had is free. What it had.
+
+        Whoever decides that some of it is suspect says so (`suspect`) before the next `assign`.
+        """
+        self._crew.gone(number)
+        self._lines.reported(number)
+        held = [assignment for assignment in self._out.values() if assignment.worker == number]
+        for assignment in reversed(held):
+            del self._out[assignment.n]
+            self._let_go(assignment, now)
+            self._lines.line_up(assignment.share, now, front=True)
+            self._lines.at_rest(assignment.mid)
+        return held
+
+    @property
+    def waiting_for(self) -> frozenset[int]:
+        """Workers that have not said yet what they hold; nothing is assigned meanwhile (J10)."""
+        return frozenset(self._lines.unreported)
+
+    def holding(self, number: int, held: Iterable[Held], now: float) -> list[int]:
+        """A worker (that is up) says what it has; numbers of what is in its hands now.
+
+        Also for a single result of an earlier run. What is not named is known or gone: acknowledge it at once (J10).
+        """
+        adopted = [assignment.n for assignment in held if self._adopt(self._crew.workers[number], assignment, now)]
+        self._lines.reported(number)
+        return adopted
+
+    def _adopt(self, worker: Worker, held: Held, now: float) -> bool:
+        """Recipients whose next attempt is the one that the worker has are cut out of what was loaded."""
+        self._next = max(self._next, held.n + 1)
+        if held.n in self._out:
+            return True
+        lines = self._lines
+        wanted = set(held.rcpt)
+        found = [
+            (share, wanted.intersection(share.rcpt))
+            for share in chain(lines.messages.get(held.mid))
+            if share.attempt == held.attempt and share.state not in IN_HAND
+        ]
+        found = [(share, part) for share, part in found if part]
+        if not found:
+            return False
+        rcpt = shared(tuple(sorted(set().union(*(part for _, part in found)))))
+        adopted = Share(held.mid, lines.queue(held.hop, now), rcpt, held.attempt, READY)
+        lines.enter(adopted, now)
+        for share, part in found:
+            share.rcpt = tuple(index for index in share.rcpt if index not in part)
+            if not share.rcpt:
+                lines.leave(share, now)
+        self._hand(adopted, worker, held.n)
+        return True
+
+    # --- what goes out -------------------------------------------------------------------------------------------
+
+    def assign(self, now: float) -> list[Assignment]:
+        """What is to be handed out now, at most BOUND."""
+        lines = self._lines
+        lines.drop_idle(now)
+        lines.wake(now)
+        given: list[Assignment] = []
+        if not lines.unreported:
+            self._expiry.look(now)
+            self._assign_expired(given)
+            if self._suspects.waiting:
+                self._assign_alone(given, now)
+            self._assign_ordinary(given, now)
+        self._more = len(given) >= BOUND
+        return given
+
+    def next_due(self, now: float) -> float | None:
+        """When `assign` has something to do although nothing happens; None when only an event can tell."""
+        if self._lines.unreported:
+            return None
+        if self._more or self._expiry.looking:
+            return now
+        times = [at for at in (self._lines.next_alarm(), self._suspects.wake(now)) if at is not None]
+        return max(now, min(times)) if times else None
+
+    def _assign_expired(self, given: list[Assignment]) -> None:
+        crew = self._crew
+        most = max(1, crew.slots // EXPIRING_PART)
+        while crew.free and self._expiring_out < most and len(given) < BOUND:
+            share = self._expiry.next()
+            if share is None:
+                return
+            given.append(self._hand(share, crew.next()))
+
+    def _assign_alone(self, given: list[Assignment], now: float) -> None:
+        suspects = self._suspects
+        if suspects.running:
+            return
+        share = suspects.next(now)
+        if share is None:
+            suspects.idle(self._crew)
+            return
+        worker = suspects.worker(self._crew, now, others_wait=len(self._lines.rota) > 0)
+        if worker is not None:
+            suspects.running = self._next
+            given.append(self._hand(share, worker))
+
+    def _assign_ordinary(self, given: list[Assignment], now: float) -> None:
+        crew, rota = self._crew, self._lines.rota
+        while crew.free and len(given) < BOUND:
+            queue = rota.next(now, crew.free, crew.slots)
+            if queue is None:
+                return
+            share = queue.take()
+            assert share is not None, "a queue whose tally is not that of its lines"
+            given.append(self._hand(share, crew.next()))
+
+    def _hand(self, share: Share, worker: Worker, n: int = 0) -> Assignment:
+        """The share is in the worker's hands; n: the number that it has there already."""
+        if not n:
+            n = self._next
+            self._next += 1
+        queue = share.queue
+        turn(share, ASSIGNED)
+        if share.expire:
+            self._expiring_out += 1
+        else:
+            queue.in_flight += 1
+            if queue.doubtful:
+                self._lines.rota.doubtful_out += 1
+            if queue.failures:
+                queue.probe = n
+        self._crew.take(worker)
+        alone = n == self._suspects.running
+        assignment = Assignment(
+            n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone, share.expire, share
+        )
+        self._out[n] = assignment
+        return assignment
+
+    def _let_go(self, assignment: Assignment, now: float) -> bool:
+        """The worker has it in hand no longer; whether it was its queue's probe."""
+        queue = assignment.share.queue
+        self._crew.give(assignment.worker)
+        if assignment.alone:
+            self._suspects.ended(self._crew, now)
+        if assignment.expire:
+            self._expiring_out -= 1
+            return False
+        queue.in_flight -= 1
+        if queue.doubtful:
+            self._lines.rota.doubtful_out -= 1
+        probing = queue.probe == assignment.n
+        if probing:  # without a word about the hop the next probe must not follow at once, for ever
+            queue.probe = 0
+            queue.next_retry = max(queue.next_retry, now + UNTRIED)
+            self._lines.alarm(queue, now)
+        self._lines.rota.list(queue, now)
+        return probing
+
+    # --- what comes back -----------------------------------------------------------------------------------------
+
+    def result(self, done: Done, events: Sequence[Event], now: float) -> Ruling | None:
+        """A worker's result with its events (decoded, in order); None when its number is not out.
+
+        The result is the worker's last word about this number, but counts only when it is durable: then say `settled`,
+        at once when there was nothing to record. A result that is `crashed` makes the message a suspect.
+        """
+        out = self._out.pop(done.n, None)
+        if out is None:
+            return None
+        share = out.share
+        probing = self._let_go(out, now)
+        turn(share, RECORDING)
+        if done.crashed:
+            self._suspects.mids.add(out.mid)
+        fates = read(out.rcpt, events)
+        if not out.expire:
+            self._spoke(share.queue, fates, probing, now)
+        unreached = self._unavailable(done, share.queue if probing else None, now) if done.unavailable else None
+        share.rcpt = ()
+        share.expire = ""
+        going: tuple[Share, ...] = ()
+        until = ""
+        if fates.parts:
+            wait = self._retry.delay(out.attempt)
+            due = ceil(now + (max(wait, UNCERTAIN) if done.uncertain else wait))
+            going, until = self._go_on(out, fates, due, unreached, now)
+        self._recording[done.n] = Recording(share, going, out.alone and not done.crashed)
+        return Ruling(out.mid, not any(part.rcpt for part in chain(self._lines.messages[out.mid])), until)
+
+    def settled(self, n: int, now: float) -> None:
+        """The result is durable (or had nothing to record): what is left of it goes on."""
+        record = self._recording.pop(n, None)
+        if record is None:
+            return
+        lines, share = self._lines, record.share
+        mid = share.mid
+        if not share.rcpt:
+            lines.leave(share, now)
+        for part in record.going:
+            lines.line_up(part, now, front=part.queue is share.queue)
+        if record.proven:
+            self._proven(mid)
+        lines.at_rest(mid)
+
+    def returned(self, n: int, now: float) -> None:
+        """The worker gave an assignment back without trying it."""
+        assignment = self._out.pop(n, None)
+        if assignment is not None:
+            self._let_go(assignment, now)
+            assignment.share.due = ceil(now + UNTRIED)
+            self._lines.line_up(assignment.share, now, front=True)
+            self._lines.at_rest(assignment.mid)
+
+    def _spoke(self, own: HopQueue, fates: Fates, probing: bool, now: float) -> None:
+        """The hops that gave results are there; a hop that a fresh message went to in one go may be one of them."""
+        for hop in fates.spoke:
+            queue = self._lines.queue(hop, now) if hop else own
+            if queue is not own and not fates.parts:
+                queue.arrived += 1
+                queue.departed += 1
+            if queue.failures or queue.doubtful or queue.width < queue.limit:
+                queue.spoke(probing and queue is own)
+                self._lines.rota.judge(queue, False)
+                self._lines.mark(queue)
+                self._lines.rota.list(queue, now)
+
+    def _unavailable(self, done: Done, probed: HopQueue | None, now: float) -> HopQueue | None:
+        """The hop was not reached: its queue waits, and those whose lifetime is over have had their last attempt.
+
+        Submission cannot be out of reach, whatever a worker says: that would stop all mail. None then.
+        """
+        lines = self._lines
+        queue = lines.queue(done.hop, now)
+        if queue is lines.submission or not queue.limit:
+            return None
+        if queue.failed(done.unavailable, queue is probed):
+            queue.next_retry = now + self._reconnect.delay(queue.failures)
+            lines.rota.judge(queue, True)
+            lines.mark(queue)
+            lines.alarm(queue, now)
+            self._expiry.begin(queue, done.unavailable)
+        return queue
+
+    def _go_on(
+        self, out: Assignment, fates: Fates, due: int, unreached: HopQueue | None, now: float
+    ) -> tuple[tuple[Share, ...], str]:
+        """The shares that are left, each in its queue and not yet in line, and when what was deferred is tried again.
+
+        All that one result defers for a hop stays together, whatever the replies, so that it goes in one transaction
+        again; only what expires is told apart by reply, since each notice bears its own.
+        """
+        over = not out.expire and self._lifetime.over(out.mid, now)
+        groups: dict[tuple[HopQueue, bool, str], list[int]] = {}
+        for rcpt, hop, reply in fates.parts:
+            queue = self._lines.queue(hop, now) if hop else out.share.queue
+            groups.setdefault((queue, reply != "", reply if over else ""), []).extend(rcpt)
+        going = []
+        until = ""
+        for (queue, deferred, expire), found in groups.items():
+            part = self._part(out, queue, found, now)
+            part.expire = expire
+            part.due = 0
+            if deferred:
+                part.attempt = out.attempt + 1
+                if not expire:
+                    part.due = due
+                    until = moment.as_text(self._lifetime.wall(due))
+            elif queue is out.share.queue and queue is not unreached:
+                part.due = ceil(now + UNTRIED)
+            going.append(part)
+        return tuple(going), until
+
+    def _part(self, out: Assignment, queue: HopQueue, rcpt: list[int], now: float) -> Share:
+        """A share for recipients that go on: the one that was out, when it stays in its queue and is not taken yet."""
+        left = shared(tuple(sorted(rcpt)))
+        if queue is out.share.queue and not out.share.rcpt:
+            out.share.rcpt = left
+            return out.share
+        part = Share(out.mid, queue, left, out.attempt, RECORDING)
+        self._lines.enter(part, now)
+        return part
+
+    # --- suspects ------------------------------------------------------------------------------------------------
+
+    def suspect(self, mids: Iterable[int], now: float) -> None:
+        """A worker died, perhaps of one of these: each is run alone. To be said before the next `assign`."""
+        for mid in mids:
+            first = self._lines.messages.get(mid)
+            if first is not None:
+                self._suspects.mids.add(mid)
+                for share in chain(first):
+                    if share.state is READY or share.state is EXPIRING:
+                        self._lines.line_up(share, now)
+
+    def crashed_alone(self, mid: int) -> int:
+        """The message was alone when its worker died of itself (or its phase failed); how often by now."""
+        return self._suspects.crashed(mid)
+
+    def quiet(self, mid: int, now: float) -> None:
+        """The message is no suspect any more; what stood in line to be run alone is ordinary mail."""
+        self._suspects.quiet(mid)
+        for share in chain(self._lines.messages.get(mid)):
+            if share.state is ALONE:
+                self._lines.line_up(share, now)
+
+    def _proven(self, mid: int) -> None:
+        """A run alone ended well: that clears the message, unless more of it is to be run alone."""
+        if all(share.state is not ALONE for share in chain(self._lines.messages.get(mid))):
+            self._suspects.quiet(mid)
+
+    # --- for tables ----------------------------------------------------------------------------------------------
+
+    def queues(self, now: float) -> list[QueueFacts]:
+        """All queues, as they are now."""
+        self._lines.drop_idle(now)
+        return [queue.facts() for queue in self._lines.queues.values()]
+
+    def state_of(self, mid: int) -> list[ShareFacts]:
+        """The shares of a message that have recipients left; [] when it is not here."""
+        return [self._lines.facts(share) for share in chain(self._lines.messages.get(mid)) if share.rcpt]
+
+    def closed(self) -> list[str]:
+        """Next hops that get nothing now (suspended, or waiting for a retry), for frame.Closed."""
+        return sorted(self._lines.closed)
+
+    @property
+    def closings(self) -> int:
+        """Grows with each change of `closed`."""
+        return self._lines.closings
+
+    @property
+    def in_hand(self) -> int:
+        """Assignments without a result."""
+        return len(self._out)

@@ -1,0 +1,184 @@
+"""A share: some recipients of one message for one next hop, and where it stands. The unit of assignment.
+
+Law:      the states of a share and their order are the table FOLLOWING; `turn` is the only way from one to another, and
+          keeps its queue's count of each state. A recipient is in one share, so it is in one assignment at a time.
+          Recipients with different numbers of results are different shares (J10).
+Memory:   a message of one recipient costs its ID, one Share (80 bytes) and its places in a table and a line. So a Share
+          is left out of the garbage collector's walks, and nothing here makes an object per message.
+On crash: nothing of this outlives the scheduler process; `open_parts` reads it back from the envelope.
+Callers:  kmq/run/lines, scheduler, verbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from kmq.model import hop as hops
+from kmq.model import moment
+from kmq.model.envelope import State
+
+if TYPE_CHECKING:
+    from kmq.run.hopqueue import HopQueue
+
+
+class ShareState(IntEnum):
+    """Where a share stands."""
+
+    READY = 0  #: in line in its queue
+    ALONE = 1  #: in line to be run alone: the message may be what killed a worker
+    EXPIRING = 2  #: its lifetime is over: in line for its notice
+    WAITING = 3  #: for the time of its next attempt
+    HELD = 4  #: an operator suspended the message, or is removing it
+    ASSIGNED = 5  #: in a worker's hands
+    RECORDING = 6  #: the worker's result waits for its sync
+
+
+READY: Final = ShareState.READY
+ALONE: Final = ShareState.ALONE
+EXPIRING: Final = ShareState.EXPIRING
+WAITING: Final = ShareState.WAITING
+HELD: Final = ShareState.HELD
+ASSIGNED: Final = ShareState.ASSIGNED
+RECORDING: Final = ShareState.RECORDING
+
+#: A worker has it, or its result is not durable yet: nobody else may touch it.
+IN_HAND: Final = frozenset({ASSIGNED, RECORDING})
+
+#: A share that nobody works on may stand in any of these.
+_FREE = frozenset({READY, ALONE, EXPIRING, WAITING, HELD})
+
+#: Which state may come after which. Only what waits in a line is assigned; only what is assigned has a result.
+FOLLOWING: Final[tuple[frozenset[ShareState], ...]] = (
+    frozenset({ASSIGNED, ALONE, EXPIRING, HELD}),  # READY
+    frozenset({ASSIGNED, READY, EXPIRING, HELD}),  # ALONE
+    frozenset({ASSIGNED, ALONE, HELD}),  # EXPIRING
+    frozenset({ASSIGNED, READY, ALONE, EXPIRING, HELD}),  # WAITING: assigned when a worker reports that it has it (J10)
+    frozenset({ASSIGNED, READY, ALONE, WAITING}),  # HELD: the same
+    frozenset({RECORDING}) | _FREE,  # ASSIGNED: freed when the worker is gone
+    _FREE,  # RECORDING
+)
+
+
+class Share(msgspec.Struct, gc=False, eq=False):
+    """mid: the message's ID. due: monotonic second of the next attempt, 0 for at once. expire: the reply with which its
+    lifetime ended, "" while it has not. sibling: the next share of the same message. A share without recipients is
+    one whose last result waits for its sync.
+    """
+
+    mid: int
+    queue: HopQueue
+    rcpt: tuple[int, ...]
+    attempt: int = 1
+    state: ShareState = READY
+    due: int = 0
+    expire: str = ""
+    sibling: Share | None = None
+
+
+def turn(share: Share, state: ShareState) -> None:
+    """The one way from a state to another; a pair that FOLLOWING does not have is a mistake in the program."""
+    before = share.state
+    assert state in FOLLOWING[before], f"a share that is {before.name} can not become {state.name}"
+    tally = share.queue.tally
+    tally[before] -= 1
+    tally[state] += 1
+    share.state = state
+
+
+def chain(first: Share | None) -> Iterator[Share]:
+    """All shares of a message, from its first."""
+    while first is not None:
+        yield first
+        first = first.sibling
+
+
+# --- recipients ------------------------------------------------------------------------------------------------------
+
+#: Sets of recipients are shared between messages: all messages of one recipient have the same one.
+_shared: dict[tuple[int, ...], tuple[int, ...]] = {}
+_SHARED_SETS = 4096
+_SHARED_SIZE = 100
+_all: list[tuple[int, ...]] = [tuple(range(count)) for count in range(_SHARED_SIZE + 1)]
+
+
+def all_recipients(count: int) -> tuple[int, ...]:
+    """Every recipient of a message that has `count`."""
+    return _all[count] if count <= _SHARED_SIZE else tuple(range(count))
+
+
+def shared(rcpt: tuple[int, ...]) -> tuple[int, ...]:
+    """The same set of recipients, as one object with its likes; bounded, so rare sets stay their own."""
+    if rcpt == (0,):
+        return _all[1]
+    if len(_shared) < _SHARED_SETS and len(rcpt) <= _SHARED_SIZE:
+        return _shared.setdefault(rcpt, rcpt)
+    return _shared.get(rcpt, rcpt)
+
+
+# --- from disk -------------------------------------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """Open recipients as the disk knows them. until: Unix time before which they wait, 0.0 for at once."""
+
+    rcpt: tuple[int, ...]
+    hop: str
+    attempt: int
+    until: float
+
+
+def open_parts(state: State) -> list[Part]:
+    """What is left to do for a message: its open recipients by next hop, number of results, and time to wait.
+
+    What was unreachable is routed anew, since the configuration may have changed; so is a next hop that this program
+    cannot read. An `until` that is no time is none.
+    """
+    found: dict[tuple[str, int, str], list[int]] = {}
+    for index in state.open:
+        found.setdefault((_routed(state.hop[index]), state.results[index], state.until[index]), []).append(index)
+    return [Part(shared(tuple(rcpt)), hop, results + 1, _time(until)) for (hop, results, until), rcpt in found.items()]
+
+
+_SUBMISSION = str(hops.SUBMISSION)
+
+
+def _routed(text: str) -> str:
+    try:
+        return _SUBMISSION if not text or hops.parse(text) == hops.UNREACHABLE else text
+    except ValueError:
+        return _SUBMISSION
+
+
+def _time(until: str) -> float:
+    try:
+        return moment.from_text(until) if until else 0.0
+    except ValueError:
+        return 0.0
+
+
+# --- for tables ------------------------------------------------------------------------------------------------------
+
+
+class MessageStatus(Enum):
+    """What people see; names as in Exchange Server."""
+
+    READY = "Ready"
+    ACTIVE = "Active"
+    RETRY = "Retry"
+    SUSPENDED = "Suspended"
+    PENDING_REMOVE = "PendingRemove"
+    PENDING_SUSPEND = "PendingSuspend"
+
+
+class ShareFacts(NamedTuple):
+    """A share for tables. due: monotonic time of the next attempt, None when it is at once or not known."""
+
+    hop: str
+    rcpt: tuple[int, ...]
+    status: MessageStatus
+    attempt: int
+    due: float | None
