@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+ENV = ".env"
+#: What makes a message of a name: in queue/ its envelope, in poison/ whatever is left of it.
+ENVELOPE = frozenset({ENV})
+POISONED = frozenset({ENV, ".eml", ".reason"})
+
 #: Bytes of an envelope; a longer one is not ours (a thousand recipients with all their events are far below).
 _LONGEST = 64 << 20
 
@@ -33,18 +38,22 @@ HEADER_LIMIT = 100_000
 
 @dataclass(slots=True)
 class Found:
-    """A message as its envelope tells it. folder: of its files; home: `queue` or `poison`, where it was found."""
+    """A message as its envelope tells it.
+
+    folder: of its files; home: `queue` or `poison`, where it was found; reason: why it is in poison/, "" elsewhere.
+    """
 
     folder: Path
     home: str
     head: "Head"
     state: "State"
     events: "list[AnyEvent]"
+    reason: str = ""
 
     @property
     def path(self) -> Path:
         """The envelope's file."""
-        return self.folder / f"{self.head.id}.env"
+        return self.folder / f"{self.head.id}{ENV}"
 
     @property
     def body(self) -> Path:
@@ -64,19 +73,19 @@ class Damaged:
     @property
     def path(self) -> Path:
         """The envelope's file."""
-        return self.folder / f"{self.id}.env"
+        return self.folder / f"{self.id}{ENV}"
 
 
 def walk(spool: Path) -> Iterator[Found | Damaged]:
     """All messages of the spool. SpoolError when there is no spool or it may not be read."""
     for folder in _generations(spool / "queue"):
-        yield from _of_folder(spool / "queue" / folder, "queue")
-    yield from _of_folder(spool / "poison", "poison")
+        yield from _of_folder(spool / "queue" / folder, "queue", ENVELOPE)
+    yield from _of_folder(spool / "poison", "poison", POISONED)
 
 
 def find(spool: Path, number: int) -> Found | Damaged | None:
     """One message by its ID; None when it is not in the spool (any more)."""
-    name = queue_id.text(number) + ".env"
+    name = queue_id.text(number)
     for folder, home in ((spool / "queue" / queue_id.generation(number), "queue"), (spool / "poison", "poison")):
         fd = _open_folder(folder)
         if fd < 0:
@@ -119,16 +128,20 @@ def _generations(queue: Path) -> list[str]:
     return sorted(names)
 
 
-def _of_folder(folder: Path, home: str) -> Iterator[Found | Damaged]:
+def _of_folder(folder: Path, home: str, endings: frozenset[str]) -> Iterator[Found | Damaged]:
     fd = _open_folder(folder)
     if fd < 0:
         return
     try:
+        last = ""
         for name in sorted(os.listdir(fd)):
-            if name.endswith(".env") and queue_id.PATTERN.fullmatch(name[:-4]):
-                found = _look(fd, name, folder, home)
-                if found is not None:
-                    yield found
+            stem = name[: queue_id.LENGTH]
+            if name[queue_id.LENGTH :] not in endings or stem == last or not queue_id.PATTERN.fullmatch(stem):
+                continue
+            last = stem
+            found = _look(fd, stem, folder, home)
+            if found is not None:
+                yield found
     finally:
         os.close(fd)
 
@@ -148,14 +161,37 @@ def _forbidden(folder: Path) -> SpoolError:
 
 
 def _look(fd: int, name: str, folder: Path, home: str) -> Found | Damaged | None:
-    """One envelope; None when it is not there any more."""
+    """One message; None when it is not there any more. What was set aside may have no envelope, but has a reason."""
+    reason = _reason(fd, name) if home == "poison" else ""
     try:
-        text = _bytes_of(fd, name)
+        text = _bytes_of(fd, name + ENV)
     except FileNotFoundError:
-        return None
+        there = home == "poison" and _has_body(fd, name)
+        return Damaged(folder, home, name, reason or "it has no envelope") if there else None
     except OSError as error:
-        return Damaged(folder, home, name[:-4], f"cannot be read: {error.strerror}")
-    return _understood(text, folder, home, name[:-4])
+        return Damaged(folder, home, name, f"cannot be read: {error.strerror}")
+    found = _understood(text, folder, home, name)
+    if isinstance(found, Damaged):
+        found.reason = reason or found.reason
+    elif home == "poison":
+        found.reason = found.state.why or reason or "nobody knows why"
+    return found
+
+
+def _reason(fd: int, name: str) -> str:
+    """What stands in the file beside a message that was set aside without a word in its envelope."""
+    try:
+        return _bytes_of(fd, name + ".reason")[:4096].decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _has_body(fd: int, name: str) -> bool:
+    try:
+        os.stat(name + ".eml", dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _bytes_of(folder: int, name: str) -> bytes:

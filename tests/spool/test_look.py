@@ -102,6 +102,21 @@ def test_every_cut_of_an_envelope_is_a_reading(bag: Mailbag) -> None:
         assert isinstance(found, Found if n >= whole.index(b"\n") else Damaged)
 
 
+def test_what_was_set_aside_is_shown_with_the_reason_beside_it(bag: Mailbag) -> None:
+    moved = bag.lay(Moved(home="poison", reason="two workers died of it"), home="poison")
+    whole, bare, torn = (bag.lay(home="poison") for _ in range(3))
+    for name, reason in ((whole, "its body is another's"), (bare, "no envelope"), (torn, "the head is damaged")):
+        (bag.spool / "poison" / f"{name}.reason").write_text(reason + "\n")
+    bag.envelope(bare, "poison").unlink()
+    bag.envelope(torn, "poison").write_bytes(b"{")
+    (bag.spool / "poison" / "69212ad0-0000ffff.reason").write_text("of a message that an operator took away")
+    assert {found.head.id: found.reason for found in walk(bag.spool) if isinstance(found, Found)} == {
+        moved: "two workers died of it",
+        whole: "its body is another's",
+    }
+    assert damage(bag.spool) == {bare: "no envelope", torn: "the head is damaged"}
+
+
 def test_what_is_no_file_of_ours_is_passed_by_or_told(bag: Mailbag) -> None:
     good = bag.lay()
     folder = bag.folder(good)

@@ -1,0 +1,74 @@
+"""What the envelopes do not tell: the states of queues, which kmqd knows, and what its processes have in hand now.
+
+Promise:  gathered without disturbing anybody; when kmqd does not run or does not answer, `silence` says why and the
+          rest is as complete as can be.
+On crash: read-only.
+Callers:  kmq.cli.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kmq.admin import client
+from kmq.errors import Unreachable
+from kmq.model import moment
+from kmq.spool.processes import Condition, read_all
+from kmq.spool.status import InHand
+
+
+@dataclass(slots=True)
+class QueueState:
+    """What kmqd says of a queue. next_retry: Unix time, 0 for none."""
+
+    status: str = ""
+    last_error: str = ""
+    next_retry: float = 0.0
+
+
+@dataclass(slots=True)
+class Circumstances:
+    """now: Unix time; server: this machine's name in identities; queues: by the text of the next hop; in_hand: by ID.
+
+    silence: why kmqd did not answer, "" when it did.
+    """
+
+    now: float
+    server: str
+    queues: dict[str, QueueState] = field(default_factory=dict)
+    in_hand: dict[str, InHand] = field(default_factory=dict)
+    silence: str = ""
+
+
+def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
+    """The circumstances as they are now."""
+    around = Circumstances(time.time(), server)
+    for process in read_all(spool / "status", dead=False):
+        if process.condition is not Condition.DEAD:
+            around.in_hand.update((hand.id, hand) for hand in process.in_hand)
+    try:
+        response = client.ask(run_directory, "queues")
+    except Unreachable as unreachable:
+        around.silence = str(unreachable)
+        return around
+    if response.status != 0:
+        around.silence = response.text
+    for line in response.lines:
+        around.queues[text_of(line, "NextHop")] = queue_state(line)
+    return around
+
+
+def queue_state(line: Mapping[str, object]) -> QueueState:
+    """One line of the answer to `queues`."""
+    try:
+        next_retry = moment.from_text(text_of(line, "NextRetryTime"))
+    except ValueError:
+        next_retry = 0.0
+    return QueueState(text_of(line, "Status"), text_of(line, "LastError"), next_retry)
+
+
+def text_of(line: Mapping[str, object], name: str) -> str:
+    """A property as text, "" when it is missing or null."""
+    value = line.get(name)
+    return "" if value is None else str(value)

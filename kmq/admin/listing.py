@@ -1,0 +1,264 @@
+"""What the queue looks like to an operator: each message, the queues it waits in, why, and until when.
+
+What:     pure readings of envelopes (spool/look), together with what only running processes know: the states of
+          queues and what is in hand now. Statuses and properties bear Exchange's names (reference: Get-Message).
+Promise:  a message is listed with what is known; what kmqd alone knows is left out when it does not run.
+On crash: nothing here touches a disk or a socket.
+Callers:  kmq.view, kmq.cli.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.model import hop, moment, queue_id
+from kmq.model.envelope import State
+from kmq.model.event import AnyEvent, Deferred, Suspended
+from kmq.model.hop import DeliveryType, NextHop
+from kmq.spool.look import Damaged, Found
+from kmq.spool.status import InHand
+
+
+class Status(Enum):
+    """The status of a message in a queue (Exchange's words), and two of our own."""
+
+    ACTIVE = "Active"  #: in somebody's hands
+    READY = "Ready"  #: its turn comes
+    RETRY = "Retry"  #: waits for its next attempt
+    SUSPENDED = "Suspended"  #: held by an operator, or set aside as poison
+    PENDING_SUSPEND = "PendingSuspend"  #: held as soon as nobody has it in hand
+    TERMINATING = "Terminating"  #: all recipients are done; its files are about to go
+    DAMAGED = "Damaged"  #: its envelope cannot be understood
+
+
+#: The gravest first: what the line of a message with several queues tells.
+_GRAVITY = (Status.SUSPENDED, Status.PENDING_SUSPEND, Status.RETRY, Status.READY, Status.ACTIVE, Status.TERMINATING)
+
+
+@dataclass(slots=True)
+class Share:
+    """A message in one queue.
+
+    hop:        the queue's next hop; to: the addresses that wait there.
+    next_try:   Unix time; 0: as soon as possible; None: not before somebody does something.
+    last_error: the last reply, or why nothing happens; "" when there is nothing to say.
+    trouble:    the same for people, one clause.
+    """
+
+    hop: NextHop
+    to: list[str]
+    status: Status
+    next_try: float | None = 0.0
+    last_error: str = ""
+    retry_count: int = 0
+    trouble: str = ""
+
+
+@dataclass(slots=True)
+class Listed:
+    """One line of `kmq mailq`. shares: the queues that it waits in, the gravest first."""
+
+    id: str
+    created: float
+    size: int
+    sender: str
+    shares: list[Share]
+    source: str = ""
+    source_ip: str = ""
+    hand: InHand | None = None
+
+    @property
+    def to(self) -> list[str]:
+        """All addresses that still wait."""
+        return [address for share in self.shares for address in share.to]
+
+    @property
+    def next_try(self) -> float | None:
+        """The soonest attempt of any of its queues: Unix time, 0 for as soon as possible, None for never by itself."""
+        return min((share.next_try for share in self.shares if share.next_try is not None), default=None)
+
+    @property
+    def status(self) -> str:
+        """Why it has not been sent, in a few words."""
+        if self.hand:
+            return _in_hand(self.hand)
+        first = self.shares[0]
+        more = len(self.shares) - 1
+        text = f"{first.status.value}: {first.trouble}" if first.trouble else first.status.value
+        return f"{text} (and {more} more queue{'s' * (more > 1)})" if more else text
+
+    @property
+    def grave(self) -> bool:
+        """Somebody has to do something."""
+        return any(share.next_try is None for share in self.shares)
+
+
+def listed(found: Found | Damaged, around: Circumstances) -> Listed:
+    """The line of one message."""
+    if isinstance(found, Damaged):
+        share = Share(_home(found.home), [], Status.DAMAGED, None, found.reason, trouble=found.reason)
+        return Listed(found.id, queue_id.created(queue_id.parse(found.id)), 0, "", [share])
+    head = found.head
+    hand = around.in_hand.get(head.id)
+    return Listed(
+        id=head.id,
+        created=unix(head.created),
+        size=head.size,
+        sender=head.sender,
+        shares=shares(found, around),
+        source=_source(found),
+        source_ip=head.source.ip,
+        hand=hand,
+    )
+
+
+def shares(found: Found, around: Circumstances) -> list[Share]:
+    """The queues in which a message waits, the gravest first; never empty."""
+    state = found.state
+    waiting = state.open
+    if not waiting:
+        return [Share(hop.SUBMISSION, [], Status.TERMINATING)]
+    if found.home == "poison":
+        trouble = f"poison, {found.reason}"
+        return [Share(hop.POISON, _addresses(found, waiting), Status.SUSPENDED, None, found.reason, trouble=trouble)]
+    groups: dict[str, list[int]] = {}
+    for index in waiting:
+        groups.setdefault(state.hop[index], []).append(index)
+    out = [_share(text, group, found, around) for text, group in groups.items()]
+    return sorted(out, key=lambda share: _GRAVITY.index(share.status)) if len(out) > 1 else out
+
+
+def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> Share:
+    """One queue's part of a message: held, unreachable, waiting, or ready."""
+    state = found.state
+    share = Share(next_hop(text), _addresses(found, rcpt), Status.READY)
+    share.retry_count = max(state.results[index] for index in rcpt)
+    share.last_error = share.trouble = _last_reply(state, rcpt)
+    queue = around.queues.get(text or str(hop.SUBMISSION)) or _QUIET
+    until = min((unix(state.until[index]) for index in rcpt), default=0.0)
+    if found.head.id in around.in_hand:
+        share.status = Status.PENDING_SUSPEND if state.suspended else Status.ACTIVE
+    elif state.suspended:
+        share.status, share.next_try, share.trouble = Status.SUSPENDED, None, _who_holds(found.events)
+    elif queue.status == "Suspended":
+        share.next_try, share.trouble = None, f"the queue {share.hop.name} is suspended"
+    elif share.hop.delivery_type is DeliveryType.UNREACHABLE:
+        share.next_try = None
+        share.last_error = share.trouble = _no_connector(share.to)
+    elif queue.status == "Retry":
+        share.status, share.next_try = Status.RETRY, max(queue.next_retry, until)
+        share.last_error = share.trouble = queue.last_error or share.last_error
+    elif until > around.now:
+        share.status, share.next_try = Status.RETRY, until
+    return share
+
+
+_QUIET = QueueState()
+
+
+def _last_reply(state: State, rcpt: Sequence[int]) -> str:
+    """The reply that the recipient deferred last heard, with the host that said it."""
+    last: Deferred | None = None
+    for index in rcpt:
+        event = state.last[index]
+        if isinstance(event, Deferred) and (last is None or event.seq > last.seq):
+            last = event
+    if last is None:
+        return ""
+    return f"{last.reply} ({last.host})" if last.host else last.reply
+
+
+def _who_holds(events: Sequence[AnyEvent]) -> str:
+    for event in reversed(events):
+        if isinstance(event, Suspended):
+            by = f"by {event.by}" if event.by else "by an operator"
+            return f"{by}: {event.reason}" if event.reason else by
+    return "by an operator"
+
+
+def domains(addresses: Sequence[str]) -> list[str]:
+    """The domains of some addresses, each once, in order."""
+    return list(dict.fromkeys(address.rpartition("@")[2].lower() for address in addresses))
+
+
+def _no_connector(addresses: Sequence[str]) -> str:
+    names = domains(addresses)
+    more = f" and {len(names) - 1} other domains" if len(names) > 1 else ""
+    return f"waiting for a connector: none serves {names[0]}{more}"
+
+
+def _in_hand(hand: InHand) -> str:
+    server = f" to {hand.server}" if hand.server else ""
+    percent = f", {hand.percent} %" if hand.percent else ""
+    return f"{hand.status}{server}{percent}"
+
+
+def _addresses(found: Found, rcpt: Sequence[int]) -> list[str]:
+    recipients = found.head.recipients
+    return [recipients[index].address for index in rcpt]
+
+
+def _home(home: str) -> NextHop:
+    return hop.POISON if home == "poison" else hop.SUBMISSION
+
+
+def _source(found: Found) -> str:
+    source = found.head.source
+    return f"{source.how.upper()}:{source.receiver}" if source.receiver else source.how.upper()
+
+
+@lru_cache(4096)
+def next_hop(text: str) -> NextHop:
+    """The next hop of an envelope's text; "" is the Submission queue. What cannot be understood is named as it is."""
+    if not text:
+        return hop.SUBMISSION
+    try:
+        return hop.parse(text)
+    except ValueError:
+        return NextHop(DeliveryType.UNDEFINED, text, "")
+
+
+def unix(text: str) -> float:
+    """Unix time of an envelope's text, 0 for none."""
+    try:
+        return moment.from_text(text) if text else 0.0
+    except ValueError:
+        return 0.0
+
+
+def is_named(queue: NextHop, name: str) -> bool:
+    """Whether an operator who says `name` means this queue: its name, with or without server, or its whole text."""
+    wanted = name.rpartition("\\")[2].casefold()
+    return wanted in (queue.name.casefold(), str(queue).casefold(), _SHORT.get(queue))
+
+
+_SHORT = {hop.UNREACHABLE: "unreachable", hop.POISON: "poison"}
+
+
+def properties(entry: Listed, share: Share, around: Circumstances) -> Mapping[str, object]:
+    """A message in a queue as Exchange's Get-Message names its properties; times in UTC."""
+    queue = f"{around.server}\\{share.hop.name}"
+    return {
+        "Identity": f"{queue}\\{entry.id}",
+        "Queue": queue,
+        "FromAddress": entry.sender,
+        "Recipients": share.to,
+        "Status": share.status.value,
+        "DateReceived": utc(entry.created),
+        "NextRetryTime": utc(share.next_try or 0.0),
+        "Size": entry.size,
+        "LastError": share.last_error or None,
+        "RetryCount": share.retry_count,
+        "DeliveryType": share.hop.delivery_type.value,
+        "NextHopConnector": share.hop.connector or None,
+        "MessageSourceName": entry.source or None,
+        "SourceIP": entry.source_ip or None,
+        "Phase": entry.hand.status if entry.hand else None,
+    }
+
+
+def utc(at: float) -> str | None:
+    """RFC 3339 in UTC, or None for no time."""
+    return moment.as_text(at) if at else None
