@@ -11,10 +11,10 @@ Drawing:  ini -> inheritance -> filling -> kinds -> checks -> Settings
           of them, and `page` is the manual.
 """
 
-from kmq.config.embedded import EMBEDDED, embedded, load_or_embedded
+from kmq.config.embedded import EMBEDDED
 from kmq.config.page import manual
 from kmq.config.printed import restart_needed, show
-from kmq.config.reading import load, read
+from kmq.config.reading import embedded, load, load_or_embedded, read
 from kmq.config.sections import (
     ConnectorSection,
     KmqSection,

@@ -4,13 +4,8 @@ Promise:  it listens on this machine alone, needs no rights, and keeps everythin
           same with more words.
 """
 
-import os
-
-from kmq.config.reading import ENVIRONMENT, SYSTEM_PATH, load, read
-from kmq.config.sections import Settings
-
-#: Its name in messages.
-NAME = "embedded.conf"
+#: What stands for a path: no file has this name, so a program that is handed it knows what is meant.
+PATH = "<embedded>"
 
 EMBEDDED = """\
 [kmq]
@@ -35,15 +30,3 @@ address_spaces = *
 ; hosts = smtp.example.org:587
 hosts =
 """
-
-
-def embedded(folder: str = "") -> Settings:
-    """The settings of EMBEDDED, with the spool in a folder: the current one when left out."""
-    return read(EMBEDDED, NAME, os.path.abspath(folder))
-
-
-def load_or_embedded(path: str | None = None) -> Settings:
-    """As `load`; without a file, named or installed, `embedded` if the current folder has the spool of a trial."""
-    if path or os.environ.get(ENVIRONMENT) or os.path.exists(SYSTEM_PATH) or not os.path.exists("spool/FORMAT"):
-        return load(path)
-    return embedded()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from kmq.config import checks
 from kmq.config.checks import Finding
+from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
 from kmq.config.inheritance import Choice, Line, choose, line_of, names_of
 from kmq.config.ini import Part, Problem, Written, scan
@@ -40,19 +41,43 @@ Single = TypeVar("Single", KmqSection, QueueSection)
 
 
 def load(path: str | None = None) -> Settings:
-    """The settings of a file: the one named, else $KMQ_CONF, else /etc/kmq/kmq.conf. ConfigError when it is wrong."""
+    """The settings of a file: the one named, else $KMQ_CONF, else /etc/kmq/kmq.conf. ConfigError when it is wrong.
+
+    `Settings.path` may be handed in again, also the one of `embedded`.
+    """
     named = path or os.environ.get(ENVIRONMENT) or SYSTEM_PATH
+    if named == PATH:
+        return embedded()
     try:
-        with open(named, encoding="utf-8", newline="") as file:
-            text = file.read()
+        with open(named, "rb") as file:
+            content = file.read()
     except FileNotFoundError:
         hint = "" if path else f": name one with -c FILE or in ${ENVIRONMENT}"
         raise ConfigError(f"{named}: there is no such file{hint}") from None
-    except UnicodeDecodeError as wrong:
-        raise ConfigError(f"{named}: byte {wrong.start + 1} is not UTF-8") from None
     except OSError as wrong:
         raise ConfigError(f"{named}: cannot be read: {wrong.strerror}") from None
-    return read(text, named, os.path.dirname(os.path.abspath(named)))
+    return read(_decoded(content, named), named, os.path.dirname(os.path.abspath(named)))
+
+
+def _decoded(content: bytes, named: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as wrong:
+        line = content.count(b"\n", 0, wrong.start) + 1
+        raise ConfigError(f"{named}:{line}: byte {content[wrong.start]:#x} is not UTF-8") from None
+
+
+def embedded(folder: str = "") -> Settings:
+    """The settings of EMBEDDED, with the spool in a folder: the current one when left out."""
+    return read(EMBEDDED, PATH, os.path.abspath(folder))
+
+
+def load_or_embedded(path: str | None = None) -> Settings:
+    """As `load`; without a file, named or installed, `embedded` if the current folder has the spool of a trial."""
+    named = path or os.environ.get(ENVIRONMENT)
+    if named or os.path.exists(SYSTEM_PATH) or not os.path.exists("spool/FORMAT"):
+        return load(named)
+    return embedded()
 
 
 def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
@@ -66,8 +91,8 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     receivers, connectors = reading.all_of("receiver", ReceiverSection), reading.all_of("connector", ConnectorSection)
     for finding in checks.mistakes(queue, receivers, connectors):
         reading.told[reading.locate(finding)] = None
-    if reading.told or kmq is None or queue is None:
-        raise ConfigError("\n".join(map(reading.one_line, sorted(reading.told))))
+    if kmq is None or queue is None or reading.wrong():
+        raise ConfigError("\n".join(map(reading.one_line, reading.wrong())))
     kmq = _with_whole_postmaster(kmq)
     return Settings(
         path=path,
@@ -90,7 +115,7 @@ def _with_whole_postmaster(kmq: KmqSection) -> KmqSection:
 class _Reading:
     """One configuration on its way from lines to settings.
 
-    told:   the mistakes, each once.
+    told:   the mistakes, each once. defaults: those of defaults that are made of other values.
     lines:  section -> its line of parents; a section whose line is broken is left out, a kind always there.
     chosen: section -> option -> the value that counts.
     """
@@ -99,6 +124,7 @@ class _Reading:
         self.path = path
         self.folder = folder
         self.told = dict.fromkeys(problems)
+        self.defaults: dict[Problem, None] = {}
         self.lines = self._sound_lines(parts)
         self.parents = {part.parent for part in parts.values()}
         hosts = names_of(machine, parts.values())
@@ -107,7 +133,7 @@ class _Reading:
         self.origins: dict[tuple[str, str], Origin] = {}
 
     def _sound_lines(self, parts: dict[str, Part]) -> dict[str, Line]:
-        lines = {kind: Line(kind, ()) for kind in KINDS if kind not in parts}
+        lines = {kind: Line(kind, ()) for kind in KINDS}
         for name, part in parts.items():
             line = line_of(part, parts)
             if isinstance(line, Line):
@@ -124,6 +150,10 @@ class _Reading:
 
     def tell(self, line: int, text: str) -> None:
         self.told[Problem(line, text)] = None
+
+    def wrong(self) -> list[Problem]:
+        """All mistakes in the order of their lines. That of a default follows from another one, if there is any."""
+        return sorted(self.told or self.defaults)
 
     def one_line(self, problem: Problem) -> str:
         return f"{self._place(problem.line)}: {problem.text}"
@@ -169,7 +199,7 @@ class _Reading:
         if choice:
             self.tell(choice.written.line, f"[{choice.part.heading}] {option.name}: {text}")
         else:
-            self.tell(0, f"{option.name} is not set, and what stands for it does not do: {text}")
+            self.defaults[Problem(0, f"{option.name} is not set, and its default does not do: {text}")] = None
 
     # --- what counts here ---------------------------------------------------------------------------------------------
 

@@ -74,15 +74,16 @@ class KmqSection:
     local_domains: tuple[str, ...] = option(
         kinds.domains(),
         default="",
-        doc="Domains whose mailboxes are here. A connector of type mailbox serves them.",
+        doc="Domains whose mailboxes are here. A connector of type mailbox serves them. Mail for `postmaster` without"
+        " a domain goes to the postmaster of the first one.",
     )
     receivers: int = option(kinds.whole(1, 64), default="1", restart=True, doc="Processes that take mail in.")
     workers: int = option(kinds.whole(1, 64), default="2", restart=True, doc="Processes that deliver.")
     postmaster: str = option(
         kinds.address(),
         derived="postmaster",
-        doc="Who looks after this server: gets mail for the bare `postmaster`. A name alone is a user of the first"
-        " local domain, or of `hostname` when there is none.",
+        doc="Who looks after this server. A name alone is a user of the first local domain, or of `hostname` when"
+        " there is none.",
     )
     log_level: str = option(
         kinds.choice("debug", "info", "warning", "error"), default="info", doc="The least grave lines that are logged."

@@ -1,0 +1,41 @@
+"""Address spaces: which connector serves a domain.
+
+Law:      the most precise space wins (`example.org`, then `*.example.org` from the longest on, then `*`), then the
+          lowest cost, then the order of the file.
+Promise:  a table made once; a lookup is as many dict lookups as the domain has labels.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kmq.config import ConnectorSection
+
+
+class Match(NamedTuple):
+    """The connector that serves a domain, and the address space that says so."""
+
+    connector: ConnectorSection
+    space: str
+
+
+class Spaces:
+    """Connectors by address space. Those without one (mailbox connectors) are taken for `*`."""
+
+    __slots__ = ("_best",)
+
+    def __init__(self, connectors: Iterable[ConnectorSection]) -> None:
+        self._best: dict[str, ConnectorSection] = {}
+        for connector in sorted(connectors, key=lambda one: one.cost):
+            for space in connector.address_spaces or ("*",):
+                self._best.setdefault(space, connector)
+
+    def find(self, domain: str) -> Match | None:
+        """The connector for a canonical domain or an address literal; None when nobody serves it."""
+        space = domain
+        while space not in self._best:
+            if space == "*":
+                return None
+            _, dot, rest = space.removeprefix("*.").partition(".")
+            # An address literal has dots and no labels.
+            space = f"*.{rest}" if dot and domain[0] != "[" else "*"
+        return Match(self._best[space], space)

@@ -1,0 +1,133 @@
+"""Wrong configurations: each mistake with file, line, what is wrong, and what would be right; all of them at once."""
+
+import re
+
+import pytest
+
+from kmq.config import read
+from kmq.errors import ConfigError
+
+MX = "[mx : receiver]\nlisten = 127.0.0.1:25\n"
+ISP = "[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = smtp.isp.example\n"
+MAIL = "[mail : connector]\ntype = mailbox\nmaildir = /var/mail/{user}\n"
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as wrong:
+        read(text, "kmq.conf", "/etc/kmq", "mx1.example.org")
+    assert wrong.value.exit_status == 78
+    return str(wrong.value).splitlines()
+
+
+TABLE = [
+    # what stands in the file; the line of the mistake; what is told
+    ("[queue]\nper_hopp = 3\n", 2, r"\[queue\] per_hopp: there is no such option; did you mean 'per_hop'"),
+    ("[queue]\nfoo = 3\n", 2, r"foo: there is no such option; queue has durability, "),
+    ("[queue]\nlisten = 127.0.0.1:25\n", 2, r"listen: .* belongs in a section of kind receiver"),
+    ("[queue]\nsize limit = 3\n", 2, r"size limit: there is no such option"),
+    ("[receiver]\nlistn = 127.0.0.1:25\n", 2, r"\[receiver\] listn: .* did you mean 'listen'"),
+    ("[quue]\n", 1, r"\[quue\] is no kind of section: .* did you mean 'queue'"),
+    ("[mx]\nlisten = 127.0.0.1:25\n", 1, r"\[mx\] is no kind of section: write one of .*\[mx : receiver\]"),
+    ("[DEFAULT]\nper_hop = 3\n", 1, r"no kind of section"),
+    ("[mx : reciever]\n", 1, r"no section 'reciever'; did you mean 'receiver'"),
+    ("[a : b]\n[b : c]\n[c : a]\n", 1, r"\[a : b\] inherits from itself: a : b : c : a"),
+    ("[a : a]\n", 1, r"inherits from itself: a : a"),
+    ("[other : queue]\n", 1, r"there is one \[queue\]"),
+    ("[queue : receiver]\n", 1, r"queue is a kind of section"),
+    ("[machine : receiver]\n", 1, r"the name machine is taken"),
+    (MX + "[mx : receiver]\n", 3, r"\[mx : receiver\] has the name of \[mx : receiver\] in line 1"),
+    (MX + "[mx : connector]\n", 3, r"names are unique"),
+    ("[queue]\nper_hop = 3\nper_hop = 4\n", 3, r"per_hop stands in \[queue\] already, line 2"),
+    ("[queue]\nper_hop[a] = 3\nper_hop[A] = 4\n", 3, r"already, line 2"),
+    ("per_hop = 3\n", 1, r"before the first \[section\]"),
+    ("[queue\n", 1, r"no heading"),
+    ("[queue]\nper_hop\n", 2, r"neither \[heading\] nor option = value"),
+    ("[queue]\nretry_interval = soon\n", 2, r"retry_interval: 'soon' is no duration: .* such as 5m"),
+    ("[queue]\nretry_interval[elsewhere] = soon\n", 2, r"no duration"),
+    ("[receiver]\nsize_limit = huge\n" + MX + "size_limit = 1M\n", 2, r"\[receiver\] size_limit: 'huge' is no size"),
+    ("[queue]\ndurability = jornal\n", 2, r"did you mean 'journal'"),
+    ("[kmq]\nspool = /srv/$HOME\n", 2, r"spool: a \$ stands alone: .*\$\$"),
+    ("[kmq]\nspool = /srv/${HOME}\n", 2, r"\$\{HOME\} names no option"),
+    ("[kmq]\nspool = /srv/${queue:nothing}\n", 2, r"queue:nothing\} names no option"),
+    ("[kmq]\nspool = /srv/${a:b:c}\n", 2, r"\$\{option\} or \$\{section:option\}"),
+    ("[kmq]\nspool = ${run_directory}/..\n", 2, r"spool refers to itself"),
+    ("[mail : connector]\ntype = mailbox\nmaildir = /var/mail/${user}\n", 3, r"write \{user\} without \$"),
+    ("[queue]\nretry_interval = 2h\n", 2, r"retry_interval is longer than retry_interval_max"),
+    ("[mx : receiver]\n", 1, r"listen is missing: write listen = 0\.0\.0\.0:25"),
+    ("[isp : connector]\n", 1, r"type is missing: write type = smarthost, or type = mailbox"),
+    ("[isp : connector]\ntype = smarthost\n", 1, r"address_spaces is missing"),
+    ("[mail : connector]\ntype = mailbox\n", 1, r"maildir is missing: write maildir = /var/mail/\{user\}"),
+    ("[isp : connector]\ntype = dns\n", 2, r"'dns' is not one of smarthost, mailbox"),
+    (ISP + "maildir = /var/mail/{user}\n", 5, r"maildir is for type = mailbox; this one is type = smarthost"),
+    (MAIL + "hosts = smtp.isp.example\n", 4, r"hosts is for type = smarthost"),
+    (MAIL.replace("/{user}", "/{user}/../x"), 3, r"leaves its root"),
+    (MX + "tls_key = /k.pem\n", 3, r"tls_key is set and tls_certificate is not"),
+    (MX + "tls_certificate = /c.pem\n", 3, r"tls_certificate is set and tls_key is not"),
+    (MX + "sessions = 10\n", 1, r"sessions_per_client is more than sessions = 10"),
+    (MX + "[b : receiver]\nlisten = 127.0.0.1:25\n", 4, r"127\.0\.0\.1:25 cannot be listened on: \[mx\] listens on"),
+    (MX + "[b : receiver]\nlisten = 0.0.0.0:25\n", 4, r"0\.0\.0\.0:25 cannot be listened on: \[mx\] listens on"),
+    (MX + "[b : mx]\nsessions = 100\n", 2, r"\[b : mx\] 127\.0\.0\.1:25 cannot be listened on"),
+    ("[mx : receiver]\nlisten = [::1]:25, [0::1]:25\n", 2, r"\[::1\]:25 cannot be listened on"),
+    ("[kmq]\nhostname = my_host.\n", 2, r"ends in a dot"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "told"), TABLE)
+def test_a_mistake_is_told_with_its_line_and_what_would_be_right(text: str, line: int, told: str) -> None:
+    found = mistakes(text)
+    assert len(found) == 1, found
+    assert found[0].startswith(f"kmq.conf:{line}: ")
+    assert re.search(told, found[0]), found[0]
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines() -> None:
+    text = "lost = 1\n[queue]\nper_hop = x\nper_hop = 1\nfoo = 1\n[mx]\n[isp : connector]\ntype = dns\n[a : receiver]\n"
+    assert [line.split(": ")[0] for line in mistakes(text)] == [f"kmq.conf:{line}" for line in (1, 3, 4, 5, 6, 8, 9)]
+
+
+def test_a_mistake_that_many_inherit_is_told_once() -> None:
+    text = "[receiver]\nsize_limit = ${nothing}\n" + MX + "[b : receiver]\nlisten = 127.0.0.1:2\n"
+    assert len(mistakes(text)) == 1
+
+
+def test_listeners_that_can_be_bound_together_are_no_mistake() -> None:
+    text = "[a : receiver]\nlisten = 0.0.0.0:25, [::]:25, 127.0.0.1:587\n"
+    found = read(text + "[b : receiver]\nlisten = 127.0.0.2:587, [::1]:587\n", "kmq.conf", "/etc/kmq")
+    assert sum(len(one.listen) for one in found.receivers) == 5
+
+
+def test_a_machine_without_a_usable_name_is_told_which_option_helps() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^kmq\.conf: hostname is not set, and its default does not do: '\(none\)' is no domain name"
+    ):
+        read("", "kmq.conf", "/etc/kmq", "(none)")
+    assert read("[kmq]\nhostname = a.example\n", "kmq.conf", "/etc/kmq", "(none)").kmq.hostname == "a.example"
+
+
+DOUBTS = [
+    (MX + "relay_from = 0.0.0.0/0\n", 3, r"an open relay"),
+    (MX + "relay_from = ::/0\n", 3, r"an open relay"),
+    (MX + "recipient_limit = 10\n", 3, r"less than 100"),
+    (MX + "tls_certificate = /nowhere/c\ntls_key = /dev/null\n", 3, r"tls_certificate = /nowhere/c is not there"),
+    (ISP.replace("smtp.isp.example", ""), 4, r"mail for \* waits in the Unreachable queue"),
+    ("[kmq]\nlocal_domains = a.example\n", 2, r"no connector of type mailbox serves a\.example"),
+    ("[kmq]\nlocal_domains = a.example\n" + MAIL + ISP.replace("*", "a.example"), 8, r"never to this connector"),
+    (
+        "[kmq]\nlocal_domains = a.example\n" + MAIL + "[b : mail]\naddress_spaces = b.example\n",
+        7,
+        r"not in local_domains",
+    ),
+    ("[kmq]\nhostname = mx\n" + ISP, 2, r"no full name"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "told"), DOUBTS)
+def test_what_is_allowed_and_hardly_meant_is_a_warning(text: str, line: int, told: str) -> None:
+    (warning,) = read(text, "kmq.conf", "/etc/kmq", "mx1.example.org").warnings
+    assert warning.startswith(f"kmq.conf:{line}: ["), warning
+    assert re.search(told, warning), warning
+
+
+def test_a_sound_configuration_has_no_warnings() -> None:
+    text = "[kmq]\nlocal_domains = a.example, b.a.example\n" + MX + "relay_from = 10.0.0.0/8\n" + ISP + MAIL
+    assert read(text + "address_spaces = a.example, *.a.example\n", "kmq.conf", "/etc/kmq", "mx.example").warnings == ()
