@@ -18,6 +18,9 @@ from kmq.run.share import EXPIRING, READY, Share
 #: Shares looked at in one portion.
 PORTION = 500
 
+#: The look has not begun: all retries that are in line then are still to be looked at.
+WHOLE = -1
+
 
 class Expiry:
     """The looks that are under way, and the line of those that wait for their notice."""
@@ -32,7 +35,7 @@ class Expiry:
         if not queue.sweeping:
             self._looks.append(queue)
         queue.sweeping = reply
-        queue.sweep = len(queue.again)
+        queue.sweep = WHOLE
 
     @property
     def looking(self) -> bool:
@@ -52,6 +55,8 @@ class Expiry:
     def _portion(self, queue: HopQueue, now: float) -> bool:
         """True when the look has come to its end."""
         budget = PORTION
+        if queue.sweep == WHOLE:  # counted now, not in `begin`: what failed together has come back into line
+            queue.sweep = len(queue.again)
         while budget and queue.sweeping and queue.fresh:
             share = queue.fresh[0]
             if self._in_line(share, queue) and not self.lifetime.over(share.mid, now):

@@ -125,6 +125,11 @@ class Scheduler:
         """Whether the message is queued here."""
         return mid in self._lines.messages
 
+    @property
+    def mids(self) -> list[int]:
+        """All messages that are queued here, oldest first as they came in."""
+        return list(self._lines.messages)
+
     def busy(self, mid: int) -> bool:
         """Whether a worker holds some of it (or may: not every worker has reported), or a result waits for its sync."""
         return self._lines.busy(mid)
@@ -241,7 +246,7 @@ class Scheduler:
             return
         worker = suspects.worker(self._crew, now, others_wait=len(self._lines.rota) > 0)
         if worker is not None:
-            suspects.running = self._next
+            suspects.begin(self._next)
             given.append(self._hand(share, worker))
 
     def _assign_ordinary(self, given: list[Assignment], now: float) -> None:

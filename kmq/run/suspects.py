@@ -56,6 +56,11 @@ class Suspects:
                 self._line.rotate(-1)
         return None
 
+    def begin(self, n: int) -> None:
+        """The share that `next` named is handed out with this number."""
+        self._line.popleft()
+        self.running = n
+
     def worker(self, crew: Crew, now: float, others_wait: bool) -> Worker | None:
         """The worker that may run a suspect now: it has nothing in hand. None when nobody is free for it yet.
 
