@@ -38,28 +38,35 @@ class Arrival(NamedTuple):
 
 
 class Fresh:
-    """Head lines and small bodies of messages that have not been handed out yet, so that no file must be read."""
+    """Head lines and small bodies of messages that came lately, so that no file must be read for them.
+
+    What has no files yet is always here: an assignment may need it before the effects have made them.
+    """
 
     def __init__(self, storage: Storage) -> None:
-        self._effects = storage.store.effects
+        self._unmade = storage.store.effects.unmade
         self._kept: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
         self._bytes = 0
 
     def keep(self, number: int, line: bytes, body: bytes) -> None:
         self._kept[number] = (line, body)
         self._bytes += len(line) + len(body)
-        while self._bytes > FRESH_LIMIT and not self._effects.unmade(oldest := next(iter(self._kept))):
-            self.take(oldest)
+        while self._bytes > FRESH_LIMIT and not self._unmade(oldest := next(iter(self._kept))):
+            self.drop(oldest)
 
     def take(self, number: int) -> tuple[bytes, bytes]:
-        """Head line and body, two empty texts when they are in the files only; an assignment needs them once."""
+        """Head line and body for an assignment; two empty texts when they are in the files only."""
+        found = self._kept.get(number)
+        if found is None:
+            return b"", b""
+        if not self._unmade(number):
+            self.drop(number)
+        return found
+
+    def drop(self, number: int) -> None:
+        """The message is gone, or its files will do."""
         line, body = self._kept.pop(number, (b"", b""))
         self._bytes -= len(line) + len(body)
-        return line, body
-
-    def look(self, number: int) -> tuple[bytes, bytes]:
-        """The same, and they stay: their files are not made yet."""
-        return self._kept.get(number, (b"", b""))
 
 
 class Arrivals:
@@ -76,7 +83,7 @@ class Arrivals:
         self._tokens = OrderedDict(tokens)
         self._reserved: set[int] = set()
 
-    # --- frames of receivers -------------------------------------------------------------------------------------------
+    # --- frames of receivers -------------------------------------------------------------------------------------
 
     def joined(self, link: Link) -> None:
         self.links.add(link)
@@ -140,7 +147,7 @@ class Arrivals:
         self.refused += 1
         link.send(Refused(token, str(reply)))
 
-    # --- what became of records ------------------------------------------------------------------------------------------
+    # --- what became of records ----------------------------------------------------------------------------------
 
     def durable(self, arrivals: list[Arrival]) -> None:
         """They may be told; all of one link in one frame."""
@@ -160,12 +167,12 @@ class Arrivals:
         """J8: their sync failed, and the journal is told so durably."""
         for one in arrivals:
             self._waiting.discard(bytes.fromhex(one.token))
-            self.fresh.take(one.id)
+            self.fresh.drop(one.id)
             self._refuse(one.link, one.token, BROKEN)
 
-    def check(self) -> None:
-        """Tells the receivers when mail may not come in, or may again."""
-        refusal = self.storage.refusal
+    def check(self, stopped: Reply | None = None) -> None:
+        """Tells the receivers when mail may not come in, or may again; stopped: an operator's word."""
+        refusal = stopped or self.storage.refusal
         if refusal != self.refusal:
             self.refusal = refusal
             log.warning("no mail is taken in" if refusal else "mail is taken in again", why=str(refusal or ""))

@@ -142,19 +142,21 @@ class Storage:
 
     async def stop(self) -> None:
         """Writes what waits, applies every effect, makes a checkpoint, ends the threads."""
-        while self.store.pending or self.store.in_flight or self._turning:
-            self.kick()
-            await asyncio.sleep(0.005)
+        await self._until(lambda: not (self.store.pending or self.store.in_flight or self._turning))
         self._stopping = True
         if not self._broken:
             self._turn()
-            while self._turning:
-                await asyncio.sleep(0.005)
+            await self._until(lambda: not self._turning)
         self._wake.set()
         files = self._threads[1]
         await asyncio.get_running_loop().run_in_executor(None, files.join, 60)
         self._jobs.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._threads[0].join, 10)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            self.kick()
+            await asyncio.sleep(0.005)
 
     # --- threads -------------------------------------------------------------------------------------------------
 
@@ -221,12 +223,12 @@ class Storage:
             return _OWED_AGAIN
         at = effects.next_at()
         due = [at + self.settings.effects_delay - now] if at is not None else []
-        if self._uncovered and not self._turn_asked:
+        if self.uncovered and not self._turn_asked:
             due.append(self._last_checkpoint + self.settings.checkpoint_interval - now)
         return max(0.002, min(due)) if due else None
 
     @property
-    def _uncovered(self) -> bool:
+    def uncovered(self) -> bool:
         """Whether the journal holds anything that no checkpoint covers."""
         return self.store.dirty or self.store.coverable > self._covered
 
@@ -264,7 +266,7 @@ class Storage:
         store = self.store
         late = time.monotonic() - self._last_checkpoint >= self.settings.checkpoint_interval
         large = store.written_bytes - self._last_bytes >= self.settings.checkpoint_size
-        if not self._uncovered or not (late or large):
+        if not self.uncovered or not (late or large):
             return
         if store.coverable > self._covered:
             self._checkpoint(store.coverable)

@@ -9,6 +9,7 @@ Callers:  cli.kmqd starts it; one asyncio loop.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -34,7 +35,7 @@ from kmq.routing.table import Routes
 from kmq.run import notices
 from kmq.run.link import Link
 from kmq.spool import layout
-from kmq.spool.status import StatusFile, addressees
+from kmq.spool.status import BEAT, StatusFile, addressees
 
 _encode = msgspec.json.Encoder().encode
 _STATUS_PAUSE = 0.1
@@ -69,6 +70,7 @@ class Worker:
         self._closed: frozenset[str] = frozenset()
         self._link = self._new_link()
         self._hops: dict[str, NextHop] = {}
+        self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._flush_due = False
         self.configure(settings)
@@ -176,7 +178,7 @@ class Worker:
             self._done(job, self._result(job.assign, damaged=f"the body cannot be read: {error.strerror}"))
             return False
         if len(text) != job.head.size or sha256(text).hexdigest() != job.head.sha256:
-            self._done(job, self._result(job.assign, damaged="the body is not what was accepted: its checksum is wrong"))
+            self._done(job, self._result(job.assign, damaged="the body is not what was accepted"))
             return False
         job.body = Body(text, job.body.path, job.body.size)
         return True
@@ -300,6 +302,7 @@ class Worker:
         """Finishes what is in hand, and asks for nothing new."""
         if not self.stopping:
             self.stopping = True
+            self._stop_asked.set()
             self._link.send(Stop())
         if not self.jobs:
             self._ended.set()
@@ -307,11 +310,10 @@ class Worker:
     async def run(self, grace: float) -> None:
         """Until the end. grace: seconds that stopping may take; what is not done then is done by the next worker."""
         await self.connect()
-        while not self.stopping:
-            await asyncio.sleep(1)
+        while not self._stop_asked.is_set():
             self.status.flush()
-            if self.stopping:
-                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), BEAT)
         try:
             await asyncio.wait_for(self._ended.wait(), grace)
         except TimeoutError:

@@ -1,0 +1,112 @@
+"""At the start: what lies in the queue becomes known to the scheduler, beside the mail that flows already.
+
+Promise:  every message of the queue is known in the end; one that somebody names earlier is read at once (`need`). What
+          cannot be read as what it should be is set aside in poison/. The loop is never held for more than a moment.
+On crash: begun anew.
+Callers:  run.queue, run.operators.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+
+from kmq import log
+from kmq.model import queue_id
+from kmq.run.numbers import Numbers
+from kmq.run.scheduler import Scheduler
+from kmq.run.share import open_parts
+from kmq.spool import loading
+from kmq.spool.aside import set_aside
+from kmq.spool.effects import Effects
+from kmq.spool.loading import Damaged, Loaded
+
+_CHUNK = 500
+
+
+class Loader:
+    """Reads the queue once. done: all of it is known. finish: called for a message that has no open recipient."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        core: Scheduler,
+        numbers: Numbers,
+        effects: Effects,
+        last_id: int,
+        finish: Callable[[int], None],
+    ) -> None:
+        self.disk = disk
+        self.core = core
+        self.numbers = numbers
+        self.done = False
+        self.count = 0
+        self._effects = effects
+        self._last_id = last_id  # what is newer came in since, and is known
+        self._finish = finish
+        self._gone: set[int] = set()  # left since the start: must not be taken in from a look that is old by now
+        self._damaged: dict[int, str] = {}
+
+    async def load(self, damaged: dict[int, str]) -> None:
+        """Everything, some hundred messages at a time, read in a thread. damaged: what recovery could not restore."""
+        self._damaged = damaged
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        found = loading.everything(self.disk)
+        while chunk := await loop.run_in_executor(None, lambda: list(itertools.islice(found, _CHUNK))):
+            for one in chunk:
+                self._take(one)
+        self.done = True
+        self._gone.clear()
+        log.event("loaded", count=self.count, ms=int((time.monotonic() - began) * 1000))
+
+    def left(self, number: int) -> None:
+        """The message has left the queue."""
+        if not self.done:
+            self._gone.add(number)
+
+    def need(self, number: int) -> None:
+        """Somebody names this message: it is known afterwards, if it is in the queue."""
+        if not self.done and number <= self._last_id and not self.core.has(number):
+            found = loading.one(self.disk, number)
+            if found is not None:
+                self._take(found)
+
+    def number_of(self, number: int, home: str) -> bool:
+        """Makes the next event's number of a message known that is not in the queue; False when it cannot be read."""
+        found = loading.one(self.disk, number, home)
+        if not isinstance(found, Loaded):
+            return False
+        self.numbers.begin(number, found.state.next_seq)
+        return True
+
+    def when_made(self, number: int) -> None:
+        """Takes in a message that came back from poison/, as soon as its files are in the queue."""
+        found = loading.one(self.disk, number)
+        if isinstance(found, Loaded) and found.state.home == "queue":
+            self._add(found)
+        elif self._effects.trouble is None:
+            asyncio.get_running_loop().call_later(0.02, self.when_made, number)
+        else:
+            asyncio.get_running_loop().call_later(1.0, self.when_made, number)
+
+    def _take(self, one: Loaded | Damaged) -> None:
+        if one.id > self._last_id or one.id in self._gone or self.core.has(one.id):
+            return
+        if one.id in self._damaged:
+            one = Damaged(one.id, self._damaged[one.id])
+        if isinstance(one, Damaged):
+            self._gone.add(one.id)
+            log.warning("a damaged message is set aside in poison/", id=queue_id.text(one.id), why=one.reason)
+            set_aside(self.disk, one.id, one.reason)
+        else:
+            self._add(one)
+
+    def _add(self, one: Loaded) -> None:
+        self.numbers.begin(one.id, one.state.next_seq)
+        parts = open_parts(one.state)
+        state = one.state
+        if self.core.loaded(one.id, parts, time.monotonic(), suspended=state.suspended, crashes=state.crashes):
+            self.count += 1
+        else:
+            self._finish(one.id)

@@ -1,0 +1,117 @@
+"""Messages that leave the queue by another door than delivery: removed by an operator, or set aside in poison/.
+
+Promise:  J14: the record is written only when no worker holds any of the message and no result about it waits for its
+          sync; from the word's arrival nothing new of it is assigned. An answer follows the sync.
+          Poison: a message that killed workers alone `threshold` times goes to poison/ with phase and trace.
+On crash: what was not written was not answered, and the message is as before.
+Callers:  run.queue, run.results, run.operators.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kmq import log
+from kmq.model import moment, queue_id
+from kmq.model.envelope import event_line
+from kmq.model.event import Crashed, Moved
+from kmq.run.numbers import Numbers
+from kmq.run.scheduler import Scheduler
+from kmq.run.storage import Storage
+from kmq.spool.record import Move, Operation, Remove
+
+#: Characters of a traceback that an envelope keeps.
+_TRACE = 4000
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Why a message leaves, and who wants to be told. home: "poison", or "" when it is removed."""
+
+    id: int
+    home: str
+    reason: str
+    by: str = ""
+    tell: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Outcasts:
+    """Those that leave, waiting until nobody works on them."""
+
+    def __init__(self, core: Scheduler, storage: Storage, numbers: Numbers, threshold: int) -> None:
+        self.core = core
+        self.storage = storage
+        self.threshold = threshold
+        self.poison: set[int] = set()
+        self.removed = 0
+        self._numbers = numbers
+        self._leaving: dict[int, Leaving] = {}
+
+    def to_poison(self, number: int, reason: str) -> None:
+        """Set aside as soon as nobody works on it."""
+        self._leave(Leaving(number, "poison", reason))
+
+    def remove(self, number: int, by: str, reason: str, tell: Callable[[], None]) -> bool:
+        """An operator's word; tell: called when it is durable. False: somebody works on it, it goes when that ended."""
+        return self._leave(Leaving(number, "", reason, by, [tell]))
+
+    def _leave(self, leaving: Leaving) -> bool:
+        before = self._leaving.get(leaving.id)
+        if before is not None:
+            before.tell += leaving.tell
+            return False
+        self._leaving[leaving.id] = leaving
+        if self.core.verbs.remove(leaving.id, time.monotonic()):
+            self._write(leaving)
+            return True
+        return False
+
+    def release(self) -> None:
+        """After results and deaths: those that nobody works on any more leave now."""
+        for number in self.core.verbs.released():
+            if number in self._leaving:
+                self._write(self._leaving[number])
+
+    def gone(self, number: int) -> None:
+        """The message ended by itself before it could leave: it was delivered, or failed, to the last recipient."""
+        leaving = self._leaving.pop(number, None)
+        if leaving is not None:
+            for tell in leaving.tell:
+                tell()
+
+    def _write(self, leaving: Leaving) -> None:
+        name = queue_id.text(leaving.id)
+        operations: list[Operation]
+        if leaving.home:
+            at = moment.as_text(time.time())
+            seq = self._numbers.next(leaving.id)
+            line = event_line(Moved(seq=seq, at=at, home=leaving.home, reason=leaving.reason))
+            operations = [Move(leaving.id, seq, line, leaving.home)]
+            log.warning("a message is set aside", id=name, home=leaving.home, why=leaving.reason)
+        else:
+            operations = [Remove(leaving.id)]
+            log.event("removed", name, by=leaving.by, reason=leaving.reason)
+        self.storage.add(operations, leaving)
+
+    def durable(self, leaving: Leaving) -> None:
+        """It has left."""
+        self._leaving.pop(leaving.id, None)
+        self.core.verbs.removed(leaving.id, time.monotonic())
+        self._numbers.forget(leaving.id)
+        if leaving.home:
+            self.poison.add(leaving.id)
+        else:
+            self.poison.discard(leaving.id)
+            self.removed += 1
+        for tell in leaving.tell:
+            tell()
+
+    # --- crashes -----------------------------------------------------------------------------------------------------
+
+    def crashed(self, number: int, phase: str, trace: str) -> Crashed:
+        """The message alone made a worker fail; at the threshold it leaves."""
+        count = self.core.crashed_alone(number)
+        if count >= self.threshold:
+            last = f": {trace.strip().splitlines()[-1]}" if trace.strip() else ""
+            self.to_poison(number, f"{count} workers failed on it alone in phase {phase}{last}")
+        return Crashed(at=moment.as_text(time.time()), phase=phase, count=count, trace=trace[-_TRACE:])

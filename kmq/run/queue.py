@@ -1,0 +1,462 @@
+"""The scheduler process: it owns the spool, decides with the pure core, and is the one writer.
+
+The data's way: a receiver's Put -> `arrivals` -> storage -> Stored, and into the core; the core's assignment ->
+a worker -> Done -> `results` -> storage -> Known. One turn of the loop gathers what came, then assigns once.
+Promise:  J1, J9, J10, J14 by the parts that it joins. Nothing is assigned before every worker that lives has said what
+          it holds. It never parses a message, waits for a network, or reads the queue in its loop.
+On crash: the supervisor starts a new one: recovery, then the links come back by themselves.
+Callers:  cli.kmqd starts it.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
+
+from kmq import log
+from kmq.config import Settings, load
+from kmq.errors import ConfigError
+from kmq.model import queue_id, recipients
+from kmq.model.frame import (
+    Answer,
+    AnyFrame,
+    Ask,
+    Assign,
+    Closed,
+    Done,
+    End,
+    Hello,
+    Holding,
+    Living,
+    Put,
+    Reaped,
+    Reserve,
+    Stop,
+)
+from kmq.run.arrivals import Arrival, Arrivals
+from kmq.run.assignment import Assignment, Held, Start
+from kmq.run.deaths import Deaths, WorkerProcess
+from kmq.run.link import Link
+from kmq.run.loader import Loader
+from kmq.run.numbers import Numbers
+from kmq.run.operators import Argument, Line, Operators, Told
+from kmq.run.outcasts import Leaving, Outcasts
+from kmq.run.results import Result, Results
+from kmq.run.scheduler import Scheduler
+from kmq.run.storage import Storage
+from kmq.spool import layout
+from kmq.spool.checkpoint import Note
+from kmq.spool.disk import Disk
+from kmq.spool.effects import Effects
+from kmq.spool.incoming import lives
+from kmq.spool.lock import SpoolLock
+from kmq.spool.processes import read as read_status
+from kmq.spool.record import Remove
+from kmq.spool.recovery import Recovered, Recovery
+from kmq.spool.status import StatusFile, status_path
+from kmq.spool.store import FileStore, JournalStore, Pending, Store
+
+_TICK = 1.0
+#: Seconds between two looks at the beats of the workers.
+_BEATS = 5.0
+#: Seconds that a worker without a socket may take to die before it is ended.
+_WITHOUT_LINK = 2.0
+
+
+class ControlServer(Protocol):
+    """admin.control.Control, as the wiring hands it over."""
+
+    async def serve(self, listener: socket.socket) -> None: ...
+    async def close(self) -> None: ...
+
+
+#: Makes the control server for whoever answers (`Operators.ask`).
+Asked = Callable[[str, Mapping[str, Argument], int], Answer | AsyncIterator[Line | Answer]]
+MakeControl = Callable[[Asked], ControlServer]
+
+
+class QueueProcess:
+    """All parts joined. exit_status: what the process ends with."""
+
+    def __init__(self, settings: Settings, status: StatusFile, started: float) -> None:
+        self.settings = settings
+        self.status = status
+        self.started = started
+        self.exit_status = 0
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._living: asyncio.Future[Living] = self._loop.create_future()
+        self._early: list[tuple[Link, AnyFrame, bytes]] = []
+        self._ready = False
+        self._supervisor: Link | None = None
+        self._roles: dict[Link, Hello] = {}
+        self._workers: dict[int, WorkerProcess] = {}
+        self._assigning = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._closings = -1
+        self._looked = 0.0
+
+    # --- the start ---------------------------------------------------------------------------------------------------
+
+    async def start(self, disk: Disk) -> None:
+        """Recovery, then the parts, then what has been said to us meanwhile."""
+        began = time.monotonic()
+        living = await self._living
+        note = Note(str(self.settings.kmq.run_directory / "syncfs"))
+        segment = self.settings.queue.queue_database_logging_file_size
+        recovered, journal = Recovery(disk, note, segment, lives).recover()
+        effects = Effects(disk, recovered.poison)
+        size = self.settings.queue.queue_database_batch_size
+        store: Store
+        if self.settings.queue.durability == "journal":
+            store = JournalStore(disk, journal, effects, note, last_id=recovered.last_id, batch_size=size)
+        else:
+            store = FileStore(disk, effects, note, last_id=recovered.last_id, batch_size=size)
+        self._join(store, recovered, living)
+        self._tell(recovered, time.monotonic() - began)
+        self._ready = True
+        early, self._early = self._early, []
+        for link, frame, raw in early:
+            self._on_frame(link, frame, raw)
+        self._loading = self._loop.create_task(self.loader.load(recovered.damaged))
+        self._tick()
+
+    def _join(self, store: Store, recovered: Recovered, living: Living) -> None:
+        queue = self.settings.queue
+        self.storage = Storage(store, queue, self._durable, self._not_durable, self._fatal)
+        workers = frozenset(n for role, n, _ in living.children if role == "worker")
+        start = Start(time.monotonic(), time.time(), recovered.last_id, workers, (recovered.generation << 32) + 1)
+        self.core = Scheduler(queue, random.random, start)
+        self.numbers = Numbers()
+        self.arrivals = Arrivals(self.storage, recovered.tokens)
+        self.outcasts = Outcasts(self.core, self.storage, self.numbers, queue.poison_threshold)
+        self.outcasts.poison = set(recovered.poison)
+        self.results = Results(self.core, self.storage, self.arrivals.fresh, self.numbers, self.outcasts)
+        self.loader = Loader(self.core, self.numbers, store.effects, recovered.last_id, self._finish_empty)
+        folder = self.settings.kmq.spool / "status"
+        self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
+        self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
+
+    def _tell(self, recovered: Recovered, seconds: float) -> None:
+        for sentence in recovered.set_aside:
+            log.warning("set aside in poison/", what=sentence)
+        log.event(
+            "recovered",
+            generation=recovered.generation,
+            traced=len(recovered.traced),
+            repaired=recovered.repaired,
+            rewritten=int(recovered.rewritten),
+            ms=int(seconds * 1000),
+        )
+
+    def _finish_empty(self, number: int) -> None:
+        """A message whose recipients are all done, and whose removal was not written."""
+        self.storage.add([Remove(number)], Told())
+
+    # --- links -------------------------------------------------------------------------------------------------------
+
+    def new_link(self) -> Link:
+        return Link(self._on_frame, self._on_end)
+
+    def _on_frame(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
+        if isinstance(frame, Living) and not self._living.done():
+            self._living.set_result(frame)
+        if not self._ready:
+            self._early.append((link, frame, raw))
+            return
+        match frame:
+            case Put():
+                self.arrivals.put(link, frame, raw)
+            case Done():
+                self._done(link, frame, raw)
+            case Reserve():
+                self.arrivals.reserve(link, frame)
+            case Ask():
+                self.arrivals.ask(link, frame)
+            case Hello():
+                self._hello(link, frame)
+            case Holding():
+                self._holding(link, frame)
+            case Reaped():
+                self._reaped(frame)
+            case Stop():
+                self._leaves(link)
+            case Living():
+                self._supervised(link, frame)
+            case _:
+                log.warning("a frame that the scheduler process does not understand", frame=type(frame).__name__)
+        self._assign_soon()
+
+    def _hello(self, link: Link, hello: Hello) -> None:
+        self._roles[link] = hello
+        if hello.role == "worker":
+            before = self._workers.get(hello.n)
+            if before is not None and before.pid != hello.pid and before.reaped is None:
+                before.reaped = Reaped("worker", hello.n, before.pid, itself=False)  # its number was given anew
+                self._settle(before)
+            self._workers[hello.n] = WorkerProcess(hello.n, hello.pid, link)
+            self.core.worker_up(hello.n, self.settings.queue.worker_slots)
+            link.send(Closed(self.core.closed()))
+        elif hello.role == "receiver":
+            self.arrivals.joined(link)
+
+    def _supervised(self, link: Link, living: Living) -> None:
+        """The supervisor is (back) on the line: whoever of our workers is not in its list is dead."""
+        self._supervisor = link
+        alive = {(role, n): pid for role, n, pid in living.children}
+        for worker in list(self._workers.values()):
+            if alive.get(("worker", worker.n)) != worker.pid and worker.reaped is None:
+                self._reaped(Reaped("worker", worker.n, worker.pid, itself=False))
+
+    def _on_end(self, link: Link) -> None:
+        hello = self._roles.pop(link, None)
+        if link is self._supervisor:
+            self._supervisor = None
+        if not self._ready or hello is None:
+            return
+        self.arrivals.links.discard(link)
+        worker = self._workers.get(hello.n) if hello.role == "worker" else None
+        if worker is not None and worker.link is link:
+            worker.link = None
+            worker.ended_at = time.monotonic()
+            self._settle(worker)
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def _holding(self, link: Link, holding: Holding) -> None:
+        hello = self._roles[link]
+        held = []
+        for n, name, hop, rcpt, attempt in holding.held:
+            number = queue_id.parse(name)
+            self.loader.need(number)
+            held.append(Held(n, number, hop, recipients.from_text(rcpt), attempt))
+        self.core.holding(hello.n, held, time.monotonic())
+
+    def _done(self, link: Link, done: Done, raw: bytes) -> None:
+        hello = self._roles[link]
+        self.loader.need(queue_id.parse(done.m))
+        self.results.done(hello.n, link, done, raw)
+
+    def _leaves(self, link: Link) -> None:
+        hello = self._roles.get(link)
+        if hello is not None and hello.role == "worker":
+            self.core.worker_draining(hello.n)
+
+    def _reaped(self, reaped: Reaped) -> None:
+        worker = self._workers.get(reaped.n) if reaped.role == "worker" else None
+        if worker is not None and worker.pid == reaped.pid:
+            worker.reaped = reaped
+            self._settle(worker)
+        elif reaped.role == "worker" and worker is None:
+            self.core.worker_gone(reaped.n, time.monotonic())  # it lived when we began, and never came to us
+
+    def _settle(self, worker: WorkerProcess) -> None:
+        """J9: both must have happened, the end of its socket and the reaping."""
+        if worker.reaped is not None and worker.link is None:
+            if self._workers.get(worker.n) is worker:
+                del self._workers[worker.n]
+            self.deaths.settle(worker)
+            self._assign_soon()
+
+    def _watch_workers(self, now: float) -> None:
+        """Ends workers whose socket is gone, and those whose loop stands still (design: a hang counts too)."""
+        for worker in self._workers.values():
+            if worker.link is None and worker.reaped is None and now > worker.ended_at + _WITHOUT_LINK:
+                self._end(worker, hung=False)
+        if now < self._looked + _BEATS:
+            return
+        self._looked = now
+        for worker in self._workers.values():
+            path = status_path(self.settings.kmq.spool / "status", f"worker-{worker.n}")
+            status = read_status(path)
+            if status.pid == worker.pid and status.beat and status.silence > self.settings.queue.phase_limit:
+                self._end(worker, hung=True)
+
+    def _end(self, worker: WorkerProcess, hung: bool) -> None:
+        if self._supervisor is not None:
+            log.warning("a worker is ended", worker=worker.n, pid=worker.pid, why="hangs" if hung else "socket gone")
+            self._supervisor.send(End("worker", worker.n, worker.pid, hung))
+            worker.ended_at = time.monotonic() + 10
+
+    # --- handing out -------------------------------------------------------------------------------------------------
+
+    def _assign_soon(self) -> None:
+        if not self._assigning:
+            self._assigning = True
+            self._loop.call_soon(self._assign)
+
+    def _assign(self) -> None:
+        """Once for all that came in this turn of the loop."""
+        self._assigning = False
+        now = time.monotonic()
+        self.outcasts.release()
+        for one in self.core.assign(now):
+            self._hand_out(one)
+        if self.core.closings != self._closings:
+            self._closings = self.core.closings
+            closed = Closed(self.core.closed())
+            for worker in self._workers.values():
+                if worker.link is not None:
+                    worker.link.send(closed)
+        self._wake_at(self.core.next_due(now), now)
+
+    def _hand_out(self, one: Assignment) -> None:
+        line, body = self.arrivals.fresh.take(one.mid)
+        link = self._workers[one.worker].link if one.worker in self._workers else None
+        if link is None:
+            return  # its socket has ended: the assignment is freed when it is reaped
+        rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
+        name = queue_id.text(one.mid)
+        link.send(
+            Assign(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone, one.expire),
+            line + body,
+        )
+
+    def _wake_at(self, due: float | None, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            if due <= now:
+                self._assign_soon()
+            else:
+                self._timer = self._loop.call_later(due - now, self._assign_soon)
+
+    # --- what became durable -----------------------------------------------------------------------------------------
+
+    def _durable(self, batch: list[Pending]) -> None:
+        arrivals: list[Arrival] = []
+        results: list[Result] = []
+        for one in batch:
+            ticket = one.ticket
+            if isinstance(ticket, Arrival):
+                arrivals.append(ticket)
+            elif isinstance(ticket, Result):
+                results.append(ticket)
+            elif isinstance(ticket, Leaving):
+                self.outcasts.durable(ticket)
+                self._left(ticket.id)
+            elif isinstance(ticket, Told):
+                ticket.tell()
+        now = time.monotonic()
+        if arrivals:
+            self.arrivals.durable(arrivals)
+            for arrival in arrivals:
+                self.core.accepted(arrival.id, arrival.recipients, now)
+        if results:
+            self.results.durable(results)
+            for result in results:
+                if result.complete:
+                    self.loader.left(result.id)
+        self._assign_soon()
+
+    def _left(self, number: int) -> None:
+        self.arrivals.fresh.drop(number)
+        self.loader.left(number)
+
+    def _not_durable(self, refused: list[Pending]) -> None:
+        self.arrivals.not_durable([one.ticket for one in refused if isinstance(one.ticket, Arrival)])
+
+    def _fatal(self, why: str) -> None:
+        """Nothing of the storage can be trusted: this process ends, and a new one recovers (J7)."""
+        log.error("the scheduler process stops", why=why)
+        log.flush()
+        os._exit(70)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        jumped = self.core.clock(now, time.time())
+        if jumped:
+            log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
+        self.arrivals.check(self.operators.stopped)
+        self._watch_workers(now)
+        counters = self.status.counters
+        counters["queued"] = len(self.core)
+        counters["in_hand"] = self.core.in_hand
+        counters["accepted"] = self.arrivals.accepted
+        counters["refused"] = self.arrivals.refused
+        counters["delivered"] = self.results.delivered
+        counters["failed"] = self.results.failed
+        counters["deferred"] = self.results.deferred
+        counters["removed"] = self.outcasts.removed
+        counters["poison"] = len(self.outcasts.poison)
+        counters["syncs"] = self.storage.syncs
+        counters["checkpoints"] = self.storage.checkpoints
+        counters["journal_bytes"] = self.storage.store.written_bytes
+        counters["uncovered"] = int(self.storage.uncovered)
+        self.status.flush()
+        self._assign_soon()
+        self._loop.call_later(_TICK, self._tick)
+
+    def reload(self) -> None:
+        """SIGHUP: the configuration again; what was unreachable is routed anew."""
+        try:
+            self.settings = load(self.settings.path or None)
+        except ConfigError as error:
+            log.error("the new configuration is wrong, the old one stays", why=str(error))
+            return
+        if self._ready:
+            self.core.configure(self.settings.queue)
+            self.storage.settings = self.settings.queue
+            self.outcasts.threshold = self.settings.queue.poison_threshold
+            again = self.core.verbs.reroute(time.monotonic())
+            log.event("reloaded", rerouted=again)
+            self._assign_soon()
+
+    async def stop(self) -> None:
+        """Workers and receivers have gone: what waits is written, every effect made, a checkpoint ends it."""
+        if self._ready:
+            self._loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loading
+            await self.storage.stop()
+        self.ended.set()
+
+
+def main(
+    settings: Settings,
+    number: int,
+    sockets: dict[str, socket.socket],
+    started: float,
+    control: MakeControl | None = None,
+) -> int:
+    """The process; -> its exit status. sockets: "queue" and "control", listening."""
+    import uvloop
+
+    lock = SpoolLock(settings.kmq.spool)
+    status = StatusFile(settings.kmq.spool / "status", "scheduler", number)
+    disk = Disk(settings.kmq.spool)
+    layout.prepare(disk)
+
+    async def work() -> int:
+        loop = asyncio.get_running_loop()
+        log.gather(loop)
+        process = QueueProcess(settings, status, started)
+        stopping: list[asyncio.Task[None]] = []
+        loop.add_signal_handler(signal.SIGTERM, lambda: stopping.append(loop.create_task(process.stop())))
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
+        loop.add_signal_handler(signal.SIGHUP, process.reload)
+        server = await loop.create_unix_server(process.new_link, sock=sockets["queue"])
+        await process.start(disk)
+        gc.freeze()
+        asked = control(process.operators.ask) if control else None
+        if asked is not None:
+            await asked.serve(sockets["control"])
+        await process.ended.wait()
+        if asked is not None:
+            await asked.close()
+        server.close()
+        return process.exit_status
+
+    ended = uvloop.run(work())
+    status.close()
+    lock.release()
+    return ended

@@ -1,0 +1,159 @@
+"""What workers say of their assignments: recorded, then acknowledged.
+
+Promise:  a result counts once, however often it is sent, and also when its sender is dead (J9, J10). It is acknowledged
+          when it is durable. A failed recipient and the notice about it are one record, and so are a message's last
+          result and its removal.
+On crash: workers keep what was not acknowledged, and say it again.
+Callers:  run.queue.
+"""
+
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from kmq import log
+from kmq.model import queue_id, recipients
+from kmq.model.envelope import event_line, head_line
+from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Routed
+from kmq.model.frame import Done, Known
+from kmq.run.arrivals import Fresh
+from kmq.run.assignment import Held, Ruling
+from kmq.run.link import Link
+from kmq.run.numbers import Numbers
+from kmq.run.outcasts import Outcasts
+from kmq.run.scheduler import Scheduler
+from kmq.run.storage import Storage
+from kmq.spool.record import Append, Operation, Put, Remove
+
+_decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
+
+
+class Result(NamedTuple):
+    """The ticket of a result's record. children: messages that it made, with the number of their recipients."""
+
+    link: Link
+    n: int
+    id: int
+    complete: bool
+    children: list[tuple[int, int]]
+
+
+class Results:
+    """The workers' side of the scheduler process, on the way back."""
+
+    def __init__(self, core: Scheduler, storage: Storage, fresh: Fresh, numbers: Numbers, outcasts: Outcasts) -> None:
+        self.core = core
+        self.storage = storage
+        self.fresh = fresh
+        self.numbers = numbers
+        self.outcasts = outcasts
+        self.delivered = 0
+        self.failed = 0
+        self.deferred = 0
+
+    def done(self, worker: int, link: Link, done: Done, raw: bytes) -> None:
+        """One result. What we know already, or know nothing of, is acknowledged at once (J10)."""
+        now = time.monotonic()
+        events = [_decode(one) for one in done.events]
+        ruling = self.core.result(done, events, now) or self._of_an_earlier_run(worker, done, events, now)
+        if ruling is None:
+            link.send(Known([done.n]))
+            return
+        operations, children = self._operations(done, events, raw, ruling)
+        if done.damaged:
+            self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
+        if operations:
+            self.storage.add(operations, Result(link, done.n, ruling.mid, ruling.complete, children))
+        else:
+            self.core.settled(done.n, now)
+            link.send(Known([done.n]))
+
+    def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
+        held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
+        return self.core.result(done, events, now) if self.core.holding(worker, [held], now) else None
+
+    def _operations(
+        self, done: Done, events: list[AnyEvent], raw: bytes, ruling: Ruling
+    ) -> tuple[list[Operation], list[tuple[int, int]]]:
+        number = ruling.mid
+        operations: list[Operation] = []
+        children: list[tuple[int, int]] = []
+        at = 0
+        for count, tail, body, stamp in done.children:
+            put = self._child(raw[at : at + tail], raw[at + tail : at + tail + body], stamp)
+            at += tail + body
+            operations.append(put)
+            children.append((put.id, count))
+        notice = queue_id.text(children[0][0]) if children else ""
+        for event in events:
+            self._complete(event, ruling.until, notice)
+            self._log(done.m, event)
+            operations.append(self._append(number, event))
+        if done.crashed:
+            operations.append(self._crash(number, done))
+        if ruling.complete:
+            operations.append(Remove(number))
+        return operations, children
+
+    def _child(self, tail: bytes, body: bytes, stamp: int) -> Put:
+        """A message that the worker made: put in the same record as what it tells of."""
+        number = self.storage.store.new_id(time.time())
+        name = queue_id.text(number)
+        if stamp >= 0:
+            body = body[:stamp] + name.encode() + body[stamp + queue_id.LENGTH :]
+        put = Put(number, head_line(name, sha256(body).hexdigest(), tail), body)
+        self.fresh.keep(number, put.line, body)
+        log.event("notice", name, size=len(body))
+        return put
+
+    def _append(self, number: int, event: Event) -> Append:
+        event.seq = self.numbers.next(number)
+        return Append(number, event.seq, event_line(event))
+
+    def _complete(self, event: AnyEvent, until: str, notice: str) -> None:
+        """What only the scheduler process knows."""
+        if isinstance(event, Deferred):
+            event.until = until
+        elif isinstance(event, Failed):
+            event.notice = notice
+
+    def _crash(self, number: int, done: Done) -> Append:
+        return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace))
+
+    def _log(self, name: str, event: AnyEvent) -> None:
+        """The operator's line about a result."""
+        match event:
+            case Delivered():
+                self.delivered += 1
+                log.event("delivered", name, rcpt=event.rcpt, relay=event.host, reply=event.reply)
+            case Failed():
+                self.failed += 1
+                log.event("failed", name, rcpt=event.rcpt, relay=event.host, reply=event.reply, notice=event.notice)
+            case Deferred():
+                self.deferred += 1
+                log.event("deferred", name, rcpt=event.rcpt, relay=event.host, reply=event.reply, until=event.until)
+            case Routed():
+                pass
+            case Crashed():
+                log.warning("a worker failed on a message", id=name, phase=event.phase, count=event.count)
+            case _:
+                pass
+
+    def durable(self, results: list[Result]) -> None:
+        """They may be acknowledged; what is left of their messages goes on."""
+        now = time.monotonic()
+        told: dict[Link, list[int]] = {}
+        for one in results:
+            self.core.settled(one.n, now)
+            told.setdefault(one.link, []).append(one.n)
+            if one.complete:
+                self.fresh.drop(one.id)
+                self.numbers.forget(one.id)
+                self.outcasts.gone(one.id)
+            for child, count in one.children:
+                self.core.accepted(child, count, now)
+        for link, numbers in told.items():
+            link.send(Known(numbers))
