@@ -29,14 +29,13 @@ class Loader:
 
     def __init__(
         self,
-        disk: Disk,
         core: Scheduler,
         numbers: Numbers,
         effects: Effects,
         last_id: int,
         finish: Callable[[int], None],
     ) -> None:
-        self.disk = disk
+        self.disk = effects.disk
         self.core = core
         self.numbers = numbers
         self.done = False
