@@ -9,12 +9,14 @@ Errors:   NotAnAddress, whose text is fit for a reply.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 from unicodedata import category
 
 LOCAL_LIMIT = 64  #: octets of a local part as serialised, RFC 5321 4.5.3.1.1
 DOMAIN_LIMIT = 255  #: octets of a domain, RFC 5321 4.5.3.1.2
+_LONGEST_PATH = LOCAL_LIMIT + DOMAIN_LIMIT + 3
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # the underscore is not in the RFC, but out there
@@ -65,13 +67,21 @@ def read_path(line: bytes, at: int, utf8: bool) -> tuple[str, int]:
 
     A source route is taken and ignored (RFC 5321 appendix C). utf8: non-ASCII is allowed (RFC 6531).
     """
-    end = line.find(b">", at)
-    plain = _PLAIN(line[at + 1 : end].decode("latin-1")) if line[at : at + 1] == b"<" else None
-    if plain is not None:
-        local, domain = plain.groups()
-        if len(local) <= LOCAL_LIMIT and len(domain) <= DOMAIN_LIMIT:
-            return f"{local}@{domain.lower()}", end + 1
+    end = line.find(b">", at) + 1
+    address = _plain_path(line[at:end]) if end - at <= _LONGEST_PATH else None
+    if address is not None:
+        return address, end
     return _read_any_path(line, at, utf8)
+
+
+@lru_cache(2048)
+def _plain_path(path: bytes) -> str | None:
+    """Remembered: the same senders and recipients come again and again."""
+    plain = _PLAIN(path[1:-1].decode("latin-1")) if path[:1] == b"<" else None
+    if plain is None:
+        return None
+    local, domain = plain.groups()
+    return f"{local}@{domain.lower()}" if len(local) <= LOCAL_LIMIT and len(domain) <= DOMAIN_LIMIT else None
 
 
 def split(text: str) -> Address:
@@ -170,17 +180,22 @@ def _literal(text: str) -> str:
 
 
 def _international(text: str) -> str:
-    """U-labels stay as they are written (lower case is for ASCII); each must have an A-label."""
-    if _DOTS.search(text):
+    """U-labels stay as they are written (lower case is for ASCII); each must be letters and have an A-label."""
+    if _DOTS.search(text) or not all(map(_is_label, text.split("."))):
         raise NotAnAddress("bad domain")
-    for label in text.split("."):
-        try:
-            known = _ASCII_DOMAIN(label) if label.isascii() else label.encode("idna")
-        except UnicodeError:
-            known = None
-        if not known or any(sign != "-" and sign != "_" and category(sign)[0] not in "LMN" for sign in label):
-            raise NotAnAddress("bad domain")
     return "".join(sign.lower() if sign.isascii() else sign for sign in text)
+
+
+def _is_label(label: str) -> bool:
+    if label.isascii():
+        return _ASCII_DOMAIN(label) is not None
+    kinds = [category(sign)[0] for sign in label if sign not in "-_"]
+    if kinds[:1] == ["M"] or not set("LMN").issuperset(kinds):
+        return False
+    try:
+        return bool(label.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _quoted(local: str) -> str:

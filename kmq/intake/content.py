@@ -1,0 +1,205 @@
+"""The content of one message as it comes in by DATA or BDAT: where it ends, what it is like, what is wrong with it.
+
+Law:      only CRLF . CRLF ends DATA; every other CR or LF spoils the message (reliability: smuggling). Bytes are taken
+          in bulk, by find, replace, count and split over at most 32 KiB at a time; no Python code runs per line.
+Promise:  the same bytes give the same content, facts and fault however they are cut into reads. At most 100 kB is kept
+          beside what `take` has not fetched yet; of a spoiled message nothing is kept.
+Method:   text is looked at with the CRLF before it, so that `CRLF .` is whole: a piece never ends within `CRLF . CRLF`,
+          and a CRLF that was never sent (the command's own) stands before the first line.
+"""
+
+import re
+
+from kmq.intake import replies
+
+PIECE = 32 * 1024  #: most bytes given at once: bounds the lists of lines made on the way
+HEADER_LIMIT = 100_000
+
+_END = b"\r\n.\r\n"
+_BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+_DOT = re.compile(rb"\r\n\.").search  # on lines of usual length twice as fast as find
+_FIELDS = re.compile(rb"(?:\r\n[!-9;-~]+[ \t]*:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*)*").match
+
+
+class Content:
+    """One message's content.
+
+    size, eight_bit, dots, longest, hops: facts about what came so far, as `kmq.model.envelope.Head` has them.
+    ended: all of it is here. spoiled: nothing is kept any more.
+    """
+
+    __slots__ = (
+        "_bare", "_header", "_header_too_big", "_held", "_hop_limit", "_line", "_line_limit", "_nul", "_pieces",
+        "_size_limit", "_unsent", "dots", "eight_bit", "ended", "hops", "longest", "size", "spoiled",
+    )  # fmt: skip
+
+    def __init__(self, size_limit: int, line_limit: int, hop_limit: int) -> None:
+        self._size_limit = size_limit
+        self._line_limit = line_limit
+        self._hop_limit = hop_limit
+        self._held = b"\r\n"
+        self._unsent = 2  # bytes at the beginning that nobody sent
+        self._line = 0  # bytes so far of the line that is not at its end
+        self._header: bytearray | None = bytearray()  # None: it is over and counted
+        self._pieces: list[bytes] = []
+        self._bare = self._nul = self._header_too_big = self.spoiled = False
+        self.size = self.longest = self.hops = 0
+        self.eight_bit = self.dots = self.ended = False
+
+    # --- bytes in ---
+
+    def dotted(self, chunk: bytes) -> int:
+        """DATA: takes a piece of what came; returns how many of its bytes were the message's (all, until `ended`)."""
+        text = self._held + chunk
+        dot = _DOT(text)
+        end = text.find(_END, dot.start()) if dot else -1
+        if end < 0:
+            self._take_dotted(self._hold(text), dot is not None)
+            return len(chunk)
+        taken = end + len(_END) - len(self._held)
+        self._held = b""
+        self._take_dotted(text[: end + 2], dot is not None and dot.start() < end)
+        self._end()
+        return taken
+
+    def counted(self, chunk: bytes) -> None:
+        """BDAT: takes a piece of a chunk (RFC 3030: no dots are stuffed)."""
+        text = self._held + chunk
+        end = 2 if text.endswith(b"\r\n") else 1 if text.endswith(b"\r") else 0
+        self._held = text[len(text) - end :]
+        self._take_counted(text[: len(text) - end])
+
+    def end_counted(self) -> None:
+        """The last chunk is in. A last line without end gets one, so that each stored message ends in CRLF."""
+        text, self._held = self._held, b""
+        self._take_counted(text)
+        if self._line:
+            self._take_counted(b"\r\n")
+        self._end()
+
+    def _hold(self, text: bytes) -> bytes:
+        """Keeps back what may be the beginning of the end."""
+        for beginning in _BEGINNINGS:
+            if text.endswith(beginning):
+                self._held = beginning
+                return text[: -len(beginning)]
+        self._held = b""
+        return text
+
+    def _take_dotted(self, text: bytes, stuffed: bool) -> None:
+        if stuffed:
+            text = text.replace(b"\r\n.", b"\r\n")
+            self.dots = self.dots or b"\r\n." in text
+        self._take(text)
+
+    def _take_counted(self, text: bytes) -> None:
+        self.dots = self.dots or b"\r\n." in text
+        self._take(text)
+
+    def _take(self, text: bytes) -> None:
+        """Text as it is to be stored, cut so that no CRLF is torn."""
+        if not text:
+            return
+        lines = text.split(b"\r\n")
+        rest = b"".join(lines)  # every CR, LF that is left is a bare one
+        if b"\n" in rest or b"\r" in rest:
+            self._bare = True
+        if b"\0" in rest:
+            self._nul = True
+        if not rest.isascii():
+            self.eight_bit = True
+        self._measure(lines)
+        if self._header is not None:
+            self._read_header(text)
+        self._keep(text)
+
+    def _keep(self, text: bytes) -> None:
+        if self._unsent:
+            text = text[self._unsent :]
+            self._unsent = 0
+        self.size += len(text)
+        if self._bare or self._nul or self.size > self._size_limit or self.longest > self._line_limit:
+            self.discard()
+        elif not self.spoiled:
+            self._pieces.append(text)
+
+    # --- facts ---
+
+    def _measure(self, lines: list[bytes]) -> None:
+        longest = max(map(len, lines))
+        if self._line:
+            longest = max(longest, self._line + len(lines[0]))
+        if longest > self.longest:
+            self.longest = longest
+        if len(lines) == 1:
+            self._line += len(lines[0])
+        else:
+            self._line = len(lines[-1])
+
+    def _read_header(self, text: bytes) -> None:
+        """Collects the header until the empty line, of its first 100 kB."""
+        header = self._header
+        assert header is not None
+        at = max(0, len(header) - 3)
+        header += text[: HEADER_LIMIT - len(header)]
+        end = header.find(b"\r\n\r\n", at)
+        if end >= 0:
+            self._count_hops(header[:end])
+        elif len(header) == HEADER_LIMIT:
+            self._end_long_header(header)
+
+    def _end_long_header(self, header: bytearray) -> None:
+        """No empty line in 100 kB: either the header is too big, or there is none and this is text already."""
+        fields = _FIELDS(header)
+        assert fields is not None
+        if header.find(b"\r\n", fields.end() + 2) < 0:
+            self._header_too_big = True
+            self.discard()
+        self._count_hops(header[: fields.end()])
+
+    def _count_hops(self, header: bytearray) -> None:
+        self._header = None
+        self.hops = header.lower().count(b"\r\nreceived:")
+        if self.hops > self._hop_limit:  # text below a header that has no empty line after it may look like it
+            fields = _FIELDS(header)
+            assert fields is not None
+            self.hops = fields[0].lower().count(b"\r\nreceived:")
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._header is not None:
+            self._count_hops(self._header)
+
+    # --- what it came to ---
+
+    def fault(self) -> bytes | None:
+        """The reply that refuses the message, the gravest first; None so far."""
+        if self._bare:
+            return replies.BARE_CR_OR_LF
+        if self._nul:
+            return replies.NUL_RECEIVED
+        if self.size > self._size_limit:
+            return replies.TOO_BIG
+        if self._header_too_big:
+            return replies.HEADER_TOO_BIG
+        if self.longest > self._line_limit:
+            return replies.LINE_TOO_LONG
+        if self.hops > self._hop_limit:
+            return replies.TOO_MANY_HOPS
+        return None
+
+    @property
+    def hopeless(self) -> bool:
+        """So far above the limit that reading on to the end would serve nobody."""
+        return self.size > 2 * self._size_limit
+
+    def take(self) -> bytes:
+        """What has come since the last take."""
+        pieces = b"".join(self._pieces)
+        self._pieces.clear()
+        return pieces
+
+    def discard(self) -> None:
+        """Keeps nothing from now on; facts and faults go on being gathered, to the end."""
+        self.spoiled = True
+        self._pieces.clear()

@@ -1,0 +1,240 @@
+"""How the content of a message is received in a conversation: by DATA or BDAT, up to the door's answer.
+
+What:     the states of a conversation, the reading of content in those that bring some, and the end of a message.
+Promise:  after each message, taken or refused, the conversation is in step: no byte of it is taken for a command. Who
+          goes on to twice the size limit, or tries to smuggle one message in another, is not listened to any more.
+Callers:  `session`, which adds the commands.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from kmq.intake import replies, trace
+from kmq.intake.arrival import Arrival, Transaction
+from kmq.intake.content import PIECE, Content
+from kmq.intake.conversation import Conversation
+from kmq.intake.deeds import Note
+from kmq.intake.parameters import Sender
+from kmq.intake.rules import Client, Rules
+from kmq.model.envelope import Recipient, Source
+
+
+class State(IntEnum):
+    """Where the conversation stands."""
+
+    CONNECTED = auto()  #: no HELO yet
+    GREETED = auto()  #: between messages
+    SENDER = auto()  #: MAIL was taken, no recipient yet
+    RECIPIENTS = auto()  #: at least one RCPT was taken
+    CHUNKS = auto()  #: between two BDAT
+    CONTENT = auto()  #: behind 354
+    CHUNK = auto()  #: within the bytes of a BDAT
+    SKIPPED = auto()  #: within those of a BDAT that was refused
+    RESERVING = auto()  #: a large body waits for its ID
+    COMMITTING = auto()  #: all is handed over; durable?
+    HANDSHAKE = auto()  #: behind STARTTLS
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A BDAT whose bytes are being read. refusal: what is said at their end, back in the state `back`, if skipped."""
+
+    size: int
+    last: bool
+    remaining: int
+    refusal: bytes = b""
+    back: State = State.GREETED
+
+
+class Reception(Conversation):
+    """A conversation in which messages are received."""
+
+    __slots__ = (
+        "_arrival", "_chunk", "_client", "_extended", "_origin", "_peer_name", "_reading", "_recipients", "_rules",
+        "_sender", "_source", "_state", "_stopping", "secure", "transaction",
+    )  # fmt: skip
+
+    def __init__(self, rules: Rules, client: Client) -> None:
+        super().__init__(rules.section.error_limit, rules.section.command_limit)
+        self._rules = rules
+        self._client = client
+        self.secure = False
+        self._stopping = False
+        self._recipients: dict[str, Recipient] = {}
+        self._arrival: Arrival | None = None
+        self._chunk = _NO_CHUNK
+        self._reading = State.CONTENT  # how content is read, for when the ID of a large body is here
+        self.transaction = 0  # counts the MAILs
+        self._forget()
+
+    def _forget(self) -> None:
+        """As if the client had just come (RFC 3207 4.2)."""
+        self._peer_name = b""
+        self._extended = False
+        self._origin = b""
+        self._source = Source()
+        self._sender = Sender("")
+        self._state = State.CONNECTED
+
+    @property
+    def waiting(self) -> bool:
+        """It is not the client's turn."""
+        return self._state in _WAITING and not self.closed
+
+    @property
+    def in_transaction(self) -> bool:
+        """MAIL was taken, and its message is not at its end."""
+        return State.GREETED < self._state < State.HANDSHAKE
+
+    def _hang_up(self, line: bytes, unread: bool = False) -> None:
+        if unread and not self.closed:
+            self._note_refusal(line)
+        super()._hang_up(line, unread)
+
+    def _end(self) -> None:
+        if self._arrival:
+            self._deeds.extend(self._arrival.drop())
+            self._arrival = None
+
+    # --- bytes ---
+
+    def _read_content(self) -> bool:
+        """Behind DATA."""
+        arrival = self._arrival
+        piece = self._kept[self._at : self._at + PIECE]
+        if not piece or arrival is None:
+            return False
+        self.progress += 1
+        self._at += arrival.content.dotted(piece)
+        self._go_on(arrival)
+        return True
+
+    def _read_chunk(self) -> bool:
+        """Behind BDAT."""
+        arrival, chunk = self._arrival, self._chunk
+        if arrival is None:
+            return False
+        if chunk.remaining == 0:
+            self._end_chunk(arrival)
+            return True
+        piece = self._kept[self._at : self._at + min(PIECE, chunk.remaining)]
+        if not piece:
+            return False
+        self.progress += 1
+        arrival.content.counted(piece)
+        self._at += len(piece)
+        chunk.remaining -= len(piece)
+        self._go_on(arrival)
+        return True
+
+    def _read_skipped(self) -> bool:
+        """The bytes of a BDAT that was refused: they must not be taken for commands (RFC 3030 2)."""
+        chunk = self._chunk
+        step = min(len(self._kept) - self._at, chunk.remaining)
+        self._at += step
+        chunk.remaining -= step
+        if chunk.remaining:
+            return False
+        self.progress += 1
+        self._state = chunk.back
+        self._say(chunk.refusal)
+        return True
+
+    def _wait(self) -> bool:
+        return False
+
+    # --- the message ---
+
+    def _begin_content(self, state: State) -> None:
+        section = self._rules.section
+        origin = self._origin_of(utf8=True) if self._sender.utf8 else self._origin
+        transaction = Transaction(self._sender, list(self._recipients.values()), self._source, origin)
+        content = Content(section.size_limit, section.line_limit, section.hop_limit)
+        self._arrival = Arrival(transaction, content, self._rules.small_body)
+        self._reading = state
+        self._state = state
+
+    def _origin_of(self, utf8: bool) -> bytes:
+        protocol = trace.protocol(self._extended, utf8, self.secure)
+        return trace.origin(self._peer_name, self._client.ip, self._rules.hostname, protocol)
+
+    def _go_on(self, arrival: Arrival) -> None:
+        """After each piece: asks for an ID, writes, gives up, or comes to the end."""
+        self._deeds.extend(arrival.go_on())
+        if arrival.asking:
+            self._state = State.RESERVING
+        elif arrival.content.hopeless:
+            self._hang_up(replies.TOO_BIG, unread=True)
+        elif arrival.content.ended:
+            self._end_content(arrival)
+
+    def _end_chunk(self, arrival: Arrival) -> None:
+        if self._chunk.last:
+            arrival.content.end_counted()
+            return self._go_on(arrival)
+        fault = arrival.fault()
+        if fault:
+            return self._refuse_message(fault, arrival)
+        self._state = State.CHUNKS
+        return self._say(replies.chunk_taken(self._chunk.size))
+
+    def _end_content(self, arrival: Arrival) -> None:
+        fault = arrival.fault()
+        if fault:
+            return self._refuse_message(fault, arrival)
+        self._state = State.COMMITTING
+        return self._deeds.append(arrival.hand_over(self._rules.clock()))
+
+    def _reserved(self, queue_id: str, refusal: bytes | None, arrival: Arrival) -> None:
+        if refusal:
+            arrival.refused(refusal)
+        else:
+            self._deeds.extend(arrival.reserved(queue_id, self._rules.clock()))
+        self._state = self._reading
+        if arrival.content.ended:
+            self._end_content(arrival)
+
+    def _committed(self, queue_id: str, refusal: bytes | None, arrival: Arrival) -> None:
+        if refusal:
+            return self._refuse_message(refusal, arrival)
+        keys: dict[str, str | int] = {
+            "ip": self._client.ip,
+            "helo": self._source.helo,
+            "sender": self._sender.address,
+            "recipients": len(self._recipients),
+            "size": arrival.content.size,
+        }
+        if self.closed:
+            keys["client"] = "gone"
+        self._deeds.append(Note("accepted", queue_id, keys))
+        self._errors = self._junk = 0
+        self._say(replies.accepted(queue_id))
+        return self._end_message()
+
+    def _refuse_message(self, refusal: bytes, arrival: Arrival) -> None:
+        if refusal is replies.BARE_CR_OR_LF:
+            return self._hang_up(refusal, unread=True)
+        size = arrival.content.size
+        self._note_refusal(refusal, sender=self._sender.address, recipients=len(self._recipients), size=size)
+        self._say(refusal)
+        return self._end_message()
+
+    def _note_refusal(self, line: bytes, **what: str | int) -> None:
+        """Leaves a line of it in the log."""
+        keys = {"ip": self._client.ip, "helo": self._source.helo, **what, "reply": line.decode("ascii").rstrip()}
+        self._deeds.append(Note("refused", "", keys))
+
+    def _end_message(self) -> None:
+        self._end_transaction()
+        if self._stopping:
+            self._hang_up(replies.SHUTTING_DOWN)
+
+    def _end_transaction(self) -> None:
+        self._end()
+        self._recipients = {}
+        if self._state is not State.CONNECTED:
+            self._state = State.GREETED
+
+
+_NO_CHUNK = Chunk(0, False, 0)
+_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.HANDSHAKE})
