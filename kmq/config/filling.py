@@ -19,7 +19,7 @@ class Filling:
         # No section can have the empty name, so none is configparser's own section of defaults.
         self._parser = RawConfigParser(interpolation=ExtendedInterpolation(), default_section="")
         self._wrong: set[tuple[str, str]] = set()
-        for section, options in {**texts, MACHINE: {"name": machine.replace("$", "$$")}}.items():
+        for section, options in {**texts, MACHINE: {"name": machine}}.items():
             self._parser.add_section(section)
             for option, text in options.items():
                 self._set(section, option, text)

@@ -250,7 +250,7 @@ def _network(text: str) -> Network:
     except ValueError:
         raise ValueError(f"{text!r} is no network: write 192.0.2.0/24, 2001:db8::/32 or one address") from None
     address = text.partition("/")[0]
-    if network.num_addresses > 1 and ip_address(address) != network.network_address:
+    if ip_address(address) != network.network_address:
         raise ValueError(f"{text!r} has bits beyond its mask: write {network}, or {address} for that host alone")
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
         raise ValueError(f"{text!r} is an IPv4 network in IPv6 dress: write it as IPv4")

@@ -37,7 +37,7 @@ What follows a
 or
 .B #
 at the beginning of a line or after a blank is a comment.
-The file is UTF-8. Names of options may be written in small or capital letters; names of sections and words may not.
+The file is UTF\\-8. Names of options may be written in small or capital letters; names of sections and words may not.
 .TP
 .B Inheritance
 .BI [ child " : " parent ]

@@ -52,7 +52,7 @@ def load(path: str | None = None) -> Settings:
         with open(named, "rb") as file:
             content = file.read()
     except FileNotFoundError:
-        hint = "" if path else f": name one with -c FILE or in ${ENVIRONMENT}"
+        hint = "" if path else f": name one with -c FILE or in ${ENVIRONMENT}, or try kmq out with kmqd --try"
         raise ConfigError(f"{named}: there is no such file{hint}") from None
     except OSError as wrong:
         raise ConfigError(f"{named}: cannot be read: {wrong.strerror}") from None
@@ -156,7 +156,9 @@ class _Reading:
         return sorted(self.told or self.defaults)
 
     def one_line(self, problem: Problem) -> str:
-        return f"{self._place(problem.line)}: {problem.text}"
+        # What a file has in it may not break the line or steer the terminal that shows it.
+        text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in problem.text)
+        return f"{self._place(problem.line)}: {text}"
 
     def _place(self, line: int) -> str:
         return f"{self.path}:{line}" if line else self.path

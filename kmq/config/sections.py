@@ -124,13 +124,17 @@ class QueueSection:
         doc="How far the plain files follow behind the journal; a message that is gone before needs none.",
     )
     retry_interval: float = option(
-        kinds.duration("10ms"), default="5m", doc="Wait after the first temporary refusal; it doubles with each one."
+        kinds.duration("10ms", "30d"),
+        default="5m",
+        doc="Wait after the first temporary refusal; it doubles with each one.",
     )
     retry_interval_max: float = option(
-        kinds.duration("10ms"), default="1h", doc="The wait doubles no further than this."
+        kinds.duration("10ms", "30d"), default="1h", doc="The wait doubles no further than this."
     )
     connection_retry_interval: float = option(
-        kinds.duration("10ms"), default="1m", doc="Wait before a next hop that could not be reached is tried again."
+        kinds.duration("10ms", "30d"),
+        default="1m",
+        doc="Wait before a next hop that could not be reached is tried again.",
     )
     retry_jitter: float = option(
         kinds.share(), default="0.1", doc="Waits are longer or shorter by up to this part of them, at random."
@@ -143,7 +147,7 @@ class QueueSection:
     )
     worker_slots: int = option(kinds.whole(1, 10000), default="200", doc="Messages in one worker's hands at once.")
     phase_limit: float = option(
-        kinds.duration("10ms"), default="300s", doc="A worker whose loop stands still for longer is ended."
+        kinds.duration("10ms", "30d"), default="300s", doc="A worker whose loop stands still for longer is ended."
     )
     poison_threshold: int = option(
         kinds.whole(1, 100), default="2", doc="Crashes that a message causes alone before it goes to `poison/`."

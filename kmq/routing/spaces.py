@@ -36,6 +36,5 @@ class Spaces:
             if space == "*":
                 return None
             _, dot, rest = space.removeprefix("*.").partition(".")
-            # An address literal has dots and no labels.
-            space = f"*.{rest}" if dot and domain[0] != "[" else "*"
+            space = f"*.{rest}" if dot else "*"
         return Match(self._best[space], space)

@@ -1,11 +1,13 @@
 """Wrong configurations: each mistake with file, line, what is wrong, and what would be right; all of them at once."""
 
+import random
 import re
 
 import pytest
 
 from kmq.config import read
 from kmq.errors import ConfigError
+from tests.config.test_config_reading import WHOLE
 
 MX = "[mx : receiver]\nlisten = 127.0.0.1:25\n"
 ISP = "[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = smtp.isp.example\n"
@@ -83,6 +85,23 @@ def test_a_mistake_is_told_with_its_line_and_what_would_be_right(text: str, line
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines() -> None:
     text = "lost = 1\n[queue]\nper_hop = x\nper_hop = 1\nfoo = 1\n[mx]\n[isp : connector]\ntype = dns\n[a : receiver]\n"
     assert [line.split(": ")[0] for line in mistakes(text)] == [f"kmq.conf:{line}" for line in (1, 3, 4, 5, 6, 8, 9)]
+
+
+def test_whatever_stands_in_the_file_is_settings_or_mistakes_with_lines() -> None:
+    chance = random.Random(20)
+    pieces = re.findall(r"\w+|\s|[^\w\s]", WHOLE)
+    sound = 0
+    for _ in range(1500):
+        torn = pieces.copy()
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(torn))
+            torn[place : place + chance.randint(0, 2)] = chance.choices([*pieces, "${", "$", "\0", "é", "9" * 400], k=1)
+        try:
+            read("".join(torn), "kmq.conf", "/etc/kmq", "mx1.example.org")
+            sound += 1
+        except ConfigError as wrong:
+            assert re.fullmatch(r"(kmq\.conf(:\d+)?: .+\n)+", f"{wrong}\n"), str(wrong)
+    assert 0 < sound < 1500
 
 
 def test_a_mistake_that_many_inherit_is_told_once() -> None:

@@ -1,7 +1,7 @@
 """From a file to settings: defaults, inheritance, values for one machine, references, and which file is read."""
 
 import dataclasses
-import os
+import subprocess
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -230,7 +230,8 @@ def test_the_file_named_wins_over_the_environment(tmp_path: Path, monkeypatch: p
     assert load(str(tmp_path / "a.conf")).kmq.hostname == "a.example"
     assert load().kmq.hostname == "b.example"
     monkeypatch.setenv("KMQ_CONF", "")
-    with pytest.raises(ConfigError, match=r"/etc/kmq/kmq\.conf: .* -c FILE or in \$KMQ_CONF"):
+    monkeypatch.setattr("kmq.config.reading.SYSTEM_PATH", str(tmp_path / "etc.conf"))
+    with pytest.raises(ConfigError, match=r"etc\.conf: .* -c FILE or in \$KMQ_CONF"):
         load()
 
 
@@ -277,7 +278,7 @@ def test_its_path_may_be_handed_on_like_any_other(tmp_path: Path, monkeypatch: p
 def test_the_spool_of_a_trial_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KMQ_CONF", raising=False)
-    assert not os.path.exists("/etc/kmq/kmq.conf")
+    monkeypatch.setattr("kmq.config.reading.SYSTEM_PATH", str(tmp_path / "etc.conf"))
     with pytest.raises(ConfigError):
         load_or_embedded()
     (tmp_path / "spool").mkdir()
@@ -287,3 +288,14 @@ def test_the_spool_of_a_trial_is_found_in_the_current_folder(tmp_path: Path, mon
     assert load_or_embedded("my.conf").kmq.hostname == "mine.example"
     monkeypatch.setenv("KMQ_CONF", "my.conf")
     assert load_or_embedded().kmq.hostname == "mine.example"
+    monkeypatch.delenv("KMQ_CONF")
+    (tmp_path / "etc.conf").write_text("[kmq]\nhostname = installed.example\n")
+    assert load_or_embedded().kmq.hostname == "installed.example"
+
+
+def test_a_start_brings_in_nothing_that_is_slow(python: str, tree: Path) -> None:
+    """`sendmail` and `mailq` are started thousands of times a day, and each reads the configuration."""
+    slow = "'asyncio', 'socket', 'difflib', 'email', 'logging', 'msgspec', 'uvloop'"
+    program = f"import sys, kmq.config; kmq.config.load('etc/kmq.conf'); print(sorted({{{slow}}} & set(sys.modules)))"
+    started = subprocess.run([python, "-c", program], cwd=tree, capture_output=True, text=True)
+    assert started.stdout == "[]\n", started.stderr

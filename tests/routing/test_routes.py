@@ -14,6 +14,7 @@ from kmq.routing.table import Routes
 TEXT = """
 [kmq]
 hostname = mx.example.org
+postmaster = ada@elsewhere.example
 local_domains = example.org, sub.example.org, bücher.example
 
 [here : connector]
@@ -110,7 +111,7 @@ def test_of_equal_connectors_the_first_in_the_file_serves() -> None:
         ("alice@sub.example.org", "sub.example.org", "sub"),
         ("alice@bücher.example", "xn--bcher-kva.example", "here"),
         ("alice@xn--bcher-kva.EXAMPLE", "xn--bcher-kva.example", "here"),
-        ("postmaster", "example.org", "here"),
+        ("postmaster", "example.org", "here"),  # though the configured one is elsewhere
         ("PostMaster", "example.org", "here"),
     ],
 )
