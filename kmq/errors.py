@@ -29,6 +29,12 @@ class SpoolLocked(KmqError):
     exit_status = 75
 
 
+class ListenFailed(KmqError):
+    """An address cannot be listened on now; another start may find it free."""
+
+    exit_status = 75
+
+
 class StorageFailed(KmqError):
     """A sync failed, so nothing that the kernel says about this mount can be trusted any more (J7)."""
 

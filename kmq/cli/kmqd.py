@@ -1,0 +1,143 @@
+"""kmqd: the daemon. In a terminal it says where it listens and how to watch it; kmqd(8).
+
+What:     reads the configuration and becomes the supervisor; with `--role`, which only the supervisor uses, becomes one
+          of its children.
+Promise:  what is wrong is one text on standard error and an exit status: 78 wrong configuration or spool, 75 not now
+          (another kmqd is running), 2 wrong options.
+On crash: see run.supervisor.
+Callers:  people, systemd, run.supervisor.
+"""
+
+import argparse
+import faulthandler
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from kmq import __version__, log
+from kmq.config import Settings, embedded, load
+from kmq.config.kinds import write_endpoint
+from kmq.errors import ConfigError, KmqError
+from kmq.run import family, supervisor
+from kmq.run.inheritance import Inheritance, inherit
+
+#: Threads wait for the interpreter no longer than this, so that a sync which is done is heard of at once.
+_SWITCH = 0.0005
+
+
+def main() -> int:
+    """The program."""
+    arguments = _parser().parse_args()
+    if arguments.role:
+        return _child(arguments.role, arguments.number)
+    try:
+        settings = embedded() if arguments.trial else load(arguments.config)
+        log.start("kmqd", settings.kmq.log_level)
+        if sys.stdout.isatty():
+            print(welcome(settings), flush=True)
+        return supervisor.main(settings)
+    except ConfigError as error:
+        hint = "" if arguments.config or arguments.trial else "\nkmqd --try needs no configuration: man kmqd"
+        print(f"kmqd: {error}{hint}", file=sys.stderr)
+        return error.exit_status
+    except KmqError as error:
+        print(f"kmqd: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        log.flush()
+
+
+def welcome(settings: Settings) -> str:
+    """What a person who started kmqd by hand wants to know."""
+    where = [write_endpoint(host, port) for section in settings.receivers for host, port in section.listen]
+    given = "" if settings.path == "<embedded>" else f" -c {settings.path}"
+    return "\n".join(
+        [
+            f"kmqd {__version__}",
+            f"  SMTP on   {', '.join(where)}",
+            f"  spool     {settings.kmq.spool}",
+            f"  watch     kmq{given} mailq --watch    kmq{given} processes --watch    kmq{given} queues",
+            "  stop      Ctrl-C",
+            "",
+        ]
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("kmqd", description="The kmq mail transfer agent; see kmqd(8).")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "-c", dest="config", metavar="FILE", help="the configuration (else $KMQ_CONF, then /etc/kmq/kmq.conf)"
+    )
+    which.add_argument(
+        "--try", dest="trial", action="store_true", help="no file: listen on 127.0.0.1:2525, keep all in ./spool"
+    )
+    parser.add_argument("--version", action="version", version=f"kmqd {__version__}")
+    parser.add_argument("--role", choices=sorted(_ROLES), help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, default=1, help=argparse.SUPPRESS)
+    return parser
+
+
+# --- a child ----------------------------------------------------------------------------------------------------------
+
+
+def _scheduler(given: Inheritance, number: int, started: float) -> int:
+    from kmq.admin.control import Control
+    from kmq.run import queue
+
+    return queue.main(given.settings, number, given.sockets, started, Control)
+
+
+def _receiver(given: Inheritance, number: int, started: float) -> int:
+    from kmq.run import receiver
+
+    return receiver.main(given.settings, number, given.sockets, started, given.tallies)
+
+
+def _worker(given: Inheritance, number: int, started: float) -> int:
+    from kmq.run import worker
+
+    return worker.main(given.settings, number, given.sockets, started)
+
+
+_ROLES: dict[str, Callable[[Inheritance, int, float], int]] = {
+    "scheduler": _scheduler,
+    "receiver": _receiver,
+    "worker": _worker,
+}
+
+
+def _child(role: str, number: int) -> int:
+    """A process that the supervisor began."""
+    started = time.time()
+    given = inherit()
+    if given is None:
+        print("kmqd: --role is for kmqd itself, which begins its own children", file=sys.stderr)
+        return 2
+    log.start(f"{role}-{number}", given.settings.kmq.log_level)
+    faulthandler.enable()  # a crash, and the SIGABRT that ends a process which stands still, tell where
+    sys.setswitchinterval(_SWITCH)
+    run_directory = given.settings.kmq.run_directory
+    family.belong(run_directory, role)
+    if not family.follow(given.life, run_directory, role):
+        return 0
+    gc.freeze()
+    try:
+        return _ROLES[role](given, number, started)
+    except KmqError as error:
+        for line in str(error).splitlines():
+            log.error(line)
+        return error.exit_status
+    except Exception as error:
+        log.error("our program failed, and this process ends", trace=log.traced(error))
+        return os.EX_SOFTWARE
+    finally:
+        log.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The supervisor's children: what one is, what it died of, and when it is begun again.
+
+What:     `Child` is one place (role and number) and the process in it now; `Exit` reads how a process ended;
+          `Patience` says how long to wait before the next one.
+Promise:  a child is reaped once, by its own descriptor (pidfd): no other process with its number is ever meant.
+          Only a death by itself is called so: not an end in order, not a signal from outside.
+On crash: of the supervisor: the children notice (family).
+Callers:  the supervisor.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+#: Signals that a process is hit by for what it does itself.
+_OWN_DOING = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
+
+#: sysexits: try again later; the configuration is wrong. An end in order, whatever the message in hand.
+TEMPORARY, WRONG = 75, 78
+_IN_ORDER = frozenset({0, TEMPORARY, WRONG})
+
+
+class Exit(NamedTuple):
+    """How a process ended. status: as subprocess gives it, negative for a signal; itself: by its own doing."""
+
+    status: int
+    itself: bool
+    cause: str
+
+
+def read_exit(status: int) -> Exit:
+    """What an exit status says."""
+    if status >= 0:
+        return Exit(status, status not in _IN_ORDER, f"exit status {status}")
+    try:
+        name = signal.Signals(-status).name.removeprefix("SIG")
+    except ValueError:
+        name = str(-status)
+    itself = -status in _OWN_DOING
+    return Exit(status, itself, f"signal {name}" if itself else f"ended from outside by signal {name}")
+
+
+class Patience:
+    """Waits before a process is begun again: at once, then longer each time, until one has lived for a minute."""
+
+    WAITS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+    GOOD_LIFE = 60.0
+
+    def __init__(self) -> None:
+        self._deaths = 0
+
+    def after(self, lived: float) -> float:
+        """Seconds to wait, after a life of `lived` seconds."""
+        if lived >= self.GOOD_LIFE:
+            self._deaths = 0
+        wait = self.WAITS[min(self._deaths, len(self.WAITS) - 1)]
+        self._deaths += 1
+        return wait
+
+
+class Child:
+    """One place among the children, and the process that fills it.
+
+    hung: it is being ended because it stood still. lives: how many processes have been in this place.
+    """
+
+    def __init__(self, role: str, number: int) -> None:
+        self.role = role
+        self.number = number
+        self.patience = Patience()
+        self.hung = False
+        self.lives = 0
+        self.pidfd = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._born = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}-{self.number}"
+
+    @property
+    def pid(self) -> int:
+        """Of the living process; 0 when there is none."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def lived(self) -> float:
+        """Seconds since the last process began."""
+        return time.monotonic() - self._born
+
+    def begin(self, command: Sequence[str], environment: dict[str, str], descriptors: Sequence[int]) -> None:
+        """Starts a process; OSError when there is no room for one.
+
+        A process group of its own: what a terminal sends to us on Ctrl-C is ours, and we end the children in order.
+        """
+        assert self._process is None, "one process in a place"
+        self._born = time.monotonic()
+        self._process = subprocess.Popen(
+            [*command, "--role", self.role, "--number", str(self.number)],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            pass_fds=descriptors,
+            process_group=0,
+        )
+        self.pidfd = os.pidfd_open(self._process.pid)
+        self.hung = False
+        self.lives += 1
+
+    def reap(self) -> Exit | None:
+        """How it ended, and the place is free; None while it lives."""
+        assert self._process is not None
+        status = self._process.poll()
+        if status is None:
+            return None
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self._process = None
+        ended = read_exit(status)
+        # The signal was ours, but what it did to deserve it was its own.
+        return ended._replace(itself=True, cause=f"stood still, {ended.cause}") if self.hung else ended
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the process, if it still lives."""
+        if self.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                pass  # dead, and about to be reaped

@@ -1,0 +1,63 @@
+"""Before anything starts: the spool is a folder of ours, and the folder of sockets and locks is there.
+
+Promise:  a spool that is missing, a link, somebody else's, open to all, or spread over several file systems is refused
+          with one sentence (SpoolError, exit 78), before a socket is bound or a process started. Mail is not put into
+          a new folder beside the right one because a disk was not mounted.
+On crash: making folders may be cut anywhere and begun again.
+Callers:  the supervisor.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from kmq.config import Settings
+from kmq.config.embedded import PATH as EMBEDDED_PATH
+from kmq.errors import SpoolError
+from kmq.spool import layout
+from kmq.spool.disk import Disk
+
+#: Folders between which files are linked and renamed.
+_TOGETHER = ("queue", "poison", "incoming", "journal")
+
+
+def prepare(settings: Settings) -> None:
+    """Looks at the spool and makes what it lacks; SpoolError when it cannot be used as it is."""
+    spool, run = settings.kmq.spool, settings.kmq.run_directory
+    try:
+        if settings.path == EMBEDDED_PATH:
+            spool.mkdir(0o750, exist_ok=True)  # trying kmq out begins with nothing
+        found = _folder(spool, f"make it: install -d -m 750 {spool}")
+        disk = Disk(spool)
+        try:
+            layout.prepare(disk)
+        finally:
+            disk.close()
+        _on_one_disk(spool, found)
+        run.mkdir(0o755, exist_ok=True)
+        _folder(run, "")
+    except OSError as error:
+        raise SpoolError(f"{error.filename or spool}: {error.strerror}") from None
+
+
+def _folder(path: Path, hint: str) -> os.stat_result:
+    """The folder's status; SpoolError when it is none, or not for us alone."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        raise SpoolError(f"{path} is missing; {hint}" if hint else f"{path} is missing") from None
+    if stat.S_ISLNK(found.st_mode):
+        raise SpoolError(f"{path} is a symbolic link; name the folder itself in the configuration")
+    if not stat.S_ISDIR(found.st_mode):
+        raise SpoolError(f"{path} is not a folder")
+    if found.st_mode & stat.S_IWOTH:
+        raise SpoolError(f"everybody may write in {path}; chmod o-w {path}")
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise SpoolError(f"{path} belongs to user {found.st_uid}, and kmqd runs as user {os.geteuid()}")
+    return found
+
+
+def _on_one_disk(spool: Path, found: os.stat_result) -> None:
+    for name in _TOGETHER:
+        if os.lstat(spool / name).st_dev != found.st_dev:
+            raise SpoolError(f"{spool / name} is on another file system than {spool}; files are linked between them")

@@ -1,0 +1,279 @@
+"""kmqd: starts the scheduler process, the workers and the receivers, and keeps them alive until it is told to stop.
+
+What:     binds every listener once and hands them down; begins a dead child again, at once, then after a growing wait;
+          tells the scheduler process who lives and who was reaped (J9, J10), and ends a process when it asks.
+Stop:     TERM or INT: receivers finish transactions, then workers what they have in hand, then the scheduler process
+          comes to rest; each in bounded time, or it is killed. A second signal hastens. HUP: the configuration again.
+Promise:  no crash loop: exit 78 of a child (configuration or spool wrong) ends all with 78. A wrong configuration is
+          reported with file and line, and the old one stays, for children born later too.
+On crash: children notice by a pipe that ends, and stop in the same order; the next kmqd waits for them.
+Callers:  cli.kmqd. It runs on asyncio's own loop: it has next to nothing to do.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from kmq import log
+from kmq.config import Settings, load, restart_needed
+from kmq.errors import ConfigError
+from kmq.model.frame import AnyFrame, End, Hello, Living, Reaped
+from kmq.run import family, ground, listeners
+from kmq.run.children import TEMPORARY, WRONG, Child
+from kmq.run.inheritance import Estate
+from kmq.run.link import Link
+
+#: What a child's command begins with. -P: no module of the current folder is taken for one of ours.
+COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
+
+#: The order of stopping, and seconds until a child that does not end is killed.
+STAGES = {"receiver": 12.0, "worker": 35.0, "scheduler": 30.0}
+#: The same after a second signal.
+HASTY = {"receiver": 2.0, "worker": 3.0, "scheduler": 10.0}
+
+#: Seconds until a killed process is given up: it waits for a disk that does not answer.
+UNKILLABLE = 10.0
+
+#: Seconds that a process which stands still is given to tell where (SIGABRT, faulthandler) before it is killed.
+LAST_WORDS = 2.0
+
+#: A scheduler process that ends with 75 in its first seconds has found the spool locked: we are not wanted here.
+FIRST_LOOK = 10.0
+
+_NOFILE = 65536
+
+
+class Supervisor:
+    """All children of one kmqd. exit_status: what it ends with."""
+
+    def __init__(self, settings: Settings, sockets: dict[str, socket.socket], command: Sequence[str] = COMMAND) -> None:
+        self.settings = settings
+        self.exit_status = 0
+        self._sockets = sockets
+        self._estate = Estate(settings, sockets)
+        self._command = command
+        self._children = [
+            Child("scheduler", 1),
+            *(Child("worker", number) for number in range(1, settings.kmq.workers + 1)),
+            *(Child("receiver", number) for number in range(1, settings.kmq.receivers + 1)),
+        ]
+        self._loop = asyncio.get_running_loop()
+        self._stages: set[str] = set()
+        self._stopping = asyncio.Event()
+        self._hasty = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._started = time.time()
+
+    # --- the whole life ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Until told to stop; -> the exit status."""
+        self._loop.add_signal_handler(signal.SIGTERM, self.stop)
+        self._loop.add_signal_handler(signal.SIGINT, self.stop)
+        self._loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._connect()
+        for child in self._children:
+            self._begin(child)
+        await self._stopping.wait()
+        # Clients that come now are told at once that nobody is here, and go to another server.
+        listeners.close({name: one for name, one in self._sockets.items() if "#" in name})
+        for role in STAGES:
+            await self._end_stage(role)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        log.event("stopped", status=self.exit_status)
+        return self.exit_status
+
+    def stop(self) -> None:
+        """Begins to stop; said again, stops in haste."""
+        if self._stopping.is_set() and not self._hasty.is_set():
+            log.event("hastened")
+            self._hasty.set()
+        elif not self._stopping.is_set():
+            log.event("stopping")
+            self._stopping.set()
+
+    def reload(self) -> None:
+        """Reads the configuration again. When it is wrong, the old one stays and nobody hears of it."""
+        try:
+            new = load(self.settings.path)
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                log.error("the new configuration is wrong, the old one stays", why=line)
+            return
+        for text in new.warnings:
+            log.warning(text)
+        waiting = restart_needed(self.settings, new)
+        if waiting:
+            log.warning("these options count only when kmqd is started anew", options=", ".join(waiting))
+        self.settings = new
+        self._estate.accept(new)
+        log.start("kmqd", new.kmq.log_level)
+        log.event("reloaded", path=new.path)
+        for child in self._children:
+            child.send(signal.SIGHUP)
+
+    # --- children ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, child: Child) -> None:
+        if self._stopping.is_set() and (child.role != "scheduler" or "scheduler" in self._stages):
+            return
+        try:
+            child.begin(self._command, *self._estate.share(child.role))
+        except OSError as error:
+            wait = child.patience.after(0)
+            log.error("a process could not be started", child=child.name, why=error.strerror, wait=wait)
+            self._loop.call_later(max(wait, 0.1), self._begin, child)
+            return
+        log.event("started", child=child.name, pid=child.pid)
+        self._loop.add_reader(child.pidfd, self._dead, child)
+
+    def _dead(self, child: Child) -> None:
+        """A child's descriptor says that it ended."""
+        pid, pidfd = child.pid, child.pidfd
+        ended = child.reap()
+        if ended is None:
+            return
+        self._loop.remove_reader(pidfd)
+        self._gone.set()
+        lived = child.lived
+        tell = log.event if ended.status == 0 else log.warning
+        tell("ended", child=child.name, pid=pid, cause=ended.cause, seconds=lived)
+        if child.role != "scheduler":
+            self._say(Reaped(child.role, child.number, pid, ended.itself, child.hung, ended.cause))
+        if ended.status == WRONG or (ended.status == TEMPORARY and child.role == "scheduler" and self._first(child)):
+            self._give_up(ended.status)
+        else:
+            self._loop.call_later(child.patience.after(lived), self._begin, child)
+
+    def _first(self, child: Child) -> bool:
+        return child.lives == 1 and child.lived < FIRST_LOOK
+
+    def _give_up(self, status: int) -> None:
+        """What a child found wrong, another start would find again: no crash loop."""
+        if not self._stopping.is_set():
+            log.error("a new start would not help, so kmqd stops", status=status)
+            self.exit_status = status
+            self._stopping.set()
+
+    def _living(self, role: str = "") -> Iterator[Child]:
+        return (child for child in self._children if child.pid and role in ("", child.role))
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def _end_stage(self, role: str) -> None:
+        """Ends the children of one role; a scheduler process that dies meanwhile is begun again: the last results of
+        the workers want to be recorded."""
+        self._stages.add(role)
+        for child in self._living(role):
+            child.send(signal.SIGTERM)
+        if not await self._wait_for(role, STAGES[role], self._hasty):
+            for child in self._living(role):
+                child.send(signal.SIGTERM)  # in haste it needs to be told so too
+            await self._wait_for(role, HASTY[role] if self._hasty.is_set() else 0, None)
+        for child in self._living(role):
+            log.warning("a process does not end, so it is killed", child=child.name, pid=child.pid)
+            child.send(signal.SIGKILL)
+        await self._wait_for(role, UNKILLABLE, None)
+
+    async def _wait_for(self, role: str, seconds: float, hasty: asyncio.Event | None) -> bool:
+        """True when all of a role are gone; False when the time is up, or haste is asked for."""
+        deadline = self._loop.time() + seconds
+        while any(self._living(role)):
+            if self._loop.time() >= deadline or (hasty is not None and hasty.is_set()):
+                return False
+            self._gone.clear()
+            waits = [asyncio.ensure_future(one.wait()) for one in (self._gone, hasty) if one is not None]
+            await asyncio.wait(waits, timeout=deadline - self._loop.time(), return_when=asyncio.FIRST_COMPLETED)
+            for one in waits:
+                one.cancel()
+        return True
+
+    # --- the scheduler process's ear ---------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._link = Link(self._heard, self._link_ended)
+        self._connecting = self._loop.create_task(self._introduce(self._link))
+
+    async def _introduce(self, link: Link) -> None:
+        """The first word over each connection is who lives (J10); deaths follow it, in order."""
+        await link.connect(self.settings.kmq.run_directory / "queue.sock")
+        link.send(Hello("supervisor", 1, os.getpid(), self._started))
+        children = [(one.role, one.number, one.pid) for one in self._living() if one.role != "scheduler"]
+        link.send(Living(children))
+
+    def _link_ended(self, link: Link) -> None:
+        """The scheduler process died; what it was not told is in the next `Living`: who is not named is dead."""
+        if "scheduler" not in self._stages:
+            self._connect()
+
+    def _say(self, reaped: Reaped) -> None:
+        if self._link is not None:
+            self._link.send(reaped)
+
+    def _heard(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
+        if isinstance(frame, End):
+            self._end(frame)
+        else:
+            log.warning("a frame that the supervisor does not understand", frame=type(frame).__name__)
+
+    def _end(self, asked: End) -> None:
+        """The scheduler process wants a process ended; `Reaped` answers, also when it was dead before."""
+        for child in self._living(asked.role):
+            if child.number == asked.n and child.pid == asked.pid and child.role != "scheduler":
+                self._end_child(child, asked.hung)
+                return
+        self._say(Reaped(asked.role, asked.n, asked.pid, False, False, "was gone before"))
+
+    def _end_child(self, child: Child, hung: bool) -> None:
+        log.warning("a process is ended", child=child.name, pid=child.pid, why="hangs" if hung else "socket gone")
+        if not hung:
+            child.send(signal.SIGKILL)
+        elif not child.hung:
+            child.hung = True
+            child.send(signal.SIGABRT)
+            self._loop.call_later(LAST_WORDS, self._kill, child, child.pid)
+
+    def _kill(self, child: Child, pid: int) -> None:
+        if child.pid == pid:
+            child.send(signal.SIGKILL)
+
+
+def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
+    """kmqd's whole life in this process; -> its exit status. KmqError when it cannot begin."""
+    for text in settings.warnings:
+        log.warning(text)
+    if os.geteuid() == 0:
+        log.warning("kmqd runs as root; it needs no more than its spool and its ports (see kmq.service)")
+    _raise_descriptor_limit()
+    ground.prepare(settings)
+    lock = family.lock_kmqd(settings.kmq.run_directory)
+    family.outlive_orphans(settings.kmq.run_directory)
+    sockets = listeners.bind(settings)
+
+    async def supervise() -> int:
+        return await Supervisor(settings, sockets, command).run()
+
+    try:
+        return asyncio.run(supervise())
+    finally:
+        listeners.close(sockets)
+        lock.release()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each session and connection is a descriptor; children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _NOFILE if hard == resource.RLIM_INFINITY else min(_NOFILE, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            log.warning("the limit of open files stays as it is", limit=soft, why=str(error))
