@@ -124,6 +124,7 @@ class Done(Frame, tag="done"):
     unavailable: reply of a next hop that could not be reached; hop says which.
     children:    (recipients, bytes of head tail, bytes of body, stamp as in Put) of messages made: notices; their bytes
                  follow in raw. The first one is the notice of what failed.
+    unnoticed:   some recipients failed for good and nobody can be told of it (a notice of ours, or another's).
     damaged:     the body is not what was accepted, so nothing was delivered.
     crashed:     our own program failed on this message, in this phase; trace says where.
     """
@@ -137,6 +138,7 @@ class Done(Frame, tag="done"):
     unavailable: str = ""
     uncertain: bool = False
     children: list[tuple[int, int, int, int]] = []
+    unnoticed: bool = False
     damaged: str = ""
     crashed: str = ""
     trace: str = ""

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import msgspec
 
 from kmq import log
-from kmq.model import queue_id, recipients
+from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Routed
+from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Moved, Routed
 from kmq.model.frame import Done, Known
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
@@ -26,7 +26,7 @@ from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
-from kmq.spool.record import Append, Operation, Put, Remove
+from kmq.spool.record import Append, Move, Operation, Put, Remove
 
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 
@@ -50,6 +50,7 @@ class Results:
         self.fresh = fresh
         self.numbers = numbers
         self.outcasts = outcasts
+        self._unnoticed: set[int] = set()  # messages of which a recipient failed, with nobody to tell
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
@@ -94,9 +95,22 @@ class Results:
             operations.append(self._append(number, event))
         if done.crashed:
             operations.append(self._crash(number, done))
+        if done.unnoticed:
+            self._unnoticed.add(number)
         if ruling.complete:
-            operations.append(Remove(number))
+            operations.append(self._last(number))
         return operations, children
+
+    def _last(self, number: int) -> Operation:
+        """The message's end: nothing is deleted that failed and that nobody was told of."""
+        if number not in self._unnoticed:
+            return Remove(number)
+        self._unnoticed.discard(number)
+        self.outcasts.poison.add(number)
+        log.warning("a notice cannot be delivered, and is set aside in poison/", id=queue_id.text(number))
+        event = Moved(at=moment.as_text(time.time()), home="poison", reason="a notice that cannot be delivered")
+        event.seq = self.numbers.next(number)
+        return Move(number, event.seq, event_line(event), "poison")
 
     def _child(self, tail: bytes, body: bytes, stamp: int) -> Put:
         """A message that the worker made: put in the same record as what it tells of."""

@@ -246,6 +246,7 @@ class Worker:
 
     def _with_notice(self, job: Job, done: Done, failed: list[Failed]) -> None:
         raw = b""
+        done.unnoticed = bool(failed) and not job.head.sender
         if failed and job.head.sender:
             self.status.enter(job.slot, Phase.TERMINATING)
             failures = [(index, one.reply, one.host) for one in failed for index in recipients.from_text(one.rcpt)]
