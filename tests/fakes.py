@@ -150,6 +150,7 @@ class _Session(asyncio.Protocol):
         self.buffer = b""
         self.in_data = False
         self.mute = False
+        self.waiting = False  # a reply goes out byte by byte, or TLS begins: what comes next is kept
         self.count = 0
         self.sender = ""
         self.recipients: list[str] = []
@@ -199,10 +200,10 @@ class _Session(asyncio.Protocol):
         if self.mute:
             return
         self.buffer += data
-        if not self.in_data:
+        if not self.in_data and data:
             self.hop.writes.append(data)
         try:
-            while not self.mute and self.step():
+            while not self.mute and not self.waiting and self.step():
                 pass
         except Dropped:
             pass
@@ -239,19 +240,20 @@ class _Session(asyncio.Protocol):
     def on_starttls(self, line: bytes) -> None:
         if not self.instead(self.hop.starttls) or not self.hop.starttls.startswith("220"):
             return
-        self.mute = True
+        self.waiting, self.buffer = True, b""
+        self.transport.pause_reading()  # what comes now is the handshake
         self.task = asyncio.ensure_future(self.secure())
 
     async def secure(self) -> None:
         assert self.hop.tls is not None
         loop = asyncio.get_running_loop()
-        self.transport.pause_reading()
         try:
             transport = await loop.start_tls(self.transport, self, self.hop.tls, server_side=True)
         except (OSError, ConnectionError):
             return
         assert transport is not None
-        self.transport, self.buffer, self.mute = transport, b"", False
+        self.transport, self.waiting = transport, False
+        self.data_received(b"")
 
     def on_mail(self, line: bytes) -> None:
         self.sender, self.recipients, self.lines = path(line), [], [line]
@@ -384,9 +386,14 @@ class _Session(asyncio.Protocol):
                 self.drip(f"{good}\r\n".encode())
 
     def drip(self, text: bytes) -> None:
-        if text and not self.transport.is_closing():
+        self.waiting = bool(text)
+        if self.transport.is_closing():
+            return
+        if text:
             self.transport.write(text[:1])
             asyncio.get_running_loop().call_later(0.001, self.drip, text[1:])
+        else:
+            self.data_received(b"")
 
 
 def path(line: bytes) -> str:

@@ -8,6 +8,7 @@ Callers:  phases.connection.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kmq.model.address import NotAnAddress, on_wire
@@ -38,6 +39,9 @@ class Opening(NamedTuple):
     rcpt: list[tuple[int, bytes]]
     refused: list[tuple[int, Reply]]
 
+
+#: Mail of a list, of a program, to a colleague: the same paths come again and again.
+_path = lru_cache(4096)(on_wire)
 
 _BAD_SENDER = Reply(553, "5.1.7", "the sender's address cannot be written in SMTP")
 _BAD_RECIPIENT = Reply(553, "5.1.3", "the recipient's address cannot be written in SMTP")
@@ -82,9 +86,9 @@ def _objection(head: Head, offers: Offers) -> Reply | None:
 
 
 def _mail(head: Head, offers: Offers) -> bytes:
-    line = b"MAIL FROM:%b SIZE=%d" % (on_wire(head.sender), head.size) if offers.sized else (
-        b"MAIL FROM:%b" % on_wire(head.sender)
-    )  # fmt: skip
+    line = b"MAIL FROM:" + _path(head.sender)
+    if offers.sized:
+        line += b" SIZE=%d" % head.size
     if head.eight_bit:
         line += b" BODY=8BITMIME"
     if offers.smtputf8 and (head.smtputf8 or not _ascii_envelope(head)):
@@ -95,10 +99,10 @@ def _mail(head: Head, offers: Offers) -> bytes:
 
 
 def _rcpt(recipient: Recipient, offers: Offers) -> bytes:
-    if not offers.dsn or not (recipient.notify or recipient.orcpt):
-        return b"RCPT TO:%b\r\n" % on_wire(recipient.address)
-    line = b"RCPT TO:" + on_wire(recipient.address)
-    return line + _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", recipient.orcpt) + b"\r\n"
+    line = b"RCPT TO:" + _path(recipient.address)
+    if offers.dsn:
+        line += _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", recipient.orcpt)
+    return line + b"\r\n"
 
 
 def _ascii_envelope(head: Head) -> bool:

@@ -220,8 +220,8 @@ class Connection(asyncio.Protocol):
         if isinstance(trouble, BodyDamaged):
             self._stop_short(str(trouble))
         elif trouble is not None:
-            why = trouble.strerror if isinstance(trouble, OSError) else None
-            self._lost(Reply(451, "4.3.0", f"cannot read the message: {why or trouble!r}"), aborted=True)
+            why = (trouble.strerror if isinstance(trouble, OSError) else "") or repr(trouble)
+            self._lost(Reply(451, "4.3.0", f"cannot read the message: {why}"), aborted=True)
         else:
             cast(Transaction, self._transaction).dot_sent()
 

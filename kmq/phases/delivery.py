@@ -49,10 +49,10 @@ class Delivery:
         """Every recipient has its verdict: the report."""
         attempt = self.work.attempt
         events = [
-            result("0" if indices == [0] else recipients.as_text(indices), attempt, reply, host)
+            result(recipients.as_text(indices) if len(indices) > 1 else str(indices[0]), attempt, reply, host)
             for (reply, host), indices in self._replies.items()
         ]
-        self.report(Outcome(events=events, uncertain=self.uncertain))
+        self.report(Outcome(events, None, self.uncertain))
 
     def damaged(self, why: str) -> None:
         """The body is not what was accepted. When some recipients are done already, it is a result of the others."""

@@ -83,8 +83,9 @@ def printable(text: bytes) -> str:
 
 def as_reply(code: int, text: bytes) -> Reply:
     """A reply as a value: the enhanced code (RFC 3463) once, the lines of a long one joined by blanks, bounded."""
-    first, *more = text[: 4 * TEXT_LIMIT].split(b"\n")
-    if more:
+    first = text
+    if b"\n" in text:
+        first, *more = text[: 4 * TEXT_LIMIT].split(b"\n")
         found = reply.parse(f"{code} {printable(first)}").enhanced.encode()
         first = b" ".join([first, *(line.removeprefix(found).strip() for line in more)])
     return reply.parse(f"{code} {printable(first)[:TEXT_LIMIT]}")

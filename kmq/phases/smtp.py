@@ -40,6 +40,7 @@ class Smtp:
         self._hops: dict[str, SmtpHop] = {}
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="kmq-body")
         self._sweep: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     def ready(self, hop: NextHop) -> bool:
         """A fresh message for this hop could be begun now: nobody waits there, and it did not just fail."""
@@ -50,6 +51,8 @@ class Smtp:
 
     def deliver(self, work: Work, report: Report, show: Show) -> None:
         """Sends a message to its recipients as soon as a connection is free. Returns at once."""
+        if self._stopped:
+            return report(Outcome(unavailable=STOPPING))
         name = work.hop.connector
         if name not in self._connectors:
             return report(Outcome(unavailable=Reply(451, "4.3.5", f"the configuration has no connector {name!r}")))
@@ -71,8 +74,9 @@ class Smtp:
         for hop in self._hops.values():
             hop.rest()
         await self._until_none(lambda hop: hop.leaving, FAREWELL)
+        self._stopped = True
         for hop in self._hops.values():
-            hop.stop(STOPPING)
+            await hop.stop(STOPPING)
         if self._sweep is not None:
             self._sweep.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -33,6 +33,7 @@ class SmtpHop:
         self._threads = threads
         self._hosts = Hosts(section)
         self._waiting: deque[Delivery] = deque()
+        self._orphans: deque[Delivery] = deque()  # a kept connection died under them: they wait for a new one
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._openings: set[asyncio.Task[None]] = set()
@@ -49,7 +50,7 @@ class SmtpHop:
     @property
     def busy(self) -> bool:
         """Some message is on its way or waits."""
-        if self._waiting or self._openings:
+        if self._waiting or self._orphans or self._openings:
             return True
         return any(connection.state is State.BUSY for connection in self._connections)
 
@@ -71,8 +72,7 @@ class SmtpHop:
         """Looks at the deadlines; called about once a second with the loop's time."""
         for connection in tuple(self._connections):
             connection.expire(now)
-        if self._waiting:
-            self._open_more()
+        self._open_more()
 
     def replace(self, section: ConnectorSection) -> None:
         """The configuration changed: what is opened from now on is opened by it; what is busy goes on."""
@@ -86,19 +86,23 @@ class SmtpHop:
         for connection in idle:
             connection.quit()
 
-    def stop(self, why: Reply) -> None:
-        """Ends everything now; who has no verdict gets this one."""
+    async def stop(self, why: Reply) -> None:
+        """Ends everything now; who has no verdict gets this one. Nothing is taken any more."""
         self._width = 0
-        for opening in self._openings:
-            opening.cancel()
-        self._refuse(why)
+        while self._openings:  # asyncio.wait_for may lose a cancellation (Python 3.11), so until it is heard
+            for opening in self._openings:
+                opening.cancel()
+            await asyncio.wait(self._openings, timeout=0.1)
         for connection in tuple(self._connections):
             connection.abandon(why)
+        self._refuse(why)
 
     # --- what a connection asks --------------------------------------------------------------------------------------
 
     def next(self, connection: Connection) -> Delivery | None:
         """The next message that waits, or None: then the connection is idle."""
+        if self._orphans and not connection.carried:
+            return self._orphans.popleft()
         if self._waiting:
             return self._waiting.popleft()
         self._idle.append(connection)
@@ -110,14 +114,14 @@ class SmtpHop:
         if connection in self._idle:
             self._idle.remove(connection)
         if orphan is not None:
-            self._waiting.appendleft(orphan)
+            self._orphans.append(orphan)
             self.rest()
         self._open_more()
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def _open_more(self) -> None:
-        while len(self._openings) < len(self._waiting) and self._may_open():
+        while len(self._openings) < len(self._waiting) + len(self._orphans) and self._may_open():
             opening = asyncio.create_task(self._open())
             self._openings.add(opening)
             opening.add_done_callback(self._openings.discard)
@@ -146,17 +150,22 @@ class SmtpHop:
 
     def _opened(self, opened: Opened, section: ConnectorSection) -> None:
         self._settle()
+        if not self._width:
+            return opened.transport.abort()
         self._failed = False
         connection = Connection(opened, section, self, self._threads)
         self._connections.add(connection)
         delivery = self.next(connection)
         if delivery is not None:
             connection.begin(delivery)
+        return None
 
     def _not_opened(self, reply: Reply) -> None:
         self._settle()
         self._failed = True
         self._widen_at = asyncio.get_running_loop().time() + WIDEN_AFTER
+        self._waiting.extendleft(reversed(self._orphans))
+        self._orphans.clear()
         if not self._connections and not self._openings:
             self._refuse(reply)
 
@@ -167,6 +176,8 @@ class SmtpHop:
             self._openings.discard(opening)
 
     def _refuse(self, reply: Reply) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting = [*self._orphans, *self._waiting]
+        self._orphans.clear()
+        self._waiting.clear()
         for delivery in waiting:
             delivery.unreachable(reply)

@@ -9,6 +9,7 @@ Callers:  phases.smtp.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from functools import cache
@@ -59,7 +60,8 @@ async def open_connection(section: ConnectorSection, host: Host, helo: str, tls:
     try:
         addresses = await _addresses(section, host)
     except (OSError, UnicodeError) as error:
-        return NotOpened(Reply(451, "4.4.3", f"cannot find the address of {name}: {_reason(error)}"))
+        shown = printable(name.encode("utf-8", "replace"))
+        return NotOpened(Reply(451, "4.4.3", f"cannot find the address of {shown}: {_reason(error)}"))
     outcome: Opened | NotOpened = NotOpened(Reply(451, "4.4.3", f"{name} has no address"))
     for family, address in addresses[:ADDRESS_LIMIT]:
         opening = _Opening(section, name, helo, tls, f"{name}[{address[0]}]:{port}")
@@ -176,10 +178,10 @@ def _as_reply(error: Exception, label: str) -> Reply:
         return Reply(451, "4.4.0", f"{label} said: {said}")
     if isinstance(error, _Refusal):
         return error.reply._replace(text=f"{label}: {error.reply.text}")
-    if isinstance(error, aiosmtplib.SMTPServerDisconnected) or isinstance(error.__cause__, aiosmtplib.SMTPException):
-        return Reply(451, "4.4.2", f"{label} ended the connection before it would talk")
     if isinstance(error, aiosmtplib.SMTPTimeoutError):
         return Reply(451, "4.4.2", f"{label} did not answer in time")
+    if isinstance(error, aiosmtplib.SMTPException):
+        return Reply(451, "4.4.2", f"{label} ended the connection before it would talk")
     return Reply(451, "4.4.1", f"connect to {label}: {_reason(error)}")
 
 
@@ -188,8 +190,8 @@ def _reason(error: BaseException) -> str:
         return "timed out"
     if isinstance(error, ssl.SSLError | socket.gaierror):
         text = error.args[-1] if error.args else type(error).__name__
-    elif isinstance(error, OSError):
-        text = error.strerror or str(error)
+    elif isinstance(error, OSError) and error.errno:
+        text = os.strerror(error.errno)
     else:
         text = str(error) or type(error).__name__
     return printable(str(text).encode("utf-8", "surrogateescape"))[:300]
