@@ -71,7 +71,7 @@ def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
         match event:
             case Routed():
                 for index in _still(event.rcpt, going):
-                    going[index] = (event.hop, "")
+                    going[index] = (event.hop, going[index][1])
             case Delivered() | Failed():
                 for index in _still(event.rcpt, going):
                     spoke[going.pop(index)[0]] = None

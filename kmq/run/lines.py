@@ -191,7 +191,7 @@ class Lines:
             queue.tidy()
         elif share.due > now:
             if share.state is not WAITING:
-                queue.waits.add(share, share.due)
+                queue.waits.add(share)
                 self.alarm(queue, now)
         elif mid in self.suspects.mids and queue.limit:
             self._turn(share, ALONE)

@@ -168,19 +168,24 @@ class Scheduler:
         return frozenset(self._lines.unreported)
 
     def holding(self, number: int, held: Iterable[Held], now: float) -> list[int]:
-        """A worker (that is up) says what it has; numbers of what is in its hands now.
+        """A worker (that is up) has said all that it has; numbers of what is in its hands now.
 
-        Also for a single result of an earlier run. What is not named is known or gone: acknowledge it at once (J10).
+        What is not named is known or gone: its result is acknowledged at once (J10).
         """
-        adopted = [assignment.n for assignment in held if self._adopt(self._crew.workers[number], assignment, now)]
+        adopted = [assignment.n for assignment in held if self.adopt(number, assignment, now)]
         self._lines.reported(number)
         return adopted
 
-    def _adopt(self, worker: Worker, held: Held, now: float) -> bool:
-        """Recipients whose next attempt is the one that the worker has are cut out of what was loaded."""
+    def adopt(self, number: int, held: Held, now: float) -> bool:
+        """A worker (that is up) has this from an earlier run, or a result of it; whether that is news to us.
+
+        Recipients whose next attempt is the one that the worker has are cut out of what was loaded.
+        """
+        worker = self._crew.workers[number]
         self._next = max(self._next, held.n + 1)
-        if held.n in self._out:
-            return True
+        known = self._out.get(held.n)
+        if known is not None:
+            return known.mid == held.mid and known.worker == number
         lines = self._lines
         wanted = set(held.rcpt)
         found = [

@@ -9,7 +9,6 @@ Callers:  kmq/run/hopqueue.
 
 from collections import deque
 from heapq import heappop, heappush
-from math import ceil
 
 from kmq.run.share import WAITING, Share, turn
 
@@ -24,13 +23,12 @@ class Waits:
         self._seconds: list[int] = []
         self._early: deque[tuple[int, list[Share]]] = deque()
 
-    def add(self, share: Share, due: float) -> None:
-        """A share waits until `due` (monotonic seconds)."""
-        second = ceil(due)
-        found = self._lists.get(second)
+    def add(self, share: Share) -> None:
+        """A share waits until the second that it is due."""
+        found = self._lists.get(share.due)
         if found is None:
-            found = self._lists[second] = (second, [])
-            heappush(self._seconds, second)
+            found = self._lists[share.due] = (share.due, [])
+            heappush(self._seconds, share.due)
         share.due = found[0]
         turn(share, WAITING)
         found[1].append(share)

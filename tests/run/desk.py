@@ -7,6 +7,7 @@ from kmq.model.frame import Done
 from kmq.run.assignment import Start
 from kmq.run.lines import SUBMISSION, UNREACHABLE
 from kmq.run.scheduler import Scheduler
+from kmq.run.share import Part
 
 BEGIN = 1_700_000_000
 ISP = "SmartHostConnectorDelivery;isp.example;isp"
@@ -59,8 +60,6 @@ class Desk:
         return mid
 
     def load(self, mid, parts, suspended=False, crashes=0):
-        from kmq.run.share import Part
-
         return self.scheduler.loaded(mid, [Part(*part) for part in parts], self.now, suspended, crashes)
 
     # --- workers

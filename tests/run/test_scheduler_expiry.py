@@ -91,6 +91,19 @@ def test_the_failed_probe_of_a_queue_was_the_last_attempt_of_all_that_are_too_ol
     assert [mid for mid in young if desk.scheduler.has(mid)] == young
 
 
+def test_a_notice_is_no_word_of_the_hop():
+    desk = Desk()
+    desk.queued(DEAD, created=OLD)
+    desk.queued(DEAD)
+    for given in desk.assign():
+        desk.unavailable(given)
+    notice = desk.one()
+    assert notice.expire
+    desk.failed(notice)
+    assert desk.queue(DEAD).status.value == "Retry"
+    assert desk.assign() == []
+
+
 def test_expired_retries_behind_younger_ones_are_found():
     desk = Desk()
     young = [desk.mid() for _ in range(3)]

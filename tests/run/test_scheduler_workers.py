@@ -11,9 +11,7 @@ from tests.run.desk import BEGIN, DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, D
 
 
 def held(assignment, n=None):
-    return Held(
-        assignment.n if n is None else n, assignment.mid, assignment.hop, assignment.rcpt, assignment.attempt
-    )
+    return Held(assignment.n if n is None else n, assignment.mid, assignment.hop, assignment.rcpt, assignment.attempt)
 
 
 # --- death (J9) -------------------------------------------------------------------------------------------------------
@@ -144,7 +142,10 @@ def test_a_report_about_some_recipients_leaves_the_others_free():
 def test_a_report_from_before_the_routing_was_lost_keeps_the_hop_that_the_worker_knows():
     desk = Desk(living=(1,))
     mid = desk.accept(count=2)
-    assert desk.scheduler.holding(1, [Held(3, mid, ISP, (1,), 1), Held(4, mid, SUBMISSION, (0,), 1)], desk.now) == [3, 4]
+    assert desk.scheduler.holding(1, [Held(3, mid, ISP, (1,), 1), Held(4, mid, SUBMISSION, (0,), 1)], desk.now) == [
+        3,
+        4,
+    ]
     assert sorted(facts.hop for facts in desk.scheduler.state_of(mid)) == [ISP, SUBMISSION]
     assert desk.assign() == []
 
@@ -349,6 +350,28 @@ def test_a_phase_that_fails_in_the_program_makes_a_suspect_without_a_death():
     assert desk.scheduler.crashed_alone(mid) == 1
     desk.wait(1)
     assert desk.one().alone
+
+
+def test_a_phase_that_fails_again_when_it_is_run_alone_clears_nobody():
+    desk = Desk(workers=(10, 10))
+    desk.accept()
+    for alone in (False, True, True):
+        given = desk.one()
+        assert given.alone is alone
+        desk.done(given, crashed="Executing", trace="RecursionError")
+        desk.wait(1)
+
+
+def test_a_message_that_comes_back_from_poison_begins_with_no_crashes():
+    desk = Desk(workers=(10, 10))
+    mid = desk.queued(ISP)
+    for count in (1, 2):
+        assert desk.scheduler.crashed_alone(mid) == count
+    assert desk.scheduler.verbs.remove(mid, desk.now)
+    desk.scheduler.verbs.removed(mid, desk.now)
+    desk.load(mid, [((0,), ISP, 1, 0.0)])
+    assert not desk.one().alone
+    assert desk.scheduler.crashed_alone(mid) == 1
 
 
 def test_a_message_that_killed_a_worker_alone_before_the_restart_is_a_suspect_still():

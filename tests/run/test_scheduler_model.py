@@ -1,0 +1,376 @@
+"""Many events in any order, against simple laws: a ledger that knows nothing of queues judges what the scheduler does.
+
+The laws: a recipient is in one assignment at a time; nothing of a suspended or removed message, or of a suspended queue
+is handed out; every recipient is in one share, or done; attempts count results; limits hold; in the end, when
+everybody behaves, everything is delivered.
+"""
+
+import random
+from collections import Counter
+
+import pytest
+
+from kmq.model.event import Delivered, Failed, Routed
+from kmq.run.rota import DOUBTFUL_PART
+from kmq.run.share import ASSIGNED, IN_HAND, READY, RECORDING, ShareState, chain
+from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, deferred, delivered, remote, routed
+
+HOPS = [ISP, DEAD, MAILBOX, UNREACHABLE, *[remote(number) for number in range(4)]]
+DAY = 86400.0
+
+
+class World:
+    """The desk with a ledger: what is true of each message, told by what was said aloud."""
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+        self.desk = Desk(workers=(6, 4, 9), per_hop=3, message_lifetime=4 * 3600.0)
+        self.scheduler = self.desk.scheduler
+        self.verbs = self.scheduler.verbs
+        self.slots = {1: 6, 2: 4, 3: 9}
+        self.count = {}
+        self.done = {}
+        self.results = Counter()
+        self.out = {}
+        self.recording = {}
+        self.suspended = set()
+        self.leaving = set()
+        self.granted = set()
+        self.closed = set()
+        self.draining = set()
+        self.handed = 0
+
+    # --- what may happen
+
+    def accept(self):
+        mid = self.desk.accept(self.chance.choice([1, 1, 1, 2, 5]), self.chance.choice([None, self.desk.wall - DAY]))
+        self.begin(mid, len(self.scheduler.state_of(mid)[0].rcpt))
+
+    def load(self):
+        mid = self.desk.mid()
+        self.desk.load(
+            mid,
+            [((0, 2), self.chance.choice(HOPS), 1, 0.0), ((1,), ISP, 3, self.desk.wall + 700)],
+            crashes=self.chance.choice([0, 0, 0, 1]),
+        )
+        self.begin(mid, 3)
+        self.results[mid, 1] = 2
+
+    def begin(self, mid, count):
+        self.count[mid] = count
+        self.done[mid] = set()
+
+    def assign(self):
+        given_now = self.scheduler.assign(self.desk.now)
+        for given in given_now:
+            self.judge(given)
+            self.out[given.n] = given
+            self.handed += 1
+        if any(given.share.queue.doubtful and not given.alone and not given.expire for given in given_now):
+            third = max(1, self.scheduler._crew.slots // DOUBTFUL_PART)
+            assert self.scheduler._lines.rota.doubtful_out <= third + any(given.alone for given in given_now)
+
+    def judge(self, given):
+        mid = given.mid
+        busy = {index for one in self.out.values() if one.mid == mid for index in one.rcpt}
+        busy |= {index for one, _ in self.recording.values() if one.mid == mid for index in one.rcpt}
+        assert busy.isdisjoint(given.rcpt), "a recipient is in two hands"
+        assert self.done[mid].isdisjoint(given.rcpt), "a recipient that is done"
+        assert mid not in self.suspended | self.leaving, "a message that is stopped"
+        assert given.expire or given.hop not in self.closed, "a queue that is suspended"
+        assert given.hop != UNREACHABLE or given.expire
+        assert {self.results[mid, index] + 1 for index in given.rcpt} == {given.attempt}
+        assert given.worker not in self.draining
+        mates = [one for one in self.out.values() if one.worker == given.worker]
+        assert len(mates) < self.slots[given.worker]
+        assert not any(one.alone for one in mates), "with somebody who is to be alone"
+        assert not given.alone or not mates, "not alone"
+        assert not given.alone or not any(one.alone for one in self.out.values()), "two are alone"
+
+    def answer(self):
+        if self.out:
+            given = self.out.pop(self.chance.choice(list(self.out)))
+            how = self.chance.choice(ANSWERS)
+            how(self, given)
+
+    def tell(self, given, events, **words):
+        """A result: the ledger takes it when it is durable."""
+        ruling = self.desk.done(given, events, settle=False, **words)
+        self.recording[given.n] = (given, events)
+        pending = {index for one, told in self.recording.values() if one.mid == given.mid for index in ended(told)}
+        assert ruling.complete == (len(self.done[given.mid] | pending) == self.count[given.mid])
+
+    def settle(self):
+        if self.recording:
+            n = next(iter(self.recording))  # the log is in order
+            given, events = self.recording.pop(n)
+            for event in events:
+                for index in indices(event):
+                    if not isinstance(event, Routed):
+                        self.results[given.mid, index] += 1
+            self.done[given.mid] |= ended(events)
+            self.scheduler.settled(n, self.desk.now)
+            if len(self.done[given.mid]) == self.count[given.mid]:
+                assert not self.scheduler.has(given.mid)
+                self.forget(given.mid)
+
+    def forget(self, mid):
+        del self.count[mid], self.done[mid]
+        for mids in (self.suspended, self.leaving, self.granted):
+            mids.discard(mid)
+
+    def return_untried(self):
+        if self.out:
+            given = self.out.pop(self.chance.choice(list(self.out)))
+            self.scheduler.returned(given.n, self.desk.now)
+
+    def die(self):
+        number = self.chance.choice(list(self.slots))
+        lost = self.scheduler.worker_gone(number, self.desk.now)
+        assert {one.n for one in lost} == {n for n, one in self.out.items() if one.worker == number}
+        for one in lost:
+            del self.out[one.n]
+        if self.chance.random() < 0.5:
+            if len(lost) == 1 and lost[0].alone:
+                self.scheduler.crashed_alone(lost[0].mid)
+            else:
+                self.scheduler.suspect([one.mid for one in lost], self.desk.now)
+        self.draining.discard(number)
+        self.scheduler.worker_up(number, self.slots[number])
+
+    def drain(self):
+        if len(self.draining) < 2:
+            number = self.chance.choice(list(self.slots))
+            self.draining.add(number)
+            self.scheduler.worker_draining(number)
+
+    def some(self):
+        return self.chance.choice(list(self.count)) if self.count else 0
+
+    def suspend(self):
+        mid = self.some()
+        assert self.verbs.suspend(mid, self.desk.now) == (mid in self.count)
+        self.suspended |= {mid} & set(self.count)
+
+    def resume(self):
+        mid = self.chance.choice(sorted(self.suspended)) if self.suspended else self.some()
+        self.verbs.resume(mid, self.desk.now)
+        self.suspended.discard(mid)
+
+    def retry(self):
+        self.verbs.retry(self.some(), self.desk.now)
+
+    def flush(self):
+        self.verbs.flush(self.desk.now)
+
+    def reroute(self):
+        self.verbs.reroute(self.desk.now, self.chance.choice(HOPS))
+
+    def suspend_queue(self):
+        hop = self.chance.choice([SUBMISSION, *HOPS])
+        if self.verbs.suspend_queue(hop, self.desk.now):
+            self.closed.add(hop)
+
+    def resume_queue(self):
+        if self.closed:
+            hop = self.chance.choice(sorted(self.closed))
+            self.closed.discard(hop)
+            assert self.verbs.resume_queue(hop, self.desk.now)
+
+    def remove(self):
+        mid = self.some()
+        if mid and mid not in self.leaving:
+            self.leaving.add(mid)
+            if self.verbs.remove(mid, self.desk.now):
+                self.granted.add(mid)
+
+    def release(self):
+        for mid in self.verbs.released():
+            assert mid in self.leaving - self.granted, "released twice, or never asked for"
+            self.granted.add(mid)
+        for mid in self.granted:
+            assert all(one.mid != mid for one in self.out.values()), "removed in a worker's hands (J14)"
+            assert all(one.mid != mid for one, _ in self.recording.values()), "removed before the sync (J14)"
+        for mid in sorted(self.granted):
+            if self.chance.random() < 0.3:
+                self.verbs.spared(mid, self.desk.now)
+                self.leaving.discard(mid)
+                self.granted.discard(mid)
+            else:
+                self.verbs.removed(mid, self.desk.now)
+                assert not self.scheduler.has(mid)
+                self.forget(mid)
+
+    def quiet(self):
+        self.scheduler.quiet(self.some(), self.desk.now)
+
+    def pass_time(self):
+        self.desk.wait(self.chance.choice([0.0, 0.4, 3.0, 70.0, 400.0, 4000.0]))
+
+    def jump(self):
+        self.desk.jumped += self.chance.choice([-DAY, 10.0, DAY])
+
+    # --- what must always hold
+
+    def check(self):
+        lines = self.scheduler._lines
+        assert set(lines.messages) == set(self.count)
+        tallies = {hop: [0] * len(ShareState) for hop in lines.queues}
+        for mid, first in lines.messages.items():
+            seen = []
+            for share in chain(first):
+                assert share.queue is lines.queues[share.queue.hop]
+                tallies[share.queue.hop][share.state] += 1
+                seen.extend(share.rcpt)
+                assert {self.results[mid, index] + 1 for index in share.rcpt} <= {share.attempt} or (
+                    share.state is RECORDING
+                )
+                if mid in self.suspended | self.leaving:
+                    assert share.state is ShareState.HELD or share.state in IN_HAND
+            ending = {index for one, told in self.recording.values() if one.mid == mid for index in ended(told)}
+            assert sorted([*seen, *self.done[mid], *ending]) == list(range(self.count[mid])), "lost or doubled"
+        for hop, queue in lines.queues.items():
+            flying = sum(one.hop == hop and not one.expire for one in self.out.values())
+            assert (queue.tally, queue.count) == (tallies[hop], sum(tallies[hop]))
+            assert queue.in_flight == flying
+            assert flying <= max(queue.limit, 0)
+            assert queue.tally[ASSIGNED] == sum(one.hop == hop for one in self.out.values())
+            assert len(queue.fresh) + len(queue.again) <= 2 * queue.tally[READY] + 64 + 200
+        self.check_slots()
+
+    def check_slots(self):
+        lines, crew = self.scheduler._lines, self.scheduler._crew
+        doubtful = [hop for hop, queue in lines.queues.items() if queue.doubtful]
+        assert lines.rota.doubtful_out == sum(one.hop in doubtful and not one.expire for one in self.out.values())
+        for number, worker in crew.workers.items():
+            assert worker.in_hand == sum(one.worker == number for one in self.out.values())
+        assert crew.free == sum(max(0, worker.slots - worker.in_hand) for worker in crew.opened)
+        assert self.scheduler._expiring_out == sum(one.expire != "" for one in self.out.values())
+
+    # --- and in the end
+
+    def heal(self):
+        """Everybody behaves: everything that is left is delivered."""
+        for number in self.slots:
+            for one in self.scheduler.worker_gone(number, self.desk.now):
+                del self.out[one.n]
+            self.scheduler.worker_up(number, self.slots[number])
+        self.draining.clear()
+        while self.recording:
+            self.settle()
+        self.release()
+        for hop in sorted(self.closed):
+            self.verbs.resume_queue(hop, self.desk.now)
+        self.closed.clear()
+        for mid in sorted(self.suspended):
+            self.verbs.resume(mid, self.desk.now)
+        self.suspended.clear()
+        assert not self.leaving
+        self.verbs.reroute(self.desk.now)
+        for _ in range(5000):
+            if not self.count:
+                return
+            self.assign()
+            for n in list(self.out):
+                succeed(self, self.out.pop(n))
+                self.settle()
+            due = self.scheduler.next_due(self.desk.now)
+            if due is not None:
+                self.desk.wait(due - self.desk.now)
+        raise AssertionError(f"{len(self.count)} messages stand still")
+
+
+def indices(event):
+    return {int(index) for part in event.rcpt.split(",") for index in spread(part)} if event.rcpt else set()
+
+
+def spread(part):
+    first, _, last = part.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def ended(events):
+    return {index for event in events if isinstance(event, Delivered | Failed) for index in indices(event)}
+
+
+# --- answers of workers -----------------------------------------------------------------------------------------------
+
+
+def succeed(world, given):
+    if given.hop == SUBMISSION and not given.expire:
+        world.tell(given, [routed(given, ISP), delivered(given)])
+    else:
+        world.tell(given, [delivered(given)])
+
+
+def fail(world, given):
+    world.tell(given, [Failed(rcpt=given_names(given), attempt=given.attempt, reply="550 no")])
+
+
+def defer(world, given):
+    world.tell(given, [deferred(given)], uncertain=world.chance.random() < 0.2)
+
+
+def route(world, given):
+    hops = {index: world.chance.choice(HOPS) for index in given.rcpt}
+    parts = [(tuple(index for index in given.rcpt if hops[index] == hop), hop) for hop in dict.fromkeys(hops.values())]
+    world.tell(given, [routed(given, part) for part in parts] if given.hop == SUBMISSION else [])
+
+
+def mix(world, given):
+    events = []
+    for index in given.rcpt:
+        if given.hop == SUBMISSION and world.chance.random() < 0.7:
+            events.append(routed(given, ((index,), world.chance.choice(HOPS[:3]))))
+        how = world.chance.randrange(4)
+        if how == 0:
+            events.append(delivered(given, (index,)))
+        elif how == 1:
+            events.append(deferred(given, (index,), f"450 {index}"))
+    world.tell(given, events)
+
+
+def out_of_reach(world, given):
+    hop = given.hop
+    if hop == SUBMISSION:
+        hop = world.chance.choice(HOPS)
+        world.tell(given, [routed(given, hop)], unavailable="421 down", hop=hop)
+    else:
+        world.tell(given, [], unavailable="421 down")
+
+
+def crash_inside(world, given):
+    world.tell(given, [], crashed="Executing", trace="boom")
+
+
+def given_names(given):
+    return ",".join(str(index) for index in given.rcpt)
+
+
+ANSWERS = [succeed, succeed, succeed, fail, defer, defer, route, route, mix, mix, out_of_reach, out_of_reach]
+ANSWERS += [crash_inside]
+
+STEPS = (
+    [World.accept] * 8
+    + [World.load] * 2
+    + [World.assign] * 14
+    + [World.answer] * 30
+    + [World.settle] * 30
+    + [World.release] * 3
+    + [World.return_untried, World.die, World.suspend, World.resume, World.resume, World.retry] * 2
+    + [World.flush, World.reroute, World.suspend_queue, World.resume_queue, World.resume_queue, World.remove]
+    + [World.drain, World.quiet, World.jump, World.pass_time, World.pass_time, World.pass_time, World.pass_time]
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_the_laws_hold_and_everything_ends(seed):
+    world = World(seed)
+    for step in range(900):
+        world.chance.choice(STEPS)(world)
+        if step % 3 == 0:
+            world.check()
+    assert world.handed > 50
+    world.heal()
+    world.check()
+    assert len(world.scheduler) == 0
