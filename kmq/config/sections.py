@@ -110,17 +110,17 @@ class QueueSection:
         doc="How long a batch waits for company. 0: only while the sync before it lasts.",
     )
     queue_database_logging_file_size: int = option(
-        kinds.size("64K", "1G"), default="16M", restart=True, doc="Size of one segment of the journal."
+        kinds.size("64K", "1G"), default="8M", restart=True, doc="Size of one segment of the journal."
     )
     checkpoint_interval: float = option(
         kinds.duration("100ms", "1h"), default="10s", doc="Longest time between two checkpoints of the journal."
     )
     checkpoint_size: int = option(
-        kinds.size("64K", "16G"), default="64M", doc="Journal written since the last checkpoint that calls for one."
+        kinds.size("64K", "16G"), default="32M", doc="Journal written since the last checkpoint that calls for one."
     )
     effects_delay: float = option(
         kinds.duration("0", "1s"),
-        default="20ms",
+        default="50ms",
         doc="How far the plain files follow behind the journal; a message that is gone before needs none.",
     )
     retry_interval: float = option(
