@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from pwd import getpwuid
 
 from kmq.admin.circumstances import Circumstances, QueueState
 from kmq.model import hop, moment, queue_id
@@ -173,9 +174,19 @@ def _last_reply(state: State, rcpt: Sequence[int]) -> str:
 def _who_holds(events: Sequence[AnyEvent]) -> str:
     for event in reversed(events):
         if isinstance(event, Suspended):
-            by = f"by {event.by}" if event.by else "by an operator"
-            return f"{by}: {event.reason}" if event.reason else by
-    return "by an operator"
+            return f"{person(event.by)}: {event.reason}" if event.reason else person(event.by)
+    return person("")
+
+
+@lru_cache(256)
+def person(by: str) -> str:
+    """Who did something, from what the kernel said: `uid 0` is `by root`."""
+    if not by.startswith("uid ") or not by[4:].isdecimal():
+        return f"by {by or 'an operator'}"
+    try:
+        return f"by {getpwuid(int(by[4:])).pw_name}"
+    except (KeyError, OverflowError):
+        return f"by {by}"
 
 
 def domains(addresses: Sequence[str]) -> list[str]:

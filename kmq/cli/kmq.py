@@ -1,0 +1,43 @@
+"""`kmq`: everything an operator does. kmq(1)
+
+Promise:  exit status 0 done, 1 nothing matched or refused, 2 usage, 75 kmqd not reachable, 78 configuration or spool
+          wrong. Errors say what happened and what can be done. A verb's module is imported when the verb is used.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from kmq.cli.call import Call
+from kmq.cli.parser import VERBS, parser
+from kmq.errors import KmqError
+
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser(words).parse_args(words)
+    verb = importlib.import_module(f"kmq.cli.{VERBS[arguments.verb].module}")
+    try:
+        status: int = verb.run(Call(arguments, arguments.json, sys.stdout))
+        sys.stdout.flush()
+    except KmqError as error:
+        print(f"kmq: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader has seen enough; what Python would still flush at its end must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The arguments of `kmq`: one table of verbs, each with its options.
+
+Promise:  what is no queue ID is refused here, so that no path and no question is ever made of it.
+Callers:  kmq.cli.kmq; a test holds kmq(1) against this table.
+"""
+
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Container
+from typing import NamedTuple
+
+from kmq.model import queue_id
+
+_EPILOG = """\
+ID is a queue ID (69212ad0-0000a1f3), or an Identity as --json prints it.
+Exit status: 0 done, 1 nothing matched or refused, 2 usage, 75 kmqd does not answer, 78 configuration or spool wrong.
+kmq(1) tells more."""
+
+
+class Identity(NamedTuple):
+    """A message as an operator names it: `ID`, `Queue\\ID`, `Server\\Queue\\ID` or `*\\ID`. queue: "" for any."""
+
+    queue: str
+    id: str
+
+
+def identity(text: str) -> Identity:
+    """The message that a text names; ArgumentTypeError when it names none."""
+    queue, _, name = text.rpartition("\\")
+    if not queue_id.PATTERN.fullmatch(name):
+        raise ArgumentTypeError(f"{text[:60]!r} is not a queue ID (like 69212ad0-0000a1f3)")
+    return Identity("" if queue == "*" else queue.rpartition("\\")[2], name)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text[:20]!r} is not a number above 0")
+    return int(text)
+
+
+def _reason(text: str) -> str:
+    from kmq.admin.verbs import REASON_LIMIT
+
+    if len(text) > REASON_LIMIT:
+        raise ArgumentTypeError(f"a reason has at most {REASON_LIMIT} characters")
+    return text
+
+
+def _watch(verb: ArgumentParser) -> None:
+    verb.add_argument("--watch", action="store_true", help="draw it again every second, until Ctrl-C")
+
+
+def _mailq(verb: ArgumentParser) -> None:
+    verb.add_argument("--queue", metavar="Q", help="only what waits in this queue")
+    verb.add_argument("--limit", metavar="N", type=_count, help="show no more than N messages")
+    verb.add_argument("--ids", action="store_true", help="IDs alone, one per line")
+    _watch(verb)
+
+
+def _one(verb: ArgumentParser) -> None:
+    verb.add_argument("id", metavar="ID", type=identity, nargs="+", help="a message")
+
+
+def _target(verb: ArgumentParser) -> None:
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="messages")
+    verb.add_argument("--queue", metavar="Q", help="what waits in this queue")
+    verb.add_argument("--all", action="store_true", help="all messages")
+    verb.add_argument("--what-if", action="store_true", help="only say what would be done")
+
+
+def _hold(verb: ArgumentParser) -> None:
+    _target(verb)
+    verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
+
+
+def _remove(verb: ArgumentParser) -> None:
+    _hold(verb)
+    verb.add_argument("--yes", action="store_true", help="do not ask, however many they are")
+
+
+def _config(verb: ArgumentParser) -> None:
+    verb.add_argument("--man", action="store_true", help="print kmq.conf(5) instead")
+
+
+def _fsck(verb: ArgumentParser) -> None:
+    verb.add_argument("--quick", action="store_true", help="do not read the bodies")
+    verb.add_argument("--repair", action="store_true", help="mend what can be mended; kmqd must not run")
+
+
+def _none(_: ArgumentParser) -> None:
+    pass
+
+
+class Verb(NamedTuple):
+    """module: of kmq.cli, with a function `run(call) -> exit status`; does: one line of help."""
+
+    module: str
+    does: str
+    options: Callable[[ArgumentParser], None] = _none
+
+
+VERBS: dict[str, Verb] = {
+    "mailq": Verb("mailq", "what waits in the queue, and why", _mailq),
+    "queues": Verb("queues", "the queues, their status and last error", _watch),
+    "processes": Verb("processes", "what each process of kmqd has in hand", _watch),
+    "show": Verb("show", "one message: recipients, history, files, header", _one),
+    "history": Verb("history", "what happened to one message", _one),
+    "retry": Verb("act", "make the next attempt now", _target),
+    "flush": Verb("flush", "make the next attempt of everything now"),
+    "remove": Verb("act", "take messages out of the queue; no report is sent", _remove),
+    "suspend": Verb("act", "hold messages, or a queue", _hold),
+    "resume": Verb("act", "let them go on", _hold),
+    "check": Verb("check", "whether configuration, spool and ports are in order"),
+    "config": Verb("config", "the configuration as it counts, with the place of each value", _config),
+    "fsck": Verb("fsck", "whether every file of the spool is in order; mends it", _fsck),
+}
+
+
+def parser(needed: Container[str] = frozenset(VERBS)) -> ArgumentParser:
+    """All verbs, with the options of those that are needed (of all: 8 ms)."""
+    whole = ArgumentParser(
+        "kmq",
+        description="Looks at kmq's queue and steers it.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _general(whole, {"config": None, "json": False})
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        one = verbs.add_parser(name, help=verb.does, description=verb.does.capitalize() + ".", allow_abbrev=False)
+        if name not in needed:
+            continue
+        _general(one, {"config": SUPPRESS, "json": SUPPRESS})
+        verb.options(one)
+    return whole
+
+
+def _general(one: ArgumentParser, absent: dict[str, object]) -> None:
+    """-c and --json may stand before or behind the verb."""
+    where = "the configuration (else $KMQ_CONF, /etc/kmq/kmq.conf)"
+    one.add_argument("-c", "--config", metavar="CONF", help=where, default=absent["config"])
+    one.add_argument("--json", action="store_true", help="one JSON object per line", default=absent["json"])

@@ -1,0 +1,35 @@
+"""`kmq processes`: what each process has in hand, and what the dead died on. It asks nobody.
+
+Callers:  kmq.cli.kmq.
+"""
+
+from collections.abc import Iterator
+
+from kmq.cli.call import DONE, Call
+from kmq.spool.processes import ProcessStatus, read_all
+from kmq.view.processes import processes, properties
+from kmq.view.table import Page
+
+NOBODY = "kmqd does not run: there are no status files"
+
+
+def run(call: Call) -> int:
+    """The verb."""
+    if call.json:
+        call.tell_objects(line for status in _statuses(call) for line in properties(status))
+    elif call.arguments.watch:
+        from kmq.view.watch import watch
+
+        watch(lambda page: _report(call, page), call.out)
+    else:
+        call.tell(_report(call, call.page))
+    return DONE
+
+
+def _statuses(call: Call) -> list[ProcessStatus]:
+    return read_all(call.settings.kmq.spool / "status")
+
+
+def _report(call: Call, page: Page) -> Iterator[str]:
+    statuses = _statuses(call)
+    yield from processes(statuses, page) if statuses else [NOBODY]

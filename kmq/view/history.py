@@ -1,0 +1,99 @@
+"""What happened to a message, one line per event, for people.
+
+Callers:  kmq.view.message, kmq.cli.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from kmq.admin.listing import next_hop, person, unix
+from kmq.model import recipients
+from kmq.model.envelope import Head
+from kmq.model.event import (
+    AnyEvent,
+    Crashed,
+    Deferred,
+    Delivered,
+    Failed,
+    Moved,
+    Resumed,
+    Retried,
+    Routed,
+    Suspended,
+)
+from kmq.spool.look import Found
+from kmq.view.words import counted, harmless, local_time
+
+#: Recipients that an event names one by one.
+_NAMED = 3
+
+
+def history(found: Found) -> Iterator[str]:
+    """The life of a message, from its acceptance on."""
+    head = found.head
+    yield harmless(f"{local_time(unix(head.created))}  accepted   {origin(head)}, {counted(head.size, 'byte')}")
+    for event in found.events:
+        yield harmless(f"{local_time(unix(event.at))}  {_told(event, head)}")
+
+
+def origin(head: Head) -> str:
+    """Where a message came from, in one clause."""
+    source = head.source
+    if head.parent:
+        return f"made by kmq, a notice about {head.parent}"
+    client = " ".join(part for part in (source.helo, f"[{source.ip}]" if source.ip else "") if part)
+    parts = [f"by {source.how or 'unknown means'}"]
+    parts += [f"from {client}"] if client else []
+    parts += [f"as {source.user}"] if source.user else []
+    parts += [f"through receiver {source.receiver}"] if source.receiver else []
+    return " ".join(parts)
+
+
+def _told(event: AnyEvent, head: Head) -> str:
+    match event:
+        case Routed():
+            hop = next_hop(event.hop)
+            connector = f" by connector {hop.connector}" if hop.connector else ""
+            rule = f" ({event.rule})" if event.rule else ""
+            return f"routed     {_whom(event.rcpt, head)}: to {hop.name}{connector}{rule}"
+        case Delivered():
+            return f"delivered  {_whom(event.rcpt, head)}: {_reply(event)}"
+        case Failed():
+            told = f"; the sender was told by {event.notice}" if event.notice else ""
+            return f"failed     {_whom(event.rcpt, head)}: {_reply(event)}{told}"
+        case Deferred():
+            again = f"; again at {local_time(unix(event.until))}" if event.until else ""
+            return f"deferred   {_whom(event.rcpt, head)}: {_reply(event)}{again}"
+        case Crashed():
+            trace = f": {event.trace.strip().rpartition(chr(10))[2]}" if event.trace else ""
+            return f"crashed    a worker in {event.phase}, time {event.count}{trace}"
+        case Moved():
+            return f"moved      to {event.home}/: {event.reason}" if event.reason else f"moved      to {event.home}/"
+        case Suspended():
+            return f"suspended  {_who(event)}"
+        case Resumed():
+            return f"resumed    {_who(event)}"
+        case Retried():
+            return f"retried    {person(event.by)}"
+
+
+def _whom(rcpt: str, head: Head) -> str:
+    indices = [index for index in recipients.from_text(rcpt) if index < len(head.recipients)]
+    if len(indices) > _NAMED:
+        return counted(len(indices), "recipient")
+    return ", ".join(head.recipients[index].address for index in indices) or "nobody"
+
+
+def _reply(event: Delivered | Failed | Deferred) -> str:
+    host = f" ({event.host})" if event.host else ""
+    attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+    return f"{event.reply}{host}{attempt}"
+
+
+def _who(event: Suspended | Resumed) -> str:
+    by = person(event.by)
+    return f"{by}: {event.reason}" if event.reason else by
+
+
+def addresses(rcpt: str, head: Head) -> Sequence[str]:
+    """The addresses of a set of recipients."""
+    return [head.recipients[index].address for index in recipients.from_text(rcpt) if index < len(head.recipients)]

@@ -1,0 +1,113 @@
+"""What each process does now, and what the dead died on: Kerio's `message queue processing`, grouped by process.
+
+Callers:  kmq.cli.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from kmq.model import moment
+from kmq.spool.processes import Condition, ProcessStatus
+from kmq.spool.status import InHand
+from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
+from kmq.view.words import counted, duration, harmless, local_time, volume
+
+COLUMNS = (
+    Column("ID"),
+    Column("Size", right=True),
+    Column("From", elastic=True),
+    Column("To", elastic=True),
+    Column("Status"),
+    Column("Server", elastic=True),
+    Column("Time", right=True),
+    Column("Percent", right=True),
+)
+
+
+def processes(statuses: Iterable[ProcessStatus], page: Page) -> Iterator[str]:
+    """One paragraph per process."""
+    first = True
+    for status in statuses:
+        if not first:
+            yield ""
+        first = False
+        title = harmless(_title(status))
+        yield f"{BOLD}{title}{PLAIN}" if page.colours else title
+        if status.trouble:
+            yield f"  {harmless(status.trouble)}"
+        if status.lost:
+            yield f"  {counted(status.lost, 'write')} of its status file failed: what stands here may be old"
+        yield from (f"  {line}" for line in _in_hand(status, page))
+
+
+def _title(status: ProcessStatus) -> str:
+    now = time.time()
+    name = status.name
+    pid = f"  pid {status.pid}" if status.pid else ""
+    match status.condition:
+        case Condition.RUNNING:
+            said = f"running for {duration(now - status.started)}"
+        case Condition.SILENT:
+            said = f"stands still for {duration(status.silence)}"
+        case Condition.DEAD:
+            boot = "" if status.same_boot else ", before the machine was started anew"
+            said = f"dead; last seen {local_time(status.beat)}{boot}"
+        case Condition.UNKNOWN:
+            said = "unknown"
+    counters = "".join(f"  {key.replace('_', ' ')} {count:,}" for key, count in status.counters.items())
+    return f"{name}{pid}  {said}{counters}"
+
+
+def _in_hand(status: ProcessStatus, page: Page) -> Iterator[str]:
+    if not status.in_hand:
+        if status.condition is not Condition.UNKNOWN:
+            yield "died with nothing in hand" if status.condition is Condition.DEAD else "nothing in hand"
+        return
+    if status.condition is Condition.DEAD:
+        yield f"died with {counted(len(status.in_hand), 'message')} in hand:"
+    narrow = Page(max(1, page.columns - 2) if page.columns else 0, page.lines, page.colours)
+    yield from table(COLUMNS, (_row(hand, status) for hand in status.in_hand), narrow)
+
+
+def _row(hand: InHand, status: ProcessStatus) -> Row:
+    until = status.beat if status.condition is Condition.DEAD else time.time()
+    took = duration(until - _unix(hand.since)) if hand.since else ""
+    percent = f"{hand.percent} %" if hand.server else ""
+    return Row((hand.id, volume(hand.size), hand.sender, hand.to, hand.status, hand.server, took, percent))
+
+
+def _unix(text: str) -> float:
+    try:
+        return moment.from_text(text)
+    except ValueError:
+        return time.time()
+
+
+def properties(status: ProcessStatus) -> Iterator[dict[str, object]]:
+    """One object per message in hand (Kerio's MessageInProcess), or one for a process without any."""
+    process: dict[str, object] = {
+        "Process": status.name,
+        "ProcessId": status.pid or None,
+        "ProcessStatus": status.condition.value,
+        "Trouble": status.trouble or None,
+        "Started": moment.as_text(status.started) if status.started else None,
+        "LastBeat": moment.as_text(status.beat) if status.beat else None,
+        "Counters": status.counters,
+    }
+    if not status.in_hand:
+        yield process
+    for hand in status.in_hand:
+        yield process | _message(hand)
+
+
+def _message(hand: InHand) -> dict[str, object]:
+    return {
+        "ID": hand.id,
+        "Size": hand.size,
+        "FromAddress": hand.sender,
+        "Recipients": hand.to,
+        "Status": hand.status,
+        "Server": hand.server or None,
+        "Since": hand.since,
+        "Percent": hand.percent,
+    }

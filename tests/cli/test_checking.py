@@ -1,0 +1,216 @@
+"""check, config, fsck: what is wrong is found, said with its remedy, and told by the exit status."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from kmq.admin import check
+from kmq.cli.parser import VERBS
+from kmq.spool.disk import Disk
+from kmq.spool.layout import prepare
+from kmq.spool.lock import SpoolLock
+from kmq.spool.status import StatusFile
+from tests.cli.conftest import Place
+from tests.waiting import free_port
+
+
+@pytest.fixture
+def whole(place: Place) -> Place:
+    """A spool as kmqd makes it, and a port that is free."""
+    prepare(Disk(place.spool))
+    place.configure(port=free_port())
+    return place
+
+
+def test_all_is_well(whole: Place) -> None:
+    status, out, err = whole.run("check")
+    assert (status, err) == (0, "")
+    assert "WRONG" not in out
+    assert f"OK     configuration {whole.path}" in out
+    assert f"OK     spool {whole.spool}" in out
+    assert "MiB are free" in out
+    assert ": free" in out
+    assert "no kmqd runs on this spool" in out
+
+
+def test_a_spool_that_is_not_there_yet_is_no_fault(place: Place) -> None:
+    place.path.write_text(place.path.read_text().replace("spool = spool", "spool = a/b/spool"))
+    place.path.write_text(place.path.read_text().replace("2525", str(free_port())))
+    status, out, _ = place.run("check")
+    assert status == 0
+    assert "is not there yet; kmqd will make it" in out
+
+
+def test_a_wrong_configuration_is_all_that_is_said(whole: Place) -> None:
+    whole.path.write_text(whole.path.read_text().replace("hostname", "hostnam"))
+    status, out, err = whole.run("check")
+    assert (status, out) == (78, "")
+    assert f"{whole.path}:2" in err
+
+
+def test_doubts_of_the_configuration_are_notes(whole: Place) -> None:
+    whole.path.write_text(whole.path.read_text().replace("hosts = smtp.isp.example:587", "hosts ="))
+    status, out, _ = whole.run("check")
+    assert status == 0
+    assert "note " in out
+    assert "hosts is not filled in yet" in out
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says", "remedy"),
+    [
+        (lambda spool: os.chmod(spool, 0o777), "can be written by everybody", "chmod o-w"),
+        (
+            lambda spool: (spool.rename(spool.with_name("real")), spool.symlink_to(spool.with_name("real"))),
+            "is a symbolic link",
+            "as spool into the configuration",
+        ),
+        (
+            lambda spool: (spool.rename(spool.with_name("real")), spool.write_text("")),
+            "is not a folder",
+            "move it away",
+        ),
+        (
+            lambda spool: ((spool / "journal").rmdir(), (spool / "journal").symlink_to("/tmp")),
+            "journal is not a folder",
+            "move it away",
+        ),
+    ],
+    ids=["mode", "link", "file", "journal"],
+)
+def test_a_spool_that_cannot_be_used(whole: Place, break_it: object, says: str, remedy: str) -> None:
+    break_it(whole.spool)  # type: ignore[operator]
+    status, out, err = whole.run("check")
+    assert status == 78
+    assert "WRONG" in out
+    assert says in out
+    assert remedy in out
+    assert err == "kmq: 1 wrong: kmqd would not start, or not work\n"
+
+
+def test_folders_on_two_file_systems(whole: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        found = real(path)
+        if Path(path).name != "incoming":
+            return found
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:10]))
+
+    monkeypatch.setattr(check.os, "lstat", lstat)
+    status, out, _ = whole.run("check")
+    assert status == 78
+    assert "incoming is on another file system" in out
+
+
+def test_no_room(whole: Place) -> None:
+    whole.path.write_text(whole.path.read_text() + "[queue]\nminimum_free = 900T\n")
+    status, out, _ = whole.run("check")
+    assert status == 78
+    assert "below minimum_free" in out
+    whole.path.write_text(whole.path.read_text().replace("minimum_free = 900T", f"minimum_free_inodes = {10**15}"))
+    assert "inodes are free" in whole.run("check")[1]
+
+
+def test_a_port_that_another_program_has_is_told_with_its_name(whole: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        whole.configure(port=other.getsockname()[1])
+        status, out, _ = whole.run("check")
+        assert status == 78
+        assert f"in use by {Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})" in out
+        assert "stop that program, or choose another port" in out
+
+
+def test_a_port_that_kmqd_has_is_in_order(whole: Place) -> None:
+    lock = SpoolLock(whole.spool)
+    own = StatusFile(whole.spool / "status", "receiver", 1)
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        whole.configure(port=ours.getsockname()[1])
+        status, out, _ = whole.run("check")
+    own.close()
+    lock.release()
+    assert status == 0
+    assert "held by the kmqd that runs" in out
+    assert "kmqd runs on this spool" in out
+
+
+def test_an_address_of_another_machine(whole: Place) -> None:
+    whole.path.write_text(whole.path.read_text().replace("127.0.0.1:", "192.0.2.1:"))
+    status, out, _ = whole.run("check")
+    assert status == 78
+    assert "choose an address of this machine" in out
+
+
+def test_a_port_that_this_user_may_not_have(whole: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(check, "_try", refuse)
+    status, out, _ = whole.run("check")
+    assert status == 78
+    assert "ports below 1024 need root or CAP_NET_BIND_SERVICE" in out
+
+
+def test_the_check_as_objects(whole: Place) -> None:
+    lines = [json.loads(line) for line in whole.run("check", "--json")[1].splitlines()]
+    assert {line["Grade"] for line in lines} == {"OK"}
+
+
+def test_the_configuration_as_it_counts(whole: Place) -> None:
+    status, out, _ = whole.run("config")
+    assert status == 0
+    assert "hostname = mx.example.org" in out
+    assert f"{whole.path}:2" in out
+    lines = [json.loads(line) for line in whole.run("config", "--json")[1].splitlines()]
+    assert {"Section": "kmq", "Option": "hostname", "Value": "mx.example.org", "Place": f"{whole.path}:2"} in lines
+    assert ".TH KMQ.CONF 5" in whole.run("config", "--man")[1].upper()
+
+
+def test_fsck_of_a_spool_in_order(whole: Place) -> None:
+    whole.bag.lay()
+    assert whole.run("fsck") == (0, "All files are in order\n", "")
+    lock = SpoolLock(whole.spool)
+    assert whole.run("fsck") == (0, "All files are in order, kmqd runs\n", "")
+    lock.release()
+
+
+def test_fsck_tells_damage_and_repairs_it(whole: Place) -> None:
+    name = whole.bag.lay()
+    body = whole.bag.folder(name) / f"{name}.eml"
+    body.write_bytes(body.read_bytes().replace(b"Good", b"Bad!"))
+    assert whole.run("fsck", "--quick")[0] == 0
+    status, out, _ = whole.run("fsck")
+    assert status == 1
+    assert f"{name}.eml: a body that is not what was accepted (its checksum is wrong)" in out
+    assert "-- 1 damage" in out
+    (line,) = [json.loads(line) for line in whole.run("fsck", "--json")[1].splitlines()]
+    assert (line["State"], line["Damage"]) == ("D4", True)
+    status, out, _ = whole.run("fsck", "--repair")
+    assert f"set aside {name} in poison/" in out
+    assert (whole.spool / "poison" / f"{name}.eml").is_file()
+    _, out, _ = whole.run("mailq")
+    assert "Suspended: poison, the body is not what was accepted" in out
+
+
+def test_fsck_repairs_nothing_under_a_kmqd_that_runs(whole: Place) -> None:
+    lock = SpoolLock(whole.spool)
+    status, out, err = whole.run("fsck", "--repair")
+    lock.release()
+    assert (status, out) == (75, "")
+    assert f"already running (pid {os.getpid()})" in err
+
+
+def test_fsck_of_nothing(place: Place) -> None:
+    place.path.write_text(place.path.read_text().replace("spool = spool", "spool = nowhere"))
+    status, _, err = place.run("fsck")
+    assert status == 78
+    assert "is not there" in err
+
+
+def test_every_verb_has_its_module() -> None:
+    for name, verb in VERBS.items():
+        module = __import__(f"kmq.cli.{verb.module}", fromlist=["run"])
+        assert callable(module.run), name
