@@ -18,7 +18,7 @@ HEADER_LIMIT = 100_000
 _END = b"\r\n.\r\n"
 _BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _DOT = re.compile(rb"\r\n\.").search  # on lines of usual length twice as fast as find
-_FIELDS = re.compile(rb"(?:\r\n[!-9;-~]+[ \t]*:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*)*").match
+_FIELDS = re.compile(rb"(?:\r\n[!-9;-~]++[ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)*+").match  # remembers no way back
 
 
 class Content:
@@ -29,7 +29,7 @@ class Content:
     """
 
     __slots__ = (
-        "_bare", "_header", "_header_too_big", "_held", "_hop_limit", "_line", "_line_limit", "_nul", "_pieces",
+        "_bare", "_header", "_header_too_big", "_held", "_hop_limit", "_kept", "_line", "_line_limit", "_nul",
         "_size_limit", "_unsent", "dots", "eight_bit", "ended", "hops", "longest", "size", "spoiled",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class Content:
         self._unsent = 2  # bytes at the beginning that nobody sent
         self._line = 0  # bytes so far of the line that is not at its end
         self._header: bytearray | None = bytearray()  # None: it is over and counted
-        self._pieces: list[bytes] = []
+        self._kept = bytearray()  # not a list of pieces: a client that sends single bytes would make it a long one
         self._bare = self._nul = self._header_too_big = self.spoiled = False
         self.size = self.longest = self.hops = 0
         self.eight_bit = self.dots = self.ended = False
@@ -121,7 +121,7 @@ class Content:
         if self._bare or self._nul or self.size > self._size_limit or self.longest > self._line_limit:
             self.discard()
         elif not self.spoiled:
-            self._pieces.append(text)
+            self._kept += text
 
     # --- facts ---
 
@@ -195,11 +195,11 @@ class Content:
 
     def take(self) -> bytes:
         """What has come since the last take."""
-        pieces = b"".join(self._pieces)
-        self._pieces.clear()
-        return pieces
+        kept = bytes(self._kept)
+        self._kept.clear()
+        return kept
 
     def discard(self) -> None:
         """Keeps nothing from now on; facts and faults go on being gathered, to the end."""
         self.spoiled = True
-        self._pieces.clear()
+        self._kept.clear()

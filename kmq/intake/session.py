@@ -67,8 +67,9 @@ class Session(Reception):
 
     def timed_out(self) -> list[AnyDeed]:
         """The client is too slow."""
-        self._note_refusal(replies.TIMEOUT)
-        self._hang_up(replies.TIMEOUT)
+        if not self.closed:
+            self._note_refusal(replies.TIMEOUT)
+            self._hang_up(replies.TIMEOUT)
         return self._turn()
 
     def stop(self) -> list[AnyDeed]:
