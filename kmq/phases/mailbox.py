@@ -128,9 +128,10 @@ def copy_for(work: Work, index: int, section: ConnectorSection, host: str) -> Co
     head = work.head
     recipient = head.recipients[index]
     user = user_of(split(recipient.address).local)
-    if user is None or not _allowed(user, section):
+    domain = work.hop.domain
+    if user is None or not _allowed(user, section) or not _component(user) or not _component(domain):
         return maildir.NO_USER
-    root, below = place(section.maildir, user, work.hop.domain)
+    root, below = place(section.maildir, user, domain)
     if not root or not all(map(_component, below)):
         return maildir.NO_USER
     return Copy(

@@ -130,12 +130,12 @@ class _Group:
         if folders is None:
             copy.reply = NO_USER
             return
+        _unlink(copy.name, folders.tmp)  # of a run that died
         found = earlier(folders, copy.name, copy.created)
         if found:
             os.fsync(folders.new if found.startswith("new/") else folders.cur)  # the first run may not have come to it
             copy.reply = Reply(250, "2.0.0", f"delivered to {copy.where(found)} (by an earlier attempt)")
             return
-        _unlink(copy.name, folders.tmp)
         copy.fd = os.open(copy.name, _NEW, 0o600, dir_fd=folders.tmp)
         if os.geteuid() == 0:
             os.fchown(copy.fd, *folders.owner)
