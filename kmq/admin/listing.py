@@ -56,6 +56,13 @@ class Share:
     retry_count: int = 0
     trouble: str = ""
 
+    @property
+    def told(self) -> str:
+        """Status and trouble for people; what waits for somebody to do something is not called ready."""
+        if self.status is Status.READY and self.next_try is None:
+            return self.trouble
+        return f"{self.status.value}: {self.trouble}" if self.trouble else self.status.value
+
 
 @dataclass(slots=True)
 class Listed:
@@ -85,9 +92,8 @@ class Listed:
         """Why it has not been sent, in a few words."""
         if self.hand:
             return _in_hand(self.hand)
-        first = self.shares[0]
         more = len(self.shares) - 1
-        text = f"{first.status.value}: {first.trouble}" if first.trouble else first.status.value
+        text = self.shares[0].told
         return f"{text} (and {more} more queue{'s' * (more > 1)})" if more else text
 
     @property

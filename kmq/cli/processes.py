@@ -6,11 +6,11 @@ Callers:  kmq.cli.kmq.
 from collections.abc import Iterator
 
 from kmq.cli.call import DONE, Call
-from kmq.spool.processes import ProcessStatus, read_all
+from kmq.spool.processes import Condition, ProcessStatus, read_all
 from kmq.view.processes import processes, properties
 from kmq.view.table import Page
 
-NOBODY = "kmqd does not run: there are no status files"
+NOBODY = "kmqd does not run: no process lives"
 
 
 def run(call: Call) -> int:
@@ -27,9 +27,15 @@ def run(call: Call) -> int:
 
 
 def _statuses(call: Call) -> list[ProcessStatus]:
-    return read_all(call.settings.kmq.spool / "status")
+    """Who lives by name, then the dead, the latest first."""
+    statuses = read_all(call.settings.kmq.spool / "status")
+    dead = [status for status in statuses if status.condition is Condition.DEAD]
+    rest = [status for status in statuses if status.condition is not Condition.DEAD]
+    return rest + sorted(dead, key=lambda status: -status.beat)
 
 
 def _report(call: Call, page: Page) -> Iterator[str]:
     statuses = _statuses(call)
-    yield from processes(statuses, page) if statuses else [NOBODY]
+    yield from processes(statuses, page)
+    if all(status.condition is Condition.DEAD for status in statuses):
+        yield from ["", NOBODY] if statuses else [NOBODY]

@@ -17,7 +17,7 @@ from kmq.spool.look import Damaged, Found, header_of
 from kmq.view.history import addresses, history, origin
 from kmq.view.mailq import next_try
 from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
-from kmq.view.words import harmless, local_time, volume
+from kmq.view.words import counted, harmless, local_time
 
 COLUMNS = (
     Column("Recipient", elastic=True),
@@ -45,7 +45,7 @@ def message(found: Found, entry: Listed, page: Page) -> Iterator[str]:
     head = found.head
     yield _title(head.id, page)
     yield f"  Created    {local_time(entry.created)}"
-    yield f"  Size       {head.size:,} bytes ({volume(head.size)})"
+    yield f"  Size       {counted(head.size, 'byte')}"
     yield f"  From       {harmless(head.sender) or '(empty: a report of a mail server)'}"
     yield f"  Came       {harmless(origin(head))}"
     yield f"  Status     {harmless(entry.status)}"
@@ -72,13 +72,13 @@ def damaged(found: Damaged, page: Page) -> Iterator[str]:
 
 
 def header(found: Found) -> Iterator[str]:
-    """The header's lines, made harmless."""
+    """The header's lines, made harmless; folded lines stand in a little, as a tab would."""
     text = header_of(found.body)
     if text is None:
         yield "(the message file cannot be read)"
         return
     for line in text.split(b"\r\n"):
-        yield harmless(line.decode("utf-8", "surrogateescape"))
+        yield harmless(line.replace(b"\t", b"    ").decode("utf-8", "surrogateescape"))
 
 
 def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:

@@ -54,7 +54,8 @@ def _title(status: ProcessStatus) -> str:
             said = f"dead; last seen {local_time(status.beat)}{boot}"
         case Condition.UNKNOWN:
             said = "unknown"
-    counters = "".join(f"  {key.replace('_', ' ')} {count:,}" for key, count in status.counters.items())
+    counted_up = [(key.replace("_", " "), count) for key, count in status.counters.items() if count]
+    counters = "".join(f"  {key} {count:,}" for key, count in counted_up)
     return f"{name}{pid}  {said}{counters}"
 
 

@@ -63,7 +63,7 @@ def bag(tmp_path: Path) -> Mailbag:
             "Ready",
             "Unreachable Domain",
             None,
-            "Ready: waiting for a connector: none serves example.net",
+            "waiting for a connector: none serves example.net",
         ),
         (
             [Suspended(by="root", reason="looks odd")],
@@ -115,7 +115,7 @@ def test_a_damaged_envelope_is_a_line_too(bag: Mailbag) -> None:
             NOW + 60,
             "Retry: 421 4.4.2 connection refused",
         ),
-        (QueueState("Suspended"), Status.READY, None, "Ready: the queue smtp.isp.example:587 is suspended"),
+        (QueueState("Suspended"), Status.READY, None, "the queue smtp.isp.example:587 is suspended"),
     ],
 )
 def test_the_trouble_of_a_queue_is_the_trouble_of_its_messages(

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,24 @@ def test_a_port_that_kmqd_has_is_in_order(whole: Place) -> None:
     assert status == 0
     assert "held by the kmqd that runs" in out
     assert "kmqd runs on this spool" in out
+
+
+def test_a_port_that_another_program_has_beside_a_kmqd_that_runs(whole: Place) -> None:
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    own = StatusFile(whole.spool / "status", "receiver", 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", program + "; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout
+        whole.configure(port=int(other.stdout.readline()))
+        status, out, _ = whole.run("check")
+        other.communicate()
+    own.close()
+    assert status == 78
+    assert f"(pid {other.pid})" in out
 
 
 def test_an_address_of_another_machine(whole: Place) -> None:

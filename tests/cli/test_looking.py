@@ -241,11 +241,14 @@ def test_a_dead_process_says_what_it_died_on(place: Place) -> None:
     subprocess.run([sys.executable, "-c", program, str(place.spool / "status")], check=False)
     _, out, _ = place.run("processes")
     assert "worker-2" in out
+    assert out.endswith("\nkmqd does not run: no process lives\n")
     assert "dead; last seen" in out
     assert "died with 1 message in hand:" in out
     assert "69212ad0-0000a1f3" in out
     (place.spool / "status" / "worker-3.status").write_bytes(b"\xff" * 100)
     _, out, _ = place.run("processes")
+    assert out.index("worker-3") < out.index("worker-2"), "the dead come last"
+    assert "does not run" not in out, "of worker-3 nobody knows"
     assert "worker-3  unknown\n  the file is empty, cut off or damaged" in out
 
 
@@ -275,7 +278,7 @@ def test_show_tells_the_whole_story(place: Place) -> None:
         "crashed    a worker in Content filtering, time 1: RecursionError: too deep",
         "retried    by root",
         "suspended  by root: looks odd",
-        "  Subject: hello\n",
+        "  Received: from a\n      by b\n  Subject: hello\n",
     ):
         assert said in out, said
     rows = [line.split("  ")[1:3] for line in out.splitlines() if line.startswith("  ") and "@example.net  " in line]
@@ -344,8 +347,9 @@ def program(*words: str) -> list[str]:
 def test_a_reader_that_has_seen_enough_is_no_error(place: Place) -> None:
     for _ in range(50):
         place.bag.lay(to=("x" * 200 + "@example.net",) * 3, sender="y" * 2000)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        program("-c", str(place.path), "mailq", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        program("-c", str(place.path), "mailq", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered
     ) as child:
         assert child.stdout
         assert child.stderr
