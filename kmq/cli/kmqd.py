@@ -122,11 +122,11 @@ def _child(role: str, number: int) -> int:
     faulthandler.enable()  # a crash, and the SIGABRT that ends a process which stands still, tell where
     sys.setswitchinterval(_SWITCH)
     run_directory = given.settings.kmq.run_directory
-    family.belong(run_directory, role)
-    if not family.follow(given.life, run_directory, role):
-        return 0
+    membership = family.belong(run_directory, role)
     gc.freeze()
     try:
+        if not family.follow(given.life, run_directory, role):
+            return 0
         return _ROLES[role](given, number, started)
     except KmqError as error:
         for line in str(error).splitlines():
@@ -136,6 +136,7 @@ def _child(role: str, number: int) -> int:
         log.error("our program failed, and this process ends", trace=log.traced(error))
         return os.EX_SOFTWARE
     finally:
+        membership.close()
         log.flush()
 
 

@@ -7,10 +7,9 @@ Promise:  of any number of kmqd that start, one wins; the others end with 75. It
           supervisor dies, its children stop in order: receivers and workers at once, and the scheduler process after
           them, since it makes their last results durable.
 On crash: nothing to clean; the lock files stay for ever.
-Callers:  the supervisor (`Kmqd`), cli.kmqd in a child (`belong`, `follow`).
+Callers:  the supervisor (`lock_kmqd`, `outlive_orphans`), cli.kmqd in a child (`belong`, `follow`).
 """
 
-import fcntl
 import os
 import select
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 from kmq import log
 from kmq.errors import SpoolLocked
 from kmq.spool.lock import Lock
+from kmq.spool.membership import Membership
 
 #: Orphans end within their own grace; after that a person must look.
 PATIENCE = 60.0
@@ -44,25 +44,25 @@ def outlive_orphans(run_directory: Path, patience: float = PATIENCE) -> None:
     """
     deadline = time.monotonic() + patience
     told = False
-    for name in ("scheduler", "children"):
-        fd = _open(run_directory, name)
+    for role in ("scheduler", "worker"):
+        group = _group(run_directory, role)
         try:
-            while not _try(fd, fcntl.LOCK_EX):
+            while group.anybody():
                 if time.monotonic() > deadline:
-                    raise SpoolLocked(f"{run_directory}: processes of an earlier kmqd still run: {_holders(fd)}")
+                    raise SpoolLocked(f"{run_directory}: processes of an earlier kmqd still run: {group.members()}")
                 if not told:
-                    log.event("waiting", why="processes of an earlier kmqd are ending", pids=_holders(fd))
+                    log.event("waiting", why="processes of an earlier kmqd are ending", pids=group.members())
                     told = True
                 time.sleep(_PAUSE)
         finally:
-            os.close(fd)
+            group.close()
 
 
-def belong(run_directory: Path, role: str) -> int:
-    """Makes this process known as a child of kmqd, until it ends; the descriptor is not to be closed."""
-    fd = _open(run_directory, _lock_of(role))
-    fcntl.flock(fd, fcntl.LOCK_SH)
-    return fd
+def belong(run_directory: Path, role: str) -> Membership:
+    """Makes this process known as a child of kmqd until it ends; the membership is to be kept so long."""
+    group = _group(run_directory, role)
+    group.join()
+    return group
 
 
 def follow(life: int, run_directory: Path, role: str) -> bool:
@@ -85,35 +85,12 @@ def _follow(life: int, run_directory: Path, role: str) -> None:
 
 def _wait_for_children(run_directory: Path) -> None:
     deadline = time.monotonic() + LAST_RESULTS
-    fd = _open(run_directory, "children")
-    while not _try(fd, fcntl.LOCK_EX) and time.monotonic() < deadline:
+    group = _group(run_directory, "worker")
+    while group.anybody() and time.monotonic() < deadline:
         time.sleep(_PAUSE)
-    os.close(fd)
+    group.close()
 
 
-def _lock_of(role: str) -> str:
-    return "scheduler" if role == "scheduler" else "children"
-
-
-def _open(run_directory: Path, name: str) -> int:
-    return os.open(run_directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _try(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _holders(fd: int) -> str:
-    """The pids that hold the lock, as the kernel lists them (proc(5), /proc/locks)."""
-    found = os.fstat(fd)
-    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text("ascii", "replace").splitlines()
-    except OSError:
-        return "pid unknown"
-    pids = [fields[4] for line in lines if len(fields := line.split()) > 5 and fields[5] == place]
-    return ", ".join(f"pid {pid}" for pid in pids) or "pid unknown"
+def _group(run_directory: Path, role: str) -> Membership:
+    """Workers and receivers are one group; the scheduler process ends after it."""
+    return Membership(run_directory / ("scheduler.lock" if role == "scheduler" else "children.lock"))

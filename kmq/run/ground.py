@@ -21,31 +21,41 @@ from kmq.spool.disk import Disk
 _TOGETHER = ("queue", "poison", "incoming", "journal")
 
 
-def prepare(settings: Settings) -> None:
-    """Looks at the spool and makes what it lacks; SpoolError when it cannot be used as it is."""
+def enter(settings: Settings) -> None:
+    """Looks at the spool folder and makes the run directory; SpoolError when there is no spool to be used."""
     spool, run = settings.kmq.spool, settings.kmq.run_directory
     try:
         if settings.path == EMBEDDED_PATH:
             spool.mkdir(0o750, exist_ok=True)  # trying kmq out begins with nothing
-        found = _folder(spool, f"make it: install -d -m 750 {spool}")
+        _folder(spool, f"; make it: install -d -m 750 {spool}")
+        run.mkdir(0o755, exist_ok=True)
+        _folder(run)
+    except OSError as error:
+        raise SpoolError(f"{error.filename or spool}: {error.strerror}") from None
+
+
+def build(spool: Path) -> None:
+    """Makes the folders of the spool; only for who holds kmqd's lock. SpoolError when they cannot be used together."""
+    try:
         disk = Disk(spool)
         try:
             layout.prepare(disk)
         finally:
             disk.close()
-        _on_one_disk(spool, found)
-        run.mkdir(0o755, exist_ok=True)
-        _folder(run, "")
+        device = os.lstat(spool).st_dev
+        for name in _TOGETHER:
+            if os.lstat(spool / name).st_dev != device:
+                raise SpoolError(f"{spool / name} is on another file system than {spool}; files are linked across")
     except OSError as error:
         raise SpoolError(f"{error.filename or spool}: {error.strerror}") from None
 
 
-def _folder(path: Path, hint: str) -> os.stat_result:
-    """The folder's status; SpoolError when it is none, or not for us alone."""
+def _folder(path: Path, hint: str = "") -> None:
+    """SpoolError when it is no folder, or not for us alone."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        raise SpoolError(f"{path} is missing; {hint}" if hint else f"{path} is missing") from None
+        raise SpoolError(f"{path} is missing{hint}") from None
     if stat.S_ISLNK(found.st_mode):
         raise SpoolError(f"{path} is a symbolic link; name the folder itself in the configuration")
     if not stat.S_ISDIR(found.st_mode):
@@ -54,10 +64,3 @@ def _folder(path: Path, hint: str) -> os.stat_result:
         raise SpoolError(f"everybody may write in {path}; chmod o-w {path}")
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
         raise SpoolError(f"{path} belongs to user {found.st_uid}, and kmqd runs as user {os.geteuid()}")
-    return found
-
-
-def _on_one_disk(spool: Path, found: os.stat_result) -> None:
-    for name in _TOGETHER:
-        if os.lstat(spool / name).st_dev != found.st_dev:
-            raise SpoolError(f"{spool / name} is on another file system than {spool}; files are linked between them")

@@ -253,8 +253,9 @@ def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     if os.geteuid() == 0:
         log.warning("kmqd runs as root; it needs no more than its spool and its ports (see kmq.service)")
     _raise_descriptor_limit()
-    ground.prepare(settings)
+    ground.enter(settings)
     lock = family.lock_kmqd(settings.kmq.run_directory)
+    ground.build(settings.kmq.spool)
     family.outlive_orphans(settings.kmq.run_directory)
     sockets = listeners.bind(settings)
 
