@@ -208,15 +208,19 @@ class Connection(asyncio.Protocol):
         delivery = cast(Delivery, self._delivery)
         work = delivery.work
         if work.body.text is None:
-            self._upload = Upload(self._transport, delivery, self.label, self._threads, self._uploaded)
+            self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded)
         else:
             self._transport.write(stuffed(work.body.text, work.head.dots))
             transaction.dot_sent()
 
+    def _moved(self, percent: int) -> None:
+        self._since = self._clock()
+        if self._delivery is not None:
+            self._delivery.show(self.label, percent)
+
     def _uploaded(self, trouble: BaseException | None) -> None:
         """The last byte of a large body was written, or the file cannot be read to its end."""
         self._upload = None
-        self._since = self._clock()
         if isinstance(trouble, BodyDamaged):
             self._stop_short(str(trouble))
         elif trouble is not None:
@@ -269,14 +273,15 @@ class Connection(asyncio.Protocol):
         if reused and not transaction.begun and not delivery.again:
             delivery.again = True  # it was dead before we wrote: no fault of the message
             return self._owner.gone(self, delivery)
+        if transaction.uncertain and not self._stuck:
+            delivery.uncertain = True
+            why = why._replace(text=f"{why.text}; delivery status unknown")
         transaction.lost(why)
         self._judge_lost(delivery, transaction, why)
         self._owner.gone(self, None)
         return delivery.finish()
 
     def _judge_lost(self, delivery: Delivery, transaction: Transaction, why: Reply) -> None:
-        if transaction.uncertain and not self._stuck:
-            delivery.uncertain = True
         left = set(delivery.left)
         delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label)
         delivery.judge_left(why if not why.permanent else why._replace(code=451, enhanced=""), self.label)

@@ -142,6 +142,7 @@ async def _connected(patience: float, family: int, address: Address) -> socket.s
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # ten minutes of silence after the dot are allowed
         async with asyncio.timeout(patience):
             await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:

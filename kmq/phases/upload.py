@@ -11,27 +11,27 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from kmq.phases.body import BodyFile, Stuffing
-from kmq.phases.delivery import Delivery
+from kmq.phases.work import Work
 
 
 class Upload:
-    """Begins at once; `finished(None)` when all is written, `finished(trouble)` when the file cannot be read."""
+    """Begins at once. `moved(percent)` for each piece; in the end `finished(None)`, or the error that stops it."""
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        delivery: Delivery,
-        label: str,
+        work: Work,
         threads: Executor,
+        moved: Callable[[int], None],
         finished: Callable[[BaseException | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._delivery = delivery
-        self._label = label
+        self._work = work
         self._threads = threads
+        self._moved = moved
         self._finished = finished
-        self._stuffing = Stuffing(delivery.work.head.dots)
+        self._stuffing = Stuffing(work.head.dots)
         self._file: BodyFile | None = None
         self._paused = False
         self._waiting = False  # a piece may be fetched as soon as the server takes more
@@ -56,36 +56,30 @@ class Upload:
     def _fetch(self) -> None:
         self._loop.run_in_executor(self._threads, self._read).add_done_callback(self._fetched)
 
-    def _read(self) -> tuple[bytes, bool]:
-        """In a thread: the next piece as it goes on the wire, and whether it was the last."""
+    def _read(self) -> tuple[bytes, int]:
+        """In a thread: the next piece as it goes on the wire, and how many bytes are left."""
         if self._file is None:
-            head = self._delivery.work.head
-            self._file = BodyFile(self._delivery.work.body.path, head.size, head.sha256)
+            self._file = BodyFile(self._work.body.path, self._work.head.size, self._work.head.sha256)
         piece = self._stuffing.feed(self._file.read())
         if self._file.left:
-            return piece, False
-        return piece + self._stuffing.end(), True
+            return piece, self._file.left
+        return piece + self._stuffing.end(), 0
 
-    def _fetched(self, reading: asyncio.Future[tuple[bytes, bool]]) -> None:
-        error = reading.exception()
-        if self._stopped or error is not None:
+    def _fetched(self, reading: asyncio.Future[tuple[bytes, int]]) -> None:
+        error = None if reading.cancelled() else reading.exception()
+        if self._stopped or error is not None or reading.cancelled():
             self._close()
             return None if self._stopped else self._finished(error)
-        piece, last = reading.result()
+        piece, left = reading.result()
         self._transport.write(piece)
-        self._show()
-        if last:
+        self._moved(100 - 100 * left // max(self._work.head.size, 1))
+        if not left:
             self._close()
             return self._finished(None)
         if self._paused:
             self._waiting = True
             return None
         return self._fetch()
-
-    def _show(self) -> None:
-        if self._file is not None:
-            size = self._delivery.work.head.size
-            self._delivery.show(self._label, 100 * (size - self._file.left) // max(size, 1))
 
     def _close(self) -> None:
         if self._file is not None:
