@@ -187,7 +187,12 @@ class State:
 
 
 def lines_of(text: bytes) -> list[bytes]:
-    """The lines of an envelope file; an append begins with a newline, so a torn one spoils only itself."""
+    """The lines of an envelope file; an append begins with a newline, so a torn one spoils only itself.
+
+    After a power cut the end of a file may be zeros, the newline of the lost line among them: zeros end a line too.
+    """
+    if b"\0" in text:
+        text = text.replace(b"\0", b"\n")
     return [line for line in text.split(b"\n") if line]
 
 

@@ -6,6 +6,7 @@ Callers:  recovery, the scheduler process while it loads, fsck.
 """
 
 import contextlib
+import itertools
 
 from kmq.model import queue_id
 from kmq.spool import layout
@@ -19,12 +20,23 @@ def set_aside(disk: Disk, number: int, reason: str) -> None:
     if there:
         _explain(disk, number, f"{reason}; it lay in {layout.folder(number)}")
     for name in there:
-        target = f"poison/{name.rpartition('/')[2]}"
-        if not disk.status(target):
-            disk.link(name, target)
+        _link(disk, name)
     disk.sync_folder("poison")
     for name in reversed(there):
         disk.unlink(name)
+
+
+def _link(disk: Disk, name: str) -> None:
+    """A name in poison/ for this very file; another file that has the name already keeps it."""
+    stem, _, ending = name.rpartition("/")[2].partition(".")
+    inode = disk.status(name)
+    for count in itertools.count():
+        target = f"poison/{stem}.{count}.{ending}" if count else f"poison/{stem}.{ending}"
+        found = disk.status(target)
+        if found is None:
+            disk.link(name, target)
+        if found is None or (inode and found.st_ino == inode.st_ino):
+            return
 
 
 def reason_of(disk: Disk, number: int) -> str:

@@ -2,11 +2,13 @@
 
 The checkpoint, journal/checkpoint, is one line: `{"sum":...,"checkpoint":1,"generation":g,"next":"<id>"}`. All effects
 of records below generation g are in the plain files, durably, and every ID that was issued in them is below `next`.
+`"plain":true` at its end says that since then mail was kept without a journal (store.FileStore).
 """
 
 import contextlib
 import os
 import re
+from typing import NamedTuple
 
 from kmq.model import queue_id
 from kmq.model.envelope import seal, unseal
@@ -14,22 +16,31 @@ from kmq.spool.disk import Disk
 
 FILE = "journal/checkpoint"
 _NEW = "journal/checkpoint.new"
-_TEXT = re.compile(rb'{"checkpoint":1,"generation":(\d+),"next":"([0-9a-f]{8}-[0-9a-f]{8})"}')
+_TEXT = re.compile(rb'{"checkpoint":1,"generation":(\d+),"next":"([0-9a-f]{8}-[0-9a-f]{8})"(,"plain":true)?}')
 
 
-def read(disk: Disk) -> tuple[int, int] | None:
-    """(generation, next ID); None when there is none or it is damaged."""
+class Checkpoint(NamedTuple):
+    """The file's content."""
+
+    generation: int
+    next_id: int
+    plain: bool = False
+
+
+def read(disk: Disk) -> Checkpoint | None:
+    """None when there is none or it is damaged."""
     try:
         line = unseal(disk.read(FILE, 4096).rstrip())
-    except FileNotFoundError:
+    except OSError:
         return None
     match = _TEXT.fullmatch(line) if line else None
-    return (int(match[1]), queue_id.parse(match[2].decode())) if match else None
+    return Checkpoint(int(match[1]), queue_id.parse(match[2].decode()), bool(match[3])) if match else None
 
 
-def write(disk: Disk, generation: int, next_id: int) -> None:
+def write(disk: Disk, generation: int, next_id: int, plain: bool = False) -> None:
     """Durable when it returns; cut at any step, the old one or the new one is there, whole (J3)."""
-    text = seal(b'{"checkpoint":1,"generation":%d,"next":"%b"}' % (generation, queue_id.text(next_id).encode()))
+    name, end = queue_id.text(next_id).encode(), b',"plain":true' if plain else b""
+    text = seal(b'{"checkpoint":1,"generation":%d,"next":"%b"%b}' % (generation, name, end))
     if disk.status(_NEW):
         disk.unlink(_NEW)
     fd = disk.create(_NEW)
@@ -63,6 +74,8 @@ class Note:
         self._boot = boot_id()
 
     def make(self) -> None:
+        if self.found():
+            return  # it says already what it must say; to write it anew would leave a moment without it
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, self._boot.encode())

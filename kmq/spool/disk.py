@@ -116,6 +116,15 @@ class Disk:
         finally:
             os.close(fd)
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The content of a file, a megabyte at a time."""
+        fd = self.open(name)
+        try:
+            while part := os.read(fd, 1 << 20):
+                yield part
+        finally:
+            os.close(fd)
+
     def open(self, name: str) -> int:
         """An existing file for reading; the caller closes it."""
         return os.open(name, _READ, dir_fd=self.fd)

@@ -1,13 +1,12 @@
 """What durable records do to the plain files: one after the other, unsynced, close behind the journal.
 
-Promise:  effects of one message happen in the order of their records; a body is there before its envelope and goes
-          after it (J1). An effect that fails is owed: the later ones of its message wait behind it, those of other
-          messages go on (J13). A message that is put and removed before its files were begun needs none (J1).
+Promise:  effects of one message happen in the order of their records. An effect that fails is owed: the later ones of
+          its message wait behind it, those of other messages go on (J13). A message that is put and removed before its
+          files were begun needs none (J1).
 On crash: recovery does from the records what is missing here; doing an effect twice changes nothing.
 Callers:  `add` from the loop, all else from one thread.
 """
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from kmq.spool import layout
 from kmq.spool.disk import Disk
+from kmq.spool.homes import Homes
 from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
 
 
@@ -28,21 +28,24 @@ class Durable:
 
 
 class Effects:
-    """The operations that wait for their turn, and those that are owed."""
+    """The operations that wait for their turn, and those that are owed.
+
+    trouble: why something is owed, None when nothing is. waiting_bytes: of bodies whose files are not made.
+    """
 
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
         self.disk = disk
+        self.homes = Homes(disk, poison)
         self.owed: dict[int, deque[tuple[int, Operation]]] = {}
         self.trouble: OSError | None = None
         self.waiting_bytes = 0
         self.done_count = 0
         self.incoming: list[tuple[int, str]] = []  # (generation, name): go with the checkpoint that covers them (J6)
         self._waiting: deque[Durable] = deque()
-        self._poison = set(poison)
-        self._doomed: set[int] = set()  # a durable remove waits behind a put that has not had its turn
-        self._fresh: set[int] = set()  # puts that wait and of which no file was begun
-        self._dropped: dict[str, tuple[int, int]] = {}  # J12: files whose unlink is not done yet
-        self._left: set[str] = set()  # folders of the queue that a message has left
+        self._doomed: set[int] = set()  # cancelled: a durable remove waits behind a put that had not had its turn
+        self._fresh: set[int] = set()  # puts that wait for their turn: of them no file was begun
+        self._unmade: set[int] = set()  # puts whose files are not all there
+        self._dropped: set[Dropped] = set()  # J12: files whose unlink is not done yet
         self._turn = threading.Lock()  # holds the decision whether a put and its remove cancel each other
 
     # --- the loop's side -----------------------------------------------------------------------------------------
@@ -54,6 +57,7 @@ class Effects:
                 for operation in one.operations:
                     if isinstance(operation, Put):
                         self._fresh.add(operation.id)
+                        self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
                     elif isinstance(operation, Remove) and operation.id in self._fresh:
                         self._doomed.add(operation.id)
@@ -61,21 +65,18 @@ class Effects:
 
     def claim(self, dropped: Dropped) -> bool:
         """Whether a dropped file may become a message: no written put names it with its unlink still to come (J12)."""
-        if self._dropped.get(dropped.name) == (dropped.inode, dropped.mtime_ns):
+        if dropped in self._dropped or not dropped.lies(self.disk.status(dropped.name)):
             return False
-        found = self.disk.status(dropped.name)
-        if found is None or (found.st_ino, found.st_mtime_ns) != (dropped.inode, dropped.mtime_ns):
-            return False
-        self._dropped[dropped.name] = (dropped.inode, dropped.mtime_ns)
+        self._dropped.add(dropped)
         return True
 
     def unclaim(self, dropped: Dropped) -> None:
-        """The put that named it was refused."""
-        self._dropped.pop(dropped.name, None)
+        """The put that named it was refused, or its unlink is done."""
+        self._dropped.discard(dropped)
 
     def unmade(self, number: int) -> bool:
-        """Whether the files of a message may not be there yet."""
-        return number in self._fresh or number in self.owed
+        """Whether the files of a message whose put is durable may not be there yet."""
+        return number in self._unmade
 
     @property
     def idle(self) -> bool:
@@ -106,23 +107,19 @@ class Effects:
         return True
 
     def retry_owed(self) -> bool:
-        """Tries again what is owed; True when nothing is left."""
-        for number in list(self.owed):
-            queue = self.owed[number]
-            while queue:
-                if not self._apply(*queue[0]):
-                    return False
+        """Tries again what is owed, message by message; True when nothing is left."""
+        for number, queue in list(self.owed.items()):
+            while queue and self._apply(*queue[0]):
                 queue.popleft()
-            del self.owed[number]
-        self.trouble = None
-        return True
+            if not queue:
+                del self.owed[number]
+        if not self.owed:
+            self.trouble = None
+        return not self.owed
 
     def remove_empty_folders(self) -> None:
-        """Folders of the queue whose last message has left; only between a syncfs and the next effect (J3)."""
-        for folder in self._left:
-            with contextlib.suppress(OSError):  # not empty: the next unlink in it brings it here again
-                self.disk.remove_folder(folder)
-        self._left.clear()
+        """Only between a syncfs and the next effect (J3)."""
+        self.homes.remove_empty_folders()
 
     def covered(self, generation: int) -> list[str]:
         """Names in incoming/ of puts up to this generation, which a durable checkpoint covers now (J6)."""
@@ -143,7 +140,7 @@ class Effects:
         try:
             match operation:
                 case Append():
-                    self._append(operation.id, operation.line)
+                    self._append(operation)
                 case Put():
                     self._put(generation, operation)
                 case Remove():
@@ -156,103 +153,36 @@ class Effects:
         self.done_count += 1
         return True
 
-    def _home(self, number: int) -> str:
-        return "poison" if number in self._poison else "queue"
-
     def _put(self, generation: int, put: Put) -> None:
         with self._turn:
             first = put.id in self._fresh
-            self._fresh.discard(put.id)
-            cancelled = first and put.id in self._doomed  # no file of it exists, and the remove is durable (J1)
-        if not cancelled:
-            self._make_body(put, not first)
-            self._make(layout.envelope(put.id), put.line, not first)
+            self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
+        if put.id not in self._doomed:
+            self.homes.make_body(put, not first)
+            self.homes.make(layout.envelope(put.id), put.line, not first)
+        if put.dropped:
+            self.homes.unlink_dropped(put.dropped)
+            self._dropped.discard(put.dropped)
         if put.incoming:
             self.incoming.append((generation, put.incoming))
-        if put.dropped:
-            self._unlink_dropped(put.dropped)
-        self.waiting_bytes -= len(put.body or b"")
+        with self._turn:
+            self._unmade.discard(put.id)
+            self.waiting_bytes -= len(put.body or b"")
 
-    def _make_body(self, put: Put, again: bool) -> None:
-        name = layout.body(put.id)
-        if put.body is not None:
-            self._make(name, put.body, again)
-            return
-        if not (again and self.disk.status(name)):
-            self._link(f"incoming/{put.incoming}", name)
-
-    def _make(self, name: str, text: bytes | memoryview, again: bool) -> None:
-        """A new file with this content; `again`: an owed put may have left a part of it."""
-        if again and self.disk.status(name):
-            self.disk.unlink(name)
-        fd = self._create(name)
-        try:
-            self.disk.write(fd, text)
-        finally:
-            self.disk.close_file(fd)
-
-    def _create(self, name: str) -> int:
-        try:
-            return self.disk.create(name)
-        except FileNotFoundError:
-            self._make_folder(name.rpartition("/")[0])
-            return self.disk.create(name)
-
-    def _make_folder(self, folder: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            self.disk.make_folder(folder)
-
-    def _append(self, number: int, line: bytes) -> None:
-        if number in self._doomed:
-            return
-        with contextlib.suppress(FileNotFoundError):  # without files: removed before a crash (J4)
-            self.disk.append(layout.envelope(number, self._home(number)), b"\n" + line)
+    def _append(self, line: Append) -> None:
+        if line.id not in self._doomed:
+            self.homes.append(line.id, line.line)
 
     def _move(self, move: Move) -> None:
-        """The line first, then the new names, durable before the old ones go (J4)."""
-        old, new = ("queue", "poison") if move.home == "poison" else ("poison", "queue")
-        homes = [home for home in (old, new) if self.disk.status(layout.envelope(move.id, home))]
-        if move.id in self._doomed or not homes:
+        if move.id in self._doomed or not self.homes.enter(move):
             return
-        envelope = layout.envelope(move.id, homes[0])
-        if move.line not in self.disk.read(envelope):
-            self.disk.append(envelope, b"\n" + move.line)
-        target = layout.folder(move.id, new)
-        for name in (layout.body, layout.envelope):
-            if self.disk.status(name(move.id, old)) and not self.disk.status(name(move.id, new)):
-                self._link(name(move.id, old), name(move.id, new))
-        self.disk.sync_folder(target)
-        (self._poison.add if new == "poison" else self._poison.discard)(move.id)
-        self._unlink_files(move.id, old)
-
-    def _link(self, old: str, new: str) -> None:
-        try:
-            self.disk.link(old, new)
-        except FileNotFoundError:
-            self._make_folder(new.rpartition("/")[0])
-            self.disk.link(old, new)
+        self.homes.sync_names(move.id, move.home)  # the new names are durable before the old ones go (J4)
+        self.homes.moved(move.id, move.home)
+        self.homes.leave(move.id, "queue" if move.home == "poison" else "poison")
 
     def _remove(self, number: int) -> None:
         if number in self._doomed:
             self._doomed.discard(number)
             return
-        self._unlink_files(number, self._home(number))
-        self._poison.discard(number)
-
-    def _unlink_files(self, number: int, home: str) -> None:
-        for name in (layout.envelope(number, home), layout.body(number, home)):
-            with contextlib.suppress(FileNotFoundError):
-                self.disk.unlink(name)
-        if home == "queue":
-            self._left.add(layout.folder(number))
-
-    def _unlink_dropped(self, dropped: Dropped) -> None:
-        """The file became a message; one with the same name that came later is another and stays."""
-        found = self.disk.status(dropped.name)
-        if found and (found.st_ino, found.st_mtime_ns) == (dropped.inode, dropped.mtime_ns):
-            self.disk.unlink(dropped.name)
-            folder = dropped.name.rpartition("/")[0]
-            place = self.disk.status(folder)
-            if place and place.st_dev != self.disk.device:
-                self.disk.sync_folder(folder)  # syncfs of the spool does not reach it (J12)
-        self._dropped.pop(dropped.name, None)
+        self.homes.leave(number, self.homes.of(number))
+        self.homes.moved(number, "queue")

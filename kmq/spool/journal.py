@@ -12,6 +12,7 @@ Callers:  store: write, turn, abandon from one thread, prepare and recycle from 
 """
 
 import contextlib
+import itertools
 import re
 import threading
 from collections.abc import Iterable
@@ -45,14 +46,17 @@ def _padded(length: int) -> int:
 
 @dataclass(slots=True)
 class Segment:
-    """A segment as it was found. records: (number, payload), consecutive from `first` on."""
+    """A segment as it was found. records: (number, payload), consecutive from `first` on.
+
+    damaged: behind the last of them stands a later one, so that what lies between was synced once and is lost.
+    """
 
     file: str
     generation: int
     serial: int
     first: int
     records: list[tuple[int, memoryview]] = field(default_factory=list)
-    size: int = 0
+    damaged: bool = False
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -78,12 +82,11 @@ def spares(disk: Disk) -> list[str]:
 
 def read_segment(text: bytes, file: str, generation: int, serial: int) -> Segment | None:
     """A segment of its bytes; None when its header is not its own: such a file was prepared and never begun."""
-    line = unseal(text[:BLOCK].rstrip())
-    match = _HEADER.fullmatch(line) if line else None
-    if not match or (int(match[1]), int(match[2])) != (generation, serial):
+    first = _first_number(text, generation, serial)
+    if first is None:
         return None
-    segment = Segment(file, generation, serial, int(match[3]), size=len(text))
-    at, number = BLOCK, segment.first
+    segment = Segment(file, generation, serial, first)
+    at, number = BLOCK, first
     while at < len(text):
         payload = record.unframe(text, at, generation, number)
         if payload is not None:
@@ -93,7 +96,29 @@ def read_segment(text: bytes, file: str, generation: int, serial: int) -> Segmen
             at = _padded(at)  # the rest of a batch's last block; the next batch goes on with the next number
         else:
             break
+    segment.damaged = _goes_on(text, at, generation, number)
     return segment
+
+
+def _first_number(text: bytes, generation: int, serial: int) -> int | None:
+    """The first number that the header says. It was durable before the first record was written, so where a record
+    stands under a header that cannot be read, the header is damaged and the record's own number will do."""
+    line = unseal(text[:BLOCK].rstrip())
+    match = _HEADER.fullmatch(line) if line else None
+    if match and (int(match[1]), int(match[2])) == (generation, serial):
+        return int(match[3])
+    return record.number_at(text, BLOCK, generation)
+
+
+def _goes_on(text: bytes, at: int, generation: int, number: int) -> bool:
+    """Whether a later batch stands behind the end of the records: a batch is written only when all before it is
+    durable, so such an end is damage, and not a write that was cut."""
+    for place in range(_padded(at), len(text), BLOCK):
+        if text[place : place + 4] == record.MAGIC:
+            found = record.number_at(text, place, generation)
+            if found is not None and found > number:
+                return True
+    return False
 
 
 def read(disk: Disk) -> list[Segment]:
@@ -126,12 +151,12 @@ class Journal:
 
     def __init__(self, disk: Disk, size: int, generation: int) -> None:
         self.disk = disk
-        self.size = _padded(max(size, 1 << 20))
+        self.size = _padded(size)
         self.generation = generation
         self.number = 1
         self.syncs = 0
         self.pool = spares(disk)
-        self._spare_number = max((int(spare[-8:], 16) for spare in self.pool), default=0)
+        self._spare_numbers = itertools.count(1 + max((int(spare[-8:], 16) for spare in self.pool), default=0))
         self._serial = 0
         self._fd = -1
         self._offset = 0
@@ -205,6 +230,8 @@ class Journal:
             self.disk.close_file(fd)
         self.disk.rename(spare, name(old.generation, serial))
         self.disk.sync_folder("journal")
+        if not old.damaged:
+            self.recycle([old.file])  # it is void now: however often a start is cut, the reserve lasts
 
     def _open(self, fd: int, first: int) -> None:
         self._fd, self._offset, self.number = fd, BLOCK, first
@@ -237,8 +264,9 @@ class Journal:
     def recycle(self, files: Iterable[str]) -> None:
         """Segments below the checkpoint become spare files again (J3: only after the checkpoint file is durable)."""
         for file in files:
-            if len(self.pool) >= 4 * RESERVE:
-                self.disk.unlink(file)
+            found = self.disk.status(file)
+            if len(self.pool) >= 4 * RESERVE or (found and found.st_nlink > 1):
+                self.disk.unlink(file)  # a file with two names would become two spare ones
             else:
                 spare = self._new_spare()
                 self.disk.rename(file, spare)
@@ -257,8 +285,7 @@ class Journal:
         return self.disk.update(file)
 
     def _new_spare(self) -> str:
-        self._spare_number += 1
-        return f"journal/spare.{self._spare_number:08x}"
+        return f"journal/spare.{next(self._spare_numbers):08x}"  # asked by two threads
 
     def _fill(self) -> str:
         spare = self._new_spare()

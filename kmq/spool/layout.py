@@ -48,6 +48,11 @@ def envelope(number: int, home: str = "queue") -> str:
     return stem(number, home) + ".env"
 
 
+def unborn(number: int) -> str:
+    """The name of an envelope that is written and does not count yet (store.FileStore)."""
+    return stem(number) + ".put"
+
+
 def body(number: int, home: str = "queue") -> str:
     return stem(number, home) + ".eml"
 
@@ -58,12 +63,16 @@ def prepare(disk: Disk) -> None:
     Every step may be cut: FORMAT is written last and durably, and making what is there already is no error.
     """
     _check_format(disk)
+    made = False
     for name, mode in FOLDERS.items():
         found = disk.status(name)
         if found is None:
             disk.make_folder(name, mode)
+            made = True
         elif (found.st_mode & 0o170000) != 0o040000:
             raise SpoolError(f"{disk.root}/{name} is not a folder: move it away, kmqd makes the folder itself")
+    if made:
+        disk.sync_folder(".")  # what is made durable in them later would be lost with their names
     if disk.status("FORMAT") is None:
         _write_format(disk)
 

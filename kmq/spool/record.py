@@ -13,6 +13,7 @@ Shape of an operation: kind (8)  ID (64)  seq (32)  a (32)  b (32), then its tex
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
@@ -35,6 +36,10 @@ class Dropped:
     name: str
     inode: int
     mtime_ns: int
+
+    def lies(self, found: os.stat_result | None) -> bool:
+        """Whether what is found under its name is still this file, and not one that came later."""
+        return found is not None and (found.st_ino, found.st_mtime_ns) == (self.inode, self.mtime_ns)
 
 
 @dataclass(slots=True)
@@ -117,6 +122,14 @@ def unframe(text: bytes | memoryview, offset: int, generation: int, number: int)
         return None
     payload = memoryview(text)[begin : begin + length]
     return payload if crc32(payload, _position(generation, number, length, offset)) == total else None
+
+
+def number_at(text: bytes | memoryview, offset: int, generation: int) -> int | None:
+    """The number of the record of this generation that stands at this offset, whichever it is; None: there is none."""
+    if offset + HEADER.size > len(text):
+        return None
+    number: int = HEADER.unpack_from(text, offset)[3]
+    return None if unframe(text, offset, generation, number) is None else number
 
 
 def operations(payload: memoryview) -> Iterator[Operation]:

@@ -13,15 +13,17 @@ whole; (2) what must be there is made; (3) syncfs; (4) what must not be there go
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kmq.errors import SpoolError
+import msgspec
+
+from kmq.errors import SpoolError, StorageFailed
 from kmq.model import queue_id
-from kmq.model.envelope import lines_of, read_event, read_head
+from kmq.model.envelope import Head, lines_of, read_event, read_head, unseal
 from kmq.model.event import Moved
-from kmq.spool import checkpoint, journal, layout, record
-from kmq.spool.aside import set_aside
+from kmq.spool import checkpoint, journal, layout, record, strays
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
@@ -57,12 +59,22 @@ class Plan:
 
 
 @dataclass(slots=True)
+class Copy:
+    """An envelope as it lies in a home: its good lines, a head first. whole: the head is the file's own."""
+
+    home: str
+    lines: list[bytes]
+    whole: bool
+
+
+@dataclass(slots=True)
 class Recovered:
     """What a start needs to know.
 
     tokens:    of all puts in the journal (J10); traced: their messages, removed or not.
     set_aside: what lay there that nobody knows, as sentences; it is in poison/ now.
     damaged:   messages whose body nobody can restore, and why; they still lie in the queue.
+    journal:   what is damaged in the journal itself, as sentences.
     """
 
     generation: int
@@ -74,6 +86,7 @@ class Recovered:
     set_aside: list[str]
     damaged: dict[int, str]
     rewritten: bool
+    journal: list[str]
 
 
 class Recovery:
@@ -96,37 +109,52 @@ class Recovery:
         self._touched: set[str] = set()
 
     def recover(self) -> tuple[Recovered, Journal]:
-        """All steps; -> what was found, and the journal, begun in a new generation."""
+        """All steps; -> what was found, and the journal, begun in a new generation. StorageFailed: nothing is lost,
+        the next start goes on."""
+        try:
+            return self._recover()
+        except OSError as error:
+            raise StorageFailed(
+                f"what the journal of {self.disk.root} says could not be brought to the plain files: {error}. "
+                "Nothing is lost; make room, or mend the disk, and start kmqd again"
+            ) from error
+
+    def _recover(self) -> tuple[Recovered, Journal]:
         known = checkpoint.read(self.disk)
         segments = journal.read(self.disk)
         if segments:
             self._keep_tail(segments[-1])
-        traced, tokens = trace(segments, known[0] if known else 0)
+        traced, tokens = trace(segments, known.generation if known else _first_needed(segments))
+        plain = known is not None and known.plain
+        if plain:
+            self._trace_plain(traced)
         plans = {number: self._plan(number, one) for number, one in traced.items()}
         self._sync()
         for plan in plans.values():
             self._rename(plan)
         self._sync()
-        orphans = self._unexpected(traced)
+        set_aside = strays.sweep(self.disk, traced, plain)
         for plan in plans.values():
             for name in plan.gone:
                 self._drop(name)
         self._sweep_incoming(traced)
         self._sync()
+        strays.sweep_folders(self.disk)
         newest = max((made for made, _, _ in journal.segment_names(self.disk)), default=0)
-        generation = max(newest, known[0] if known else 0) + 1
-        last_id = max([known[1] - 1 if known else 0, *traced, *self._ids_on_disk()])
-        log = self._begin(generation, last_id)
+        generation = max(newest, known.generation if known else 0) + 1
+        last_id = max([known.next_id - 1 if known else 0, *traced, *strays.newest_ids(self.disk)])
+        log = self._begin(generation, last_id, segments)
         recovered = Recovered(
             generation,
             last_id,
             tokens,
             set(traced),
-            self._poison(),
+            strays.poisoned(self.disk),
             sum(bool(plan.made) for plan in plans.values()),
-            orphans,
+            set_aside,
             self.damaged,
             self.rewrite,
+            _damage(segments, known.generation if known else 0),
         )
         return recovered, log
 
@@ -138,6 +166,21 @@ class Recovery:
         serials = [serial for made, serial, _ in journal.segment_names(self.disk) if made == newest.generation]
         Journal(self.disk, self._size, newest.generation).copy(newest, max(serials) + 1)
 
+    def _trace_plain(self, traced: dict[int, Traced]) -> None:
+        """What a run without journal left (store.FileStore): puts whose second step had begun are carried through, and
+        a message with a name in both homes, or one of a mount that cannot be trusted, is looked at."""
+        for number, ending, path in strays.names(self.disk, "queue"):
+            if ending == "put" and number not in traced:
+                line = next(iter(lines_of(self.disk.read(path))), b"")
+                head = _head_of(line, number)
+                if head is not None and self._whole(layout.body(number), head):
+                    traced[number] = Traced(Put(number, line, None))
+            elif ending == "env" and self.rewrite:
+                traced.setdefault(number, Traced())
+        for number, ending, _ in strays.names(self.disk, "poison"):
+            if ending == "env" and (self.rewrite or self.disk.status(layout.envelope(number))):
+                traced.setdefault(number, Traced())
+
     # --- 2: what must be there ---------------------------------------------------------------------------------------
 
     def _plan(self, number: int, one: Traced) -> Plan:
@@ -146,75 +189,83 @@ class Recovery:
         if one.removed:
             plan.gone += [name for home in layout.HOMES for name in _files(number, home)]
             return plan
-        found = self._best_envelope(number)
-        lines = found[1] if found else [one.put.line] if one.put else []
-        if not lines:
-            return plan  # lines of a message that has no files and no put: its removal was covered by a checkpoint
-        old = lines
-        lines = _merged(lines, one.lines)
-        home = _home_of(lines) or (found[0] if found else "queue")
-        if self.rewrite or not found or found[0] != home or lines != old:
+        found = self._best_envelope(number, one.put)
+        if found is None and one.put is None:
+            self._keep_lines(number, one, plan)
+            return plan
+        old = found.lines if found else [one.put.line] if one.put else []
+        lines = _merged(old, one.lines)
+        home = _home_of(lines) or (found.home if found else "queue")
+        if self.rewrite or not found or not found.whole or found.home != home or lines != old:
             self._make(layout.envelope(number, home), b"\n".join(lines), plan)
         self._plan_body(number, home, one, lines[0], plan)
-        other = "poison" if home == "queue" else "queue"
-        plan.gone += list(_files(number, other))
         if plan.lost:
             self.damaged[number] = plan.lost
+        else:
+            plan.gone += _files(number, "poison" if home == "queue" else "queue")
         return plan
 
-    def _best_envelope(self, number: int) -> tuple[str, list[bytes]] | None:
-        """(home, good lines) of the copy that has most of them; a copy without a good head does not count."""
-        best: tuple[str, list[bytes]] | None = None
+    def _best_envelope(self, number: int, put: Put | None) -> Copy | None:
+        """The copy that has most lines. One whose head is damaged counts when the journal knows the head."""
+        copies = []
         for home in ("poison", "queue"):
             try:
                 lines = lines_of(self.disk.read(layout.envelope(number, home)))
             except OSError:
                 continue
-            if lines and read_head(lines[0]) is not None:
-                good = [lines[0], *(line for line in lines[1:] if read_event(line) is not None)]
-                if best is None or len(good) > len(best[1]):
-                    best = (home, good)
-        return best
+            events = [line for line in lines[1:] if unseal(line) is not None]  # also those of a later kmq
+            if lines and _head_of(lines[0], number) is not None:
+                copies.append(Copy(home, [lines[0], *events], True))
+            elif put is not None:
+                copies.append(Copy(home, [put.line, *events], False))
+        return max(copies, key=lambda copy: (copy.whole, len(copy.lines)), default=None)
+
+    def _keep_lines(self, number: int, one: Traced, plan: Plan) -> None:
+        """Events of a message of which no record and no file says the head. Without files it was removed, and a
+        checkpoint covers that. A damaged envelope gets them all the same: somebody may mend its head."""
+        for home in layout.HOMES:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                name = layout.envelope(number, home)
+                text = self.disk.read(name) if self._is_file(name) else None
+                missing = [line for _, line in one.lines if text is not None and line not in text]
+                if missing and text is not None:
+                    self._make(name, b"\n".join([text, *missing]), plan)
 
     def _plan_body(self, number: int, home: str, one: Traced, head_line: bytes, plan: Plan) -> None:
         head = read_head(head_line)
         assert head is not None
         target = layout.body(number, home)
         places = [target] + [layout.body(number, place) for place in layout.HOMES if place != home]
-        whole = next((place for place in places if self._whole(place, head.size, head.sha256)), None)
+        whole = next((place for place in places if self._whole(place, head)), None)
         incoming = f"incoming/{one.put.incoming}" if one.put and one.put.incoming else ""
-        if whole is None or self.rewrite:
-            text = None
-            if one.put and one.put.body is not None and not incoming:
-                text = bytes(one.put.body)
-            elif incoming and self._whole(incoming, head.size, head.sha256):
-                if not self.rewrite:
-                    self._link(incoming, target, plan)
-                    return
-                text = self.disk.read(incoming)
-            elif whole is not None:
-                text = self.disk.read(whole)
-            if text is None:
-                plan.lost = "the body is damaged and the journal does not hold it"
-                return
-            self._make(target, text, plan)
-        elif whole != target:
-            self._link(whole, target, plan)
+        if whole is not None and not self.rewrite:
+            if whole != target:
+                self._link(whole, target, plan)
+        elif one.put and one.put.body is not None:
+            self._make(target, bytes(one.put.body), plan)
+        elif incoming and self._whole(incoming, head):
+            if self.rewrite:
+                self._make(target, self.disk.read(incoming), plan)
+            else:
+                self._link(incoming, target, plan)
+        elif whole is not None:
+            self._make(target, self.disk.read(whole), plan)
+        else:
+            plan.lost = "the body is damaged and the journal does not hold it"
 
-    def _whole(self, name: str, size: int, sha256: str) -> bool:
+    def _whole(self, name: str, head: Head) -> bool:
         """Whether the file is there with this content; a large one is read in pieces."""
         found = self.disk.status(name)
-        if found is None or found.st_size != size:
+        if found is None or found.st_size != head.size or not stat.S_ISREG(found.st_mode):
             return False
         total = hashlib.sha256()
-        fd = self.disk.open(name)
-        try:
-            with open(fd, "rb", closefd=False) as file:
-                while part := file.read(1 << 20):
-                    total.update(part)
-        finally:
-            self.disk.close_file(fd)
-        return total.hexdigest() == sha256
+        for part in self.disk.pieces(name):
+            total.update(part)
+        return total.hexdigest() == head.sha256
+
+    def _is_file(self, name: str) -> bool:
+        found = self.disk.status(name)
+        return found is not None and stat.S_ISREG(found.st_mode)
 
     def _make(self, name: str, text: bytes, plan: Plan) -> None:
         temporary = self._temporary(name)
@@ -244,7 +295,8 @@ class Recovery:
     # --- 3 to 5: names come and go, each half behind its sync --------------------------------------------------------
 
     def _sync(self) -> None:
-        sync_all(self.disk, self.note)
+        """In rewriting mode the note must outlive this: until all is written anew, a yes means nothing (J7)."""
+        sync_all(self.disk, self.note, keep_note=self.rewrite)
 
     def _rename(self, plan: Plan) -> None:
         """The body first: an envelope never stands without it."""
@@ -253,18 +305,22 @@ class Recovery:
         if self.rewrite:
             for folder in {name.rpartition("/")[0] for _, name in plan.made}:
                 self.disk.sync_folder(folder)
+                self.disk.sync_folder(folder.rpartition("/")[0] or ".")
 
     def _drop(self, name: str) -> None:
         """Unlinks a name; in rewriting mode also one that is not there, since its unlinking may not be on disk (J7)."""
-        there = self.disk.status(name) is not None
         folder = name.rpartition("/")[0]
-        if not there and self.rewrite and self.disk.status(folder):
+        place = self.disk.status(folder)
+        if place is None:
+            return
+        there = self.disk.status(name) is not None
+        if not there and self.rewrite:
             self.disk.close_file(self.disk.create(name))
             there = True
         if there:
             self.disk.unlink(name)
-            if self.rewrite:
-                self.disk.sync_folder(folder)
+        if self.rewrite or place.st_dev != self.disk.device:
+            self.disk.sync_folder(folder)  # another file system is not reached by the spool's syncfs (J12)
 
     def _leavings(self, one: Traced) -> list[str]:
         """Names outside the queue that a put made needless: its dropped file (J12), a removed one's incoming body."""
@@ -276,56 +332,73 @@ class Recovery:
         return names
 
     def _same(self, dropped: Dropped) -> bool:
+        """Whether what lies there, or may lie there again after a power cut, is what the put took."""
         found = self.disk.status(dropped.name)
-        if found is None:
-            return self.rewrite
-        return (found.st_ino, found.st_mtime_ns) == (dropped.inode, dropped.mtime_ns)
+        return dropped.lies(found) or (found is None and self._may_return(dropped.name))
 
-    def _unexpected(self, traced: dict[int, Traced]) -> list[str]:
-        """Bodies without envelope, and temporary names of a cut recovery; the first are set aside, the second go."""
-        aside = []
-        for folder, name in [*self.disk.walk("queue"), *(("poison", name) for name in self.disk.names("poison"))]:
-            path = f"{folder}/{name}"
-            if name.endswith(".new"):
-                self.disk.unlink(path)
-            elif name.endswith(".eml") and folder != "poison":
-                number = _number(name)
-                if number is not None and number not in traced and not self.disk.status(path[:-4] + ".env"):
-                    set_aside(self.disk, number, "a body without an envelope")
-                    aside.append(f"{path}: a body without an envelope")
-        return aside
+    def _may_return(self, name: str) -> bool:
+        """Whether an unlink that was done may not be on disk: nothing else will sync it."""
+        folder = self.disk.status(name.rpartition("/")[0])
+        return self.rewrite or (folder is not None and folder.st_dev != self.disk.device)
 
     def _sweep_incoming(self, traced: dict[int, Traced]) -> None:
         """Names that no live record bears, of dead receivers (J6); what a record bears goes after the checkpoint."""
         kept = {one.put.incoming for one in traced.values() if one.put and one.put.incoming}
         self._covered = [name for name in kept if self.disk.status(f"incoming/{name}")]
         for name in self.disk.names("incoming"):
-            if name not in kept and name != "README.md" and not self.lives(name):
-                self._drop(f"incoming/{name}")
+            path = f"incoming/{name}"
+            if name not in kept and name != "README.md" and not self.lives(name) and self._is_file(path):
+                self._drop(path)
 
     # --- 6: a new generation -----------------------------------------------------------------------------------------
 
-    def _begin(self, generation: int, last_id: int) -> Journal:
+    def _begin(self, generation: int, last_id: int, segments: list[Segment]) -> Journal:
         checkpoint.write(self.disk, generation, last_id + 1)
+        if self.rewrite:
+            self.note.clear()  # all that a record names is written anew, and no record is needed any more
         for name in self._covered:
             self._drop(f"incoming/{name}")
         log = Journal(self.disk, self._size, generation)
+        for one in segments:
+            if one.damaged and self.disk.status(one.file):
+                self.disk.rename(one.file, _kept_aside(one))
         log.recycle(file for made, _, file in journal.segment_names(self.disk) if made < generation)
         log.begin()
         return log
 
-    def _ids_on_disk(self) -> list[int]:
-        """The newest ID that lies in each home (the checkpoint may be lost with a damaged disk)."""
-        found = []
-        folders = self.disk.names("queue")
-        for folder in [*(f"queue/{name}" for name in folders[-1:]), "poison"]:
-            with contextlib.suppress(NotADirectoryError):
-                found += [number for name in self.disk.names(folder) if (number := _number(name)) is not None]
-        return found
 
-    def _poison(self) -> set[int]:
-        names = self.disk.names("poison")
-        return {number for name in names if name.endswith(".env") and (number := _number(name)) is not None}
+def _damage(segments: list[Segment], from_generation: int) -> list[str]:
+    """What of the journal cannot be read though it was durable, a sentence each."""
+    found = {one.generation for one in segments if one.generation >= from_generation}
+    missing = set(range(from_generation or min(found, default=0), max(found, default=0))) - found
+    sentences = [f"the journal's generation {one} is missing, or cannot be read" for one in sorted(missing)]
+    for one in segments:
+        if one.damaged:
+            last = one.first + len(one.records) - 1
+            sentences.append(f"{one.file}: what follows record {last} is damaged; kept as {_kept_aside(one)}")
+    return sentences
+
+
+def _kept_aside(segment: Segment) -> str:
+    """The name of a segment that nobody may write over: it holds records that somebody may want to dig out."""
+    return segment.file.replace("journal/", "journal/damaged.")
+
+
+def _first_needed(segments: Sequence[Segment]) -> int:
+    """Without a checkpoint: generations follow one another; what lies before a gap was covered once, and is the rest of
+    segments whose recycling a power cut has undone in part. To read it would bring removed mail back."""
+    wanted = segments[-1].generation if segments else 0
+    for segment in reversed(segments):
+        if segment.generation < wanted - 1:
+            break
+        wanted = segment.generation
+    return wanted
+
+
+def _head_of(line: bytes, number: int) -> Head | None:
+    """The head of this very message; None for a damaged one and for another's."""
+    head = read_head(line)
+    return head if head is not None and head.id == queue_id.text(number) else None
 
 
 def trace(segments: list[Segment], from_generation: int) -> tuple[dict[int, Traced], dict[bytes, int]]:
@@ -354,18 +427,21 @@ def _files(number: int, home: str) -> tuple[str, str]:
     return layout.envelope(number, home), layout.body(number, home)
 
 
-def _number(name: str) -> int | None:
-    try:
-        return queue_id.parse(name[: queue_id.LENGTH])
-    except ValueError:
-        return None
-
-
 def _merged(lines: list[bytes], missing: list[tuple[int, bytes]]) -> list[bytes]:
     """The envelope's lines and those of the journal that it does not have, by their numbers (J5.2)."""
-    have = {event.seq for line in lines[1:] if (event := read_event(line)) is not None}
+    have = {_seq_of(line) for line in lines[1:]}
     more = {seq: line for seq, line in missing if seq not in have}
     return lines + [more[seq] for seq in sorted(more)]
+
+
+def _seq_of(line: bytes) -> int | None:
+    event = read_event(line)
+    if event is not None:
+        return event.seq
+    try:  # an event of a later kmq
+        return int(msgspec.json.decode(unseal(line) or b"")["seq"])
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _home_of(lines: list[bytes]) -> str:

@@ -1,6 +1,6 @@
 """The queue on disk: what is added is durable when `settle` says so, and in the plain files soon after.
 
-Two stores with one face: JournalStore (log first, effects behind it) and FileStore (plain files alone, one syncfs a
+Two stores with one face: JournalStore (log first, effects behind it) and FileStore (plain files alone, two syncfs a
 batch: slower, simple, the oracle of the tests). Neither has threads of its own; whoever runs it calls
 
     loop     add, take, settle, refuse        one batch is in flight at a time, all that comes meanwhile is the next
@@ -11,6 +11,7 @@ Promise:  J1, J3, J8, J11 of docs/ARCHITECTURE.md. Nothing is told before `settl
 On crash: recovery; see there.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Operation, Put
+from kmq.spool.record import Append, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
@@ -194,44 +195,105 @@ class JournalStore(Store):
 
 
 class FileStore(Store):
-    """Plain files alone: each batch is made in the plain files, then synced as a whole."""
+    """Plain files alone. A batch is made in two steps, each durable before the next begins:
+
+    1  bodies, and envelopes under a name that counts for nothing yet (<id>.put)
+    2  that name gets its true one, <id>.env, beside it; events are added; envelopes of what is removed go
+    Then it counts, and what is needless goes: dropped files (durably, J12), <id>.put, names in old homes, bodies.
+    So an envelope never stands without its body. A record of several operations is not all or none here: the messages
+    that it puts are there before its events are.
+    """
 
     #: IDs that the checkpoint file is ahead of, so that it is written once in so many messages.
     AHEAD = 4096
 
     def __init__(self, disk: Disk, effects: Effects, note: Note, *, last_id: int, batch_size: int = 40) -> None:
         super().__init__(disk, effects, note, last_id, batch_size)
+        known = checkpoint.read(disk)
+        self._generation = known.generation if known else 0  # what the journal held before stays covered
         self._promised = last_id
+        self._homes = effects.homes
+        self._done: set[tuple[int, int]] = set()  # (ID, seq): lines of a batch that failed are not added twice
 
     def sync(self, batch: list[Pending]) -> int:
-        """Makes the files of a batch and syncs them; OSError: what was made of its puts is gone again."""
+        """Makes the files of a batch; OSError: what was made of its puts is gone again."""
+        operations = [operation for one in batch for operation in one.operations]
+        puts = [operation for operation in operations if isinstance(operation, Put)]
+        try:
+            self._promise_ids()
+            self._prepare(puts)
+            for operation in operations:
+                self._commit(operation)
+            sync_all(self.disk, self.note)
+        except OSError:
+            self._undo(puts)
+            raise
+        self._done.clear()
+        self._clean(operations)
+        return self._generation
+
+    def _promise_ids(self) -> None:
         if self.last_id >= self._promised:
+            checkpoint.write(self.disk, self._generation, self.last_id + self.AHEAD + 1, plain=True)
             self._promised = self.last_id + self.AHEAD
-            checkpoint.write(self.disk, 0, self._promised)
-        self.effects.add(Durable(0, one.operations, one.at) for one in batch)
-        while self.effects.apply_next():
-            pass
-        if self.effects.owed:
-            trouble = self.effects.trouble or OSError("effects failed")
-            self._undo(batch)
-            raise trouble
-        sync_all(self.disk, self.note)
-        for name in self.effects.covered(0):
-            remove_quietly(self.disk, f"incoming/{name}")
-        return 0
 
-    def _undo(self, batch: list[Pending]) -> None:
-        """Takes back the puts; results are made again with the next batch (doing an effect twice changes nothing)."""
-        self.effects.owed.clear()
-        self.effects.trouble = None
-        for one in batch:
-            for operation in one.operations:
-                if isinstance(operation, Put):
-                    remove_quietly(self.disk, layout.envelope(operation.id))
-                    remove_quietly(self.disk, layout.body(operation.id))
+    def _prepare(self, puts: list[Put]) -> None:
+        for put in puts:
+            self._homes.make_body(put, again=True)
+            self._homes.make(layout.unborn(put.id), put.line, again=True)
+        if puts:
+            sync_all(self.disk, self.note)
+
+    def _commit(self, operation: Operation) -> None:
+        match operation:
+            case Put():
+                self._homes.link(layout.unborn(operation.id), layout.envelope(operation.id))
+            case Append() if (operation.id, operation.seq) not in self._done:
+                self._homes.append(operation.id, operation.line)
+                self._done.add((operation.id, operation.seq))
+            case Move():
+                if self._homes.enter(operation):
+                    self._homes.moved(operation.id, operation.home)
+            case Remove():
+                for home in layout.HOMES:
+                    self._homes.unlink(layout.envelope(operation.id, home))
+
+    def _clean(self, operations: list[Operation]) -> None:
+        """What fails here is left to the next recovery, which does all of it again."""
+        dropped = [one.dropped for one in operations if isinstance(one, Put) and one.dropped]
+        with contextlib.suppress(OSError):
+            for one in dropped:
+                self._homes.unlink_dropped(one)
+            if dropped:
+                sync_all(self.disk, self.note)
+            for one in dropped:
+                self.effects.unclaim(one)
+            for operation in operations:
+                self._clean_one(operation)
+        self.effects.remove_empty_folders()
+
+    def _clean_one(self, operation: Operation) -> None:
+        match operation:
+            case Put():
+                self._homes.unlink(layout.unborn(operation.id))
+                if operation.incoming:
+                    self._homes.unlink(f"incoming/{operation.incoming}")
+            case Move():
+                self._homes.leave(operation.id, "queue" if operation.home == "poison" else "poison")
+            case Remove():
+                for home in layout.HOMES:
+                    self._homes.leave(operation.id, home)
+                self._homes.moved(operation.id, "queue")
+
+    def _undo(self, puts: list[Put]) -> None:
+        """Takes back the puts; events are made again with the next batch."""
+        for put in puts:
+            for name in (layout.envelope(put.id), layout.unborn(put.id), layout.body(put.id)):
+                with contextlib.suppress(OSError):
+                    self.disk.unlink(name)
 
 
-def sync_all(disk: Disk, note: Note) -> None:
+def sync_all(disk: Disk, note: Note, keep_note: bool = False) -> None:
     """syncfs with the note about it (J7). StorageFailed: nothing of this mount can be trusted, the process must end."""
     note.make()
     try:
@@ -241,12 +303,11 @@ def sync_all(disk: Disk, note: Note) -> None:
             f"syncfs of {disk.root} failed: {error.strerror}. What the kernel holds of this file system may not be on "
             "the disk: kmqd stops, and writes everything that the journal names anew when it starts"
         ) from error
-    note.clear()
+    if not keep_note:
+        note.clear()
 
 
 def remove_quietly(disk: Disk, name: str) -> None:
     """Unlinks what may be gone already."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         disk.unlink(name)
-    except FileNotFoundError:
-        pass

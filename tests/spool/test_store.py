@@ -99,7 +99,7 @@ def test_checkpoint_recycles_segments_and_removes_empty_folders(tmp_path: Path) 
     assert not before & after
     assert len(journal.spares(world.disk)) >= 1
     assert not (tmp_path / "queue" / queue_id.generation(kept)).exists()
-    assert checkpoint.read(world.disk) == (world.log.generation, world.store.last_id + 1)
+    assert checkpoint.read(world.disk) == (world.log.generation, world.store.last_id + 1, False)
 
 
 def test_a_full_segment_ends_its_generation(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""The two files of a message, and the steps by which they come, grow, change home and go.
+
+Promise:  each step may be done again after it failed or stopped half-way, and ends in the same files. A body is there
+          before its envelope and goes after it (J1).
+On crash: nothing here is synced, except what a change of home needs (J4).
+Callers:  effects, and the store without a journal. One thread.
+"""
+
+import contextlib
+from collections.abc import Iterable
+
+from kmq.spool import layout
+from kmq.spool.disk import Disk
+from kmq.spool.record import Dropped, Move, Put
+
+
+class Homes:
+    """Where each message lives, and what is done to its files there."""
+
+    def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
+        self.disk = disk
+        self._poison = set(poison)
+        self._left: set[str] = set()  # folders of the queue that a message has left
+
+    def of(self, number: int) -> str:
+        """queue or poison."""
+        return "poison" if number in self._poison else "queue"
+
+    # --- coming ------------------------------------------------------------------------------------------------------
+
+    def make_body(self, put: Put, again: bool) -> None:
+        """The body's file in the queue; `again`: a try before this one may have left a part of it."""
+        name = layout.body(put.id)
+        if put.body is not None:
+            self.make(name, put.body, again)
+        elif not (again and self.disk.status(name)):
+            self.link(f"incoming/{put.incoming}", name)
+
+    def make(self, name: str, text: bytes | memoryview, again: bool) -> None:
+        """A new file with this content."""
+        if again and self.disk.status(name):
+            self.disk.unlink(name)
+        fd = self._create(name)
+        try:
+            self.disk.write(fd, text)
+        finally:
+            self.disk.close_file(fd)
+
+    def _create(self, name: str) -> int:
+        try:
+            return self.disk.create(name)
+        except FileNotFoundError:
+            self._make_folder(name)
+            return self.disk.create(name)
+
+    def link(self, old: str, new: str) -> None:
+        """A second name of a file, in a folder that is made if it must."""
+        try:
+            self.disk.link(old, new)
+        except FileNotFoundError:
+            self._make_folder(new)
+            self.disk.link(old, new)
+
+    def _make_folder(self, name: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.disk.make_folder(name.rpartition("/")[0])
+
+    # --- growing, and moving -----------------------------------------------------------------------------------------
+
+    def append(self, number: int, line: bytes) -> None:
+        """One more line, with a newline before it (J4); a message without files was removed before a crash."""
+        with contextlib.suppress(FileNotFoundError):
+            self.disk.append(layout.envelope(number, self.of(number)), b"\n" + line)
+
+    def enter(self, move: Move) -> bool:
+        """The line that says so, then the names in the new home (J4); False when there are no files to move."""
+        old = "queue" if move.home == "poison" else "poison"
+        there = [home for home in (old, move.home) if self.disk.status(layout.envelope(move.id, home))]
+        if not there:
+            return False
+        envelope = layout.envelope(move.id, there[0])
+        if move.line not in self.disk.read(envelope):
+            self.disk.append(envelope, b"\n" + move.line)
+        for name in (layout.body, layout.envelope):
+            if self.disk.status(name(move.id, old)) and not self.disk.status(name(move.id, move.home)):
+                self.link(name(move.id, old), name(move.id, move.home))
+        return True
+
+    def sync_names(self, number: int, home: str) -> None:
+        """The names in a home are durable; in the queue also that of their folder, which may be new."""
+        self.disk.sync_folder(layout.folder(number, home))
+        if home == "queue":
+            self.disk.sync_folder("queue")
+
+    def moved(self, number: int, home: str) -> None:
+        """The message lives there from now on."""
+        (self._poison.add if home == "poison" else self._poison.discard)(number)
+
+    # --- going -------------------------------------------------------------------------------------------------------
+
+    def leave(self, number: int, home: str) -> None:
+        """Both names in a home go, the envelope's first."""
+        self.unlink(layout.envelope(number, home))
+        self.unlink(layout.body(number, home))
+        if home == "queue":
+            self._left.add(layout.folder(number))
+
+    def unlink(self, name: str) -> None:
+        """A name that may be gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            self.disk.unlink(name)
+
+    def unlink_dropped(self, dropped: Dropped) -> None:
+        """The file became a message; one with the same name that came later is another and stays (J12)."""
+        if dropped.lies(self.disk.status(dropped.name)):
+            self.disk.unlink(dropped.name)
+        folder = dropped.name.rpartition("/")[0]
+        place = self.disk.status(folder)
+        if place and place.st_dev != self.disk.device:
+            self.disk.sync_folder(folder)  # syncfs of the spool does not reach it
+
+    def remove_empty_folders(self) -> None:
+        """Folders of the queue whose last message has left; only between a syncfs and the next effect (J3)."""
+        for folder in self._left:
+            with contextlib.suppress(OSError):  # not empty: the next unlink in it brings it here again
+                self.disk.remove_folder(folder)
+        self._left.clear()

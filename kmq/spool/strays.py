@@ -1,0 +1,89 @@
+"""What lies in queue/ and poison/ and belongs to no message: found after a crash, by name.
+
+Promise:  what kmq itself left half done goes; what may be mail is set aside in poison/; what kmq did not make (folders,
+          FIFOs, links, an editor's backup) is left alone and cannot stop the start.
+On crash: done again by the next recovery.
+Callers:  recovery.
+"""
+
+import contextlib
+import re
+import stat
+from collections.abc import Container, Iterator
+
+from kmq.model import queue_id
+from kmq.spool import layout
+from kmq.spool.aside import set_aside
+from kmq.spool.disk import Disk
+
+_NAME = re.compile(r"([0-9a-f]{8}-[0-9a-f]{8})\.(env|eml|put|env\.new|eml\.new)")
+_FOLDER = re.compile(r"[0-9a-f]{5}-[0-9a-f]{4}")
+
+
+def names(disk: Disk, home: str) -> Iterator[tuple[int, str, str]]:
+    """(ID, ending, path) of everything in a home that bears a message's name, at the place where it should be."""
+    entries = disk.walk("queue") if home == "queue" else (("poison", name) for name in disk.names("poison"))
+    for folder, name in entries:
+        match = _NAME.fullmatch(name)
+        if match:
+            number = queue_id.parse(match[1])
+            if folder == layout.folder(number, home):
+                yield number, match[2], f"{folder}/{name}"
+
+
+def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
+    """Temporary names go; a body that has neither envelope nor record is set aside, a sentence each.
+
+    plain: the last run kept no journal. There such a body is one that was never accepted, or is removed, and goes.
+    """
+    aside = []
+    for home in layout.HOMES:
+        for number, ending, path in list(names(disk, home)):
+            if ending in ("env.new", "eml.new", "put"):
+                _unlink_file(disk, path)
+            elif ending == "eml" and home == "queue" and number not in traced and _alone(disk, path):
+                if plain:
+                    disk.unlink(path)
+                else:
+                    set_aside(disk, number, "a body without an envelope")
+                    aside.append(f"{path}: a body without an envelope")
+    return aside
+
+
+def _alone(disk: Disk, path: str) -> bool:
+    return disk.status(path[:-4] + ".env") is None and _is_file(disk, path)
+
+
+def _is_file(disk: Disk, path: str) -> bool:
+    found = disk.status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _unlink_file(disk: Disk, path: str) -> None:
+    if _is_file(disk, path):
+        disk.unlink(path)
+
+
+def sweep_folders(disk: Disk) -> None:
+    """Folders of the queue that nothing is in any more; only between a syncfs and the next effect (J3)."""
+    for folder in disk.names("queue"):
+        if _FOLDER.fullmatch(folder):
+            with contextlib.suppress(OSError):  # most are not empty
+                disk.remove_folder(f"queue/{folder}")
+
+
+def newest_ids(disk: Disk) -> list[int]:
+    """The newest IDs that lie there (the checkpoint may be lost with a damaged disk)."""
+    folders = [folder for folder in disk.names("queue") if _FOLDER.fullmatch(folder)]
+    newest = max(folders, default="")
+    found = [number for number, _, _ in names(disk, "poison")]
+    with contextlib.suppress(NotADirectoryError):
+        for name in disk.names(f"queue/{newest}") if newest else ():
+            if match := _NAME.fullmatch(name):
+                found.append(queue_id.parse(match[1]))
+    return found
+
+
+def poisoned(disk: Disk) -> set[int]:
+    """The messages that live in poison/."""
+    return {number for number, ending, _ in names(disk, "poison") if ending == "env"}

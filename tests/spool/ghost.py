@@ -1,0 +1,554 @@
+"""A disk that lives in memory, with a page cache, a platter below it, and everything that can go wrong between the two.
+
+What:     `Kernel` is what survives a killed process: files and folders as programs see them, and what of that is on the
+          platter. `GhostDisk` is one process's way in: the whole of kmq.spool.disk.Disk, and faults on demand.
+Promise:  at a power cut every change of a name since the last sync of its folder, and every 512-byte sector written
+          since the last sync of its file, is on its own kept or lost (a sector also turned to zeros); a rename is two
+          changes, the new name and the old one. fsync makes a file's content durable and none of its names, an fsync
+          of a folder its names, syncfs everything on the spool's own device. A sync that fails forgets what it should
+          have written: no later sync writes it, only a new write (as Linux does); every descriptor that was open then
+          hears of it once. Names of folders are not forgotten (a file system that cannot write those stops).
+          Seeds decide: the same calls with the same seed give the same disk.
+Callers:  the tests of the spool.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from kmq.spool.checkpoint import Note
+from kmq.spool.disk import Disk
+
+SECTOR = 512
+_ROOT = 1
+
+
+class Dead(BaseException):
+    """The process that called is no more: killed, or the power is gone. Nothing catches it."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A piece of a write, within one sector. lost: a sync that failed has forgotten it."""
+
+    offset: int
+    text: bytes
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Change:
+    """A name that was set to a node, or taken away (None)."""
+
+    name: str
+    node: int | None
+    folder: bool = False
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class File:
+    """kept: on the platter; seen: what programs read; pending: chunks between the two, in order."""
+
+    device: int
+    mtime: int
+    kept: bytes = b""
+    seen: bytearray = field(default_factory=bytearray)
+    pending: list[Chunk] = field(default_factory=list)
+    links: int = 0
+    failures: int = 0  # syncs that lost something of it
+
+    def copy(self) -> "File":
+        chunks = [Chunk(one.offset, one.text, one.lost) for one in self.pending]
+        return File(self.device, self.mtime, self.kept, bytearray(self.seen), chunks, self.links)
+
+    def forget(self) -> None:
+        self.failures += bool(self.pending)
+        for one in self.pending:
+            one.lost = True
+
+    def write(self, text: bytes, offset: int) -> None:
+        if offset > len(self.seen):
+            self.seen.extend(bytes(offset - len(self.seen)))
+        self.seen[offset : offset + len(text)] = text
+        at = 0
+        while at < len(text):
+            step = SECTOR - (offset + at) % SECTOR
+            self.pending.append(Chunk(offset + at, text[at : at + step]))
+            at += step
+
+    def sync(self) -> None:
+        if not self.pending:
+            return
+        if not any(one.lost for one in self.pending):
+            self.kept = bytes(self.seen)
+            self.pending.clear()
+            return
+        text, left = bytearray(self.kept), []
+        for place, one in enumerate(self.pending):
+            if not one.lost:
+                _lay(text, one.offset, one.text)
+            elif not any(_covers(later, one) for later in self.pending[place + 1 :]):
+                left.append(one)
+        self.kept, self.pending = bytes(text), left
+
+    def survive(self, chance: "Chance") -> bytes:
+        if not self.pending:
+            return self.kept
+        text = bytearray(self.kept)
+        for one in self.pending:
+            fate = chance.of_data()
+            if fate:
+                _lay(text, one.offset, one.text if fate == KEPT else bytes(len(one.text)))
+        return bytes(text)
+
+
+def _lay(text: bytearray, offset: int, piece: bytes) -> None:
+    if offset > len(text):
+        text.extend(bytes(offset - len(text)))
+    text[offset : offset + len(piece)] = piece
+
+
+def _covers(later: Chunk, one: Chunk) -> bool:
+    whole = later.offset <= one.offset and one.offset + len(one.text) <= later.offset + len(later.text)
+    return not later.lost and whole
+
+
+@dataclass(slots=True)
+class Folder:
+    """kept and seen: name -> node; pending: changes between the two, in order."""
+
+    device: int
+    mtime: int
+    kept: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    pending: list[Change] = field(default_factory=list)
+    links: int = 0
+
+    def copy(self) -> "Folder":
+        changes = [Change(one.name, one.node, one.folder, one.lost) for one in self.pending]
+        return Folder(self.device, self.mtime, dict(self.kept), dict(self.seen), changes, self.links)
+
+    def forget(self) -> None:
+        for one in self.pending:
+            one.lost = not one.folder
+
+    def change(self, name: str, node: int | None, folder: bool = False) -> None:
+        _set(self.seen, name, node)
+        self.pending.append(Change(name, node, folder))
+
+    def sync(self) -> None:
+        left = []
+        for place, one in enumerate(self.pending):
+            if not one.lost:
+                _set(self.kept, one.name, one.node)
+            elif not any(later.name == one.name and not later.lost for later in self.pending[place + 1 :]):
+                left.append(one)
+        self.pending = left
+
+    def survive(self, chance: "Chance") -> dict[str, int]:
+        names = dict(self.kept)
+        for one in self.pending:
+            if chance.of_name():
+                _set(names, one.name, one.node)
+        return names
+
+
+def _set(names: dict[str, int], name: str, node: int | None) -> None:
+    if node is None:
+        names.pop(name, None)
+    else:
+        names[name] = node
+
+
+KEPT, ZEROS = 1, 2
+_SHARES = (0.0, 0.15, 0.5, 0.85, 1.0)
+
+
+class Chance:
+    """What a power cut leaves: for each change on its own, with shares that differ from cut to cut; None: nothing."""
+
+    def __init__(self, seed: object) -> None:
+        rng = Random(repr(seed))
+        self._random = rng.random
+        self._names, self._data = rng.choice(_SHARES), rng.choice(_SHARES)
+        self._zeros = rng.choice((0.0, 0.0, 0.5))
+        if seed is None:
+            self._names = self._data = self._zeros = 0.0
+
+    def of_name(self) -> bool:
+        return self._random() < self._names
+
+    def of_data(self) -> int:
+        if self._random() < self._data:
+            return KEPT
+        return ZEROS if self._zeros and self._random() < self._zeros else 0
+
+
+class Kernel:
+    """Files, folders and the note about a syncfs (J7), which no kill forgets and every power cut does."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, File | Folder] = {_ROOT: Folder(1, 0)}
+        self.last = _ROOT
+        self.clock = 0
+        self.noted = False
+
+    def copy(self) -> "Kernel":
+        """The same, for a life that goes on another way: what a killed process leaves."""
+        other = Kernel()
+        other.nodes = {number: node.copy() for number, node in self.nodes.items()}
+        other.last, other.clock, other.noted = self.last, self.clock, self.noted
+        return other
+
+    def after_cut(self, seed: object) -> "Kernel":
+        """What the machine finds when the power is back; this kernel is left as it is. None: what is durable."""
+        chance = Chance(seed)
+        other = Kernel()
+        other.nodes = {}
+        other.last, other.clock = self.last, self.clock
+        self._survive(_ROOT, other, chance)
+        for node in list(other.nodes.values()):
+            for number in node.kept.values() if isinstance(node, Folder) else ():
+                other.nodes[number].links += 1
+        return other
+
+    def _survive(self, number: int, other: "Kernel", chance: Chance) -> None:
+        if number in other.nodes:
+            return
+        node = self.nodes[number]
+        if isinstance(node, File):
+            text = node.survive(chance)
+            other.nodes[number] = File(node.device, node.mtime, text, bytearray(text))
+            return
+        names = node.survive(chance)
+        other.nodes[number] = Folder(node.device, node.mtime, names, dict(names))
+        for one in sorted(set(names.values())):
+            self._survive(one, other, chance)
+
+    def make(self, kind: type[File] | type[Folder], device: int) -> int:
+        self.last += 1
+        self.clock += 1
+        self.nodes[self.last] = kind(device, self.clock)
+        return self.last
+
+    def forget(self) -> None:
+        """Drops nodes that nothing names any more, so that long walks stay small. No file may be open."""
+        found, todo = set(), [_ROOT]
+        while todo:
+            number = todo.pop()
+            if number in found:
+                continue
+            found.add(number)
+            node = self.nodes[number]
+            if isinstance(node, Folder):
+                todo += [*node.kept.values(), *node.seen.values()]
+                todo += [one.node for one in node.pending if one.node is not None]
+        self.nodes = {number: node for number, node in self.nodes.items() if number in found}
+
+
+class GhostNote(Note):
+    """The note about a syncfs under way, in the kernel's memory."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def make(self) -> None:
+        self.kernel.noted = True
+
+    def clear(self) -> None:
+        self.kernel.noted = False
+
+    def found(self) -> bool:
+        return self.kernel.noted
+
+
+#: What is about to happen: the kind of the operation, and the name or file that it is for.
+Watch = Callable[[str, str], None]
+
+
+@dataclass(slots=True)
+class Descriptor:
+    """An open file. at: where the next write goes; failures: lost writes that it has heard of."""
+
+    node: File
+    name: str
+    failures: int
+    at: int = 0
+
+
+@dataclass(slots=True)
+class Fault:
+    """An operation that fails. half: a write has done half of its work by then."""
+
+    number: int = errno.ENOSPC
+    half: bool = False
+
+
+class GhostDisk(Disk):
+    """One process's disk.
+
+    watch:  called before each change; it may raise Dead, or look at `kernel` and copy it.
+    fault:  asked before each change; the Fault that it returns is what becomes of the change.
+    """
+
+    def __init__(self, kernel: Kernel, watch: Watch | None = None) -> None:
+        self.kernel = kernel
+        self.root = "/ghost"
+        self.device = 1
+        self.watch = watch
+        self.fault: Callable[[str, str], Fault | None] | None = None
+        self.operations = 0
+        self.alive = True
+        self._open: dict[int, Descriptor] = {}
+        self._last_fd = 2
+
+    def close(self) -> None:
+        self._open.clear()
+
+    # --- what goes before every change -------------------------------------------------------------------------------
+
+    def _before(self, kind: str, name: str) -> Fault | None:
+        if not self.alive:
+            raise Dead
+        self.operations += 1
+        if self.watch:
+            self.watch(kind, name)
+        if not self.alive:
+            raise Dead
+        return self.fault(kind, name) if self.fault else None
+
+    def _change(self, kind: str, name: str) -> None:
+        fault = self._before(kind, name)
+        if fault:
+            raise OSError(fault.number, os.strerror(fault.number), name)
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def _folder(self, name: str) -> Folder:
+        node = self.kernel.nodes[_ROOT]
+        for part in name.split("/") if name not in ("", ".") else ():
+            assert isinstance(node, Folder)
+            number = node.seen.get(part)
+            if number is None:
+                raise FileNotFoundError(errno.ENOENT, "No such folder", name)
+            node = self.kernel.nodes[number]
+            if not isinstance(node, Folder):
+                raise NotADirectoryError(errno.ENOTDIR, "Not a folder", name)
+        assert isinstance(node, Folder)
+        return node
+
+    def _at(self, name: str) -> tuple[Folder, str]:
+        folder, _, last = name.rpartition("/")
+        return self._folder(folder), last
+
+    def _node(self, name: str) -> tuple[int, File | Folder]:
+        folder, last = self._at(name)
+        number = folder.seen.get(last)
+        if number is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", name)
+        return number, self.kernel.nodes[number]
+
+    def _file(self, name: str) -> tuple[int, File]:
+        number, node = self._node(name)
+        if not isinstance(node, File):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return number, node
+
+    def _opened(self, number: int, name: str) -> int:
+        node = self.kernel.nodes[number]
+        assert isinstance(node, File)
+        self._last_fd += 1
+        self._open[self._last_fd] = Descriptor(node, name, node.failures)
+        return self._last_fd
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    def create(self, name: str) -> int:
+        self._change("create", name)
+        folder, last = self._at(name)
+        if last in folder.seen:
+            raise FileExistsError(errno.EEXIST, "File exists", name)
+        number = self.kernel.make(File, folder.device)
+        folder.change(last, number)
+        self.kernel.nodes[number].links = 1
+        return self._opened(number, name)
+
+    def write(self, fd: int, text: bytes | memoryview) -> None:
+        self._put(fd, "write", bytes(text), self._open[fd].at)
+        self._open[fd].at += len(text)
+
+    def write_at(self, fd: int, text: bytes, offset: int) -> None:
+        self._put(fd, "write_at", text, offset)
+
+    def append(self, name: str, text: bytes) -> None:
+        number, node = self._file(name)
+        fd = self._opened(number, name)
+        try:
+            self._put(fd, "append", text, len(node.seen))
+        finally:
+            self.close_file(fd)
+
+    def _put(self, fd: int, kind: str, text: bytes, offset: int) -> None:
+        node, name = self._open[fd].node, self._open[fd].name
+        fault = self._before(kind, name)
+        if fault and not fault.half:
+            raise OSError(fault.number, os.strerror(fault.number), name)
+        node.write(text[: len(text) // 2] if fault else text, offset)
+        self.kernel.clock += 1
+        node.mtime = self.kernel.clock
+        if fault:
+            raise OSError(fault.number, os.strerror(fault.number), name)
+
+    def close_file(self, fd: int) -> None:
+        self._open.pop(fd, None)
+
+    def datasync(self, fd: int) -> None:
+        self._sync_file(fd, "datasync")
+
+    def sync(self, fd: int) -> None:
+        self._sync_file(fd, "sync")
+
+    def _sync_file(self, fd: int, kind: str) -> None:
+        one = self._open[fd]
+        fault = self._before(kind, one.name)
+        if fault:
+            one.node.forget()
+        if one.failures != one.node.failures:
+            one.failures = one.node.failures
+            raise OSError(errno.EIO, "a write was lost", one.name)
+        one.node.sync()
+
+    def sync_folder(self, name: str) -> None:
+        folder = self._folder(name)
+        self._settle([folder], self._before("sync_folder", name), name)
+
+    def sync_all(self) -> None:
+        fault = self._before("sync_all", ".")
+        self._settle([one for one in self.kernel.nodes.values() if one.device == self.device], fault, ".")
+
+    def _settle(self, nodes: "Sequence[File | Folder]", fault: Fault | None, name: str) -> None:
+        for node in nodes:
+            if fault:
+                node.forget()
+            else:
+                node.sync()
+        if fault:
+            raise OSError(fault.number, os.strerror(fault.number), name)
+
+    def rename(self, old: str, new: str) -> None:
+        self._change("rename", f"{old} {new}")
+        (source, first), (target, last) = self._at(old), self._at(new)
+        number = self._node(old)[0]
+        replaced = target.seen.get(last)
+        if replaced == number:
+            return  # two names of one file: rename(2) does nothing
+        if replaced is not None:
+            if isinstance(self.kernel.nodes[replaced], Folder):
+                raise IsADirectoryError(errno.EISDIR, "Is a folder", new)
+            self.kernel.nodes[replaced].links -= 1
+        if source.device != target.device:
+            raise OSError(errno.EXDEV, "Another device", new)
+        target.change(last, number)
+        source.change(first, None)
+
+    def link(self, old: str, new: str) -> None:
+        self._change("link", f"{old} {new}")
+        number, node = self._node(old)
+        target, last = self._at(new)
+        if isinstance(node, Folder):
+            raise PermissionError(errno.EPERM, "A folder has one name", old)
+        if last in target.seen:
+            raise FileExistsError(errno.EEXIST, "File exists", new)
+        if node.device != target.device:
+            raise OSError(errno.EXDEV, "Another device", new)
+        target.change(last, number)
+        node.links += 1
+
+    def unlink(self, name: str) -> None:
+        self._change("unlink", name)
+        folder, last = self._at(name)
+        _, node = self._node(name)
+        if isinstance(node, Folder):
+            raise IsADirectoryError(errno.EISDIR, "Is a folder", name)
+        folder.change(last, None)
+        node.links -= 1
+
+    def make_folder(self, name: str, mode: int = 0o700) -> None:
+        self._change("make_folder", name)
+        folder, last = self._at(name)
+        if last in folder.seen:
+            raise FileExistsError(errno.EEXIST, "File exists", name)
+        number = self.kernel.make(Folder, folder.device)
+        folder.change(last, number, folder=True)
+        self.kernel.nodes[number].links = 1
+
+    def remove_folder(self, name: str) -> None:
+        self._change("remove_folder", name)
+        if self._folder(name).seen:
+            raise OSError(errno.ENOTEMPTY, "Folder not empty", name)
+        folder, last = self._at(name)
+        folder.change(last, None)
+
+    # --- looks -------------------------------------------------------------------------------------------------------
+
+    def update(self, name: str) -> int:
+        self._look()
+        return self._opened(self._file(name)[0], name)
+
+    open = update
+
+    def read(self, name: str, limit: int = 1 << 30) -> bytes:
+        self._look()
+        return bytes(self._file(name)[1].seen[:limit])
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        yield self.read(name)
+
+    def status(self, name: str) -> os.stat_result | None:
+        self._look()
+        try:
+            number, node = self._node(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind, size = (stat.S_IFREG, len(node.seen)) if isinstance(node, File) else (stat.S_IFDIR, 4096)
+        ten = (kind | 0o600, number, node.device, node.links, 0, 0, size, 0, node.mtime, 0)
+        return os.stat_result(ten, {"st_mtime_ns": node.mtime})
+
+    def names(self, folder: str) -> list[str]:
+        self._look()
+        try:
+            return sorted(self._folder(folder).seen)
+        except FileNotFoundError:
+            return []
+
+    def free(self) -> tuple[int, int]:
+        return 1 << 40, 1 << 30
+
+    def _look(self) -> None:
+        if not self.alive:
+            raise Dead
+
+    # --- what only a test asks ---------------------------------------------------------------------------------------
+
+    def mount(self, name: str, device: int = 2) -> None:
+        """The folder lies on a file system of its own from now on."""
+        self._folder(name).device = device
+
+    def tree(self, *folders: str) -> dict[str, bytes]:
+        """name -> content of every file below these folders, as programs see them."""
+        found: dict[str, bytes] = {}
+        for name in folders:
+            self._grow(name, self._folder(name), found)
+        return found
+
+    def _grow(self, path: str, folder: Folder, found: dict[str, bytes]) -> None:
+        for name, number in folder.seen.items():
+            node = self.kernel.nodes[number]
+            if isinstance(node, File):
+                found[f"{path}/{name}"] = bytes(node.seen)
+            else:
+                self._grow(f"{path}/{name}", node, found)

@@ -1,0 +1,261 @@
+"""One life of the scheduler process on a disk of memory, and of the receivers and workers that it serves.
+
+What:     verbs as they come from outside (put, defer, deliver, remove, move, ...) and the steps by which the store
+          carries them out (sync, apply, checkpoint), each when the test says so, all noted in a ledger.
+Callers:  the tests of the spool.
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from kmq.errors import StorageFailed
+from kmq.spool import layout, loading
+from kmq.spool.effects import Effects
+from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
+from kmq.spool.recovery import Recovered, Recovery
+from kmq.spool.store import FileStore, JournalStore, Pending, Store
+from tests.spool.ghost import GhostDisk, GhostNote, Kernel, Watch
+from tests.spool.ledger import Ledger, Written
+from tests.spool.world import NOW, event, message
+
+#: Bytes of a segment: small enough that a short story turns generations by itself.
+SEGMENT = 24 << 10
+
+
+def recover(disk: GhostDisk, ledger: Ledger) -> tuple[Recovered, object]:
+    """A start's first steps, as any program takes them that owns the spool."""
+    layout.prepare(disk)
+    return Recovery(disk, GhostNote(disk.kernel), SEGMENT, lambda name: ledger.incoming.get(name, False)).recover()
+
+
+class Life:
+    """From one start to its end. seed: of the tokens, so that the same life can be led twice."""
+
+    def __init__(
+        self, kernel: Kernel, ledger: Ledger, kind: str = "journal", watch: Watch | None = None, seed: int = 0
+    ) -> None:
+        self.kernel, self.ledger, self.kind = kernel, ledger, kind
+        self.random = Random(seed)
+        self.disk = GhostDisk(kernel, watch)
+        self.outside = GhostDisk(kernel, watch)  # receivers and whoever drops files have descriptors of their own
+        self.recovered, self.log = recover(self.disk, ledger)
+        self.effects = Effects(self.disk, self.recovered.poison)
+        self.note = GhostNote(kernel)
+        self.store: Store
+        keys = {"last_id": self.recovered.last_id, "batch_size": 4}
+        if kind == "journal":
+            self.store = JournalStore(self.disk, self.log, self.effects, self.note, **keys)
+        else:
+            self.store = FileStore(self.disk, self.effects, self.note, **keys)
+        self.covered = self.store.coverable
+        self.refused: list[int] = []
+        self.seq: dict[int, int] = {}
+        self.home: dict[int, str] = {}
+        for home in layout.HOMES:
+            for one in loading.everything(self.disk, home):
+                if isinstance(one, loading.Loaded):
+                    self.seq[one.id], self.home[one.id] = one.state.next_seq, home
+
+    # --- verbs -------------------------------------------------------------------------------------------------------
+
+    def put(self, text: bytes = b"", **keys: object) -> int:
+        """A message by SMTP; `keys`: more fields of its record."""
+        put = self.new_put(text, **keys)
+        self._add([put], refusable=True)
+        return put.id
+
+    def new_put(self, text: bytes = b"", **keys: object) -> Put:
+        number = self.store.new_id(NOW)
+        text = text or b"Subject: %d\r\n\r\n" % number
+        line, body = message(number, text, recipients=2)
+        self.ledger.bodies[number] = text
+        self.seq[number], self.home[number] = 1, "queue"
+        keys.setdefault("token", self.random.randbytes(16))
+        return Put(number, line, None if "incoming" in keys else body, **keys)  # type: ignore[arg-type]
+
+    def receive_large(self, name: str, text: bytes) -> None:
+        """What a receiver does before its put (J6)."""
+        fd = self.outside.create(f"incoming/{name}")
+        self.ledger.incoming[name] = True
+        self.outside.write(fd, text)
+        self.outside.sync(fd)
+        self.outside.close_file(fd)
+        self.outside.sync_folder("incoming")
+
+    def put_large(self, name: str = "1-1-1-1", text: bytes = b"") -> int:
+        text = text or b"Subject: large\r\n\r\n" + name.encode() * 400
+        self.receive_large(name, text)
+        return self.put(text, incoming=name)
+
+    def drop(self, name: str = "pickup/a.tmp") -> Dropped:
+        """Somebody leaves a file, durably."""
+        fd = self.outside.create(name)
+        self.outside.write(fd, b"Subject: dropped\r\n\r\n")
+        self.outside.sync(fd)
+        self.outside.close_file(fd)
+        self.outside.sync_folder("pickup")
+        status = self.outside.status(name)
+        assert status is not None
+        dropped = Dropped(name, status.st_ino, status.st_mtime_ns)
+        self.ledger.offered[dropped] = False
+        return dropped
+
+    def put_dropped(self, dropped: Dropped) -> int | None:
+        """What pickup asks for; None when the queue has the file already (J12)."""
+        if not self.effects.claim(dropped):
+            return None
+        return self.put(b"Subject: dropped\r\n\r\n", dropped=dropped)
+
+    def event(self, number: int, kind: str, **keys: object) -> Append:
+        """The next line of a message."""
+        seq = self.seq[number]
+        self.seq[number] = seq + 1
+        return Append(number, seq, event(seq, kind, **keys))
+
+    def defer(self, number: int) -> None:
+        line = self.event(number, "deferred", rcpt="0", attempt=self.seq[number], reply="451 4.3.0 later")
+        self._add([line])
+
+    def deliver(self, number: int) -> None:
+        """The last result, and the end of the message, in one record."""
+        self._add([self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok"), Remove(number)])
+        self._gone(number)
+
+    def fail(self, number: int) -> int:
+        """A notice is put, and the recipient failed, in one record; the message goes on for the other recipient."""
+        notice = self.new_put(b"Subject: undelivered\r\n\r\n")
+        self._add([notice, self.event(number, "failed", rcpt="1", attempt=8, reply="550 5.1.1 no")])
+        return notice.id
+
+    def remove(self, number: int) -> None:
+        self._add([Remove(number)])
+        self._gone(number)
+
+    def move(self, number: int, home: str = "poison") -> None:
+        line = self.event(number, "moved", home=home, reason="test")
+        self._add([Move(number, line.seq, line.line, home)])
+        self.home[number] = home
+
+    def _gone(self, number: int) -> None:
+        del self.seq[number], self.home[number]
+
+    def _add(self, operations: list[Operation], refusable: bool = False) -> None:
+        self.store.add(operations, self.ledger.write(operations), 0.0, refusable)
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def sync(self) -> bool:
+        """One batch: written, synced, told; False when it failed or there was none."""
+        batch = self.store.take()
+        return batch is not None and self.finish_sync(batch, self.write(batch))
+
+    def write(self, batch: list[Pending]) -> int | None:
+        """The journal's thread: -> the generation, or None when the batch does not count and a new segment begins."""
+        try:
+            return self.store.sync(batch)
+        except StorageFailed:
+            raise
+        except OSError:
+            self.begin_anew()
+            return None
+
+    def begin_anew(self) -> None:
+        """J8: until it works."""
+        for _ in range(20):
+            try:
+                self.store.abandon()
+                return
+            except OSError:
+                continue
+        raise AssertionError("no new segment can be begun")
+
+    def finish_sync(self, batch: list[Pending], generation: int | None) -> bool:
+        """The loop: who waits is told."""
+        if generation is None:
+            for one in self.store.refuse(batch):
+                self._refuse(one)
+            return False
+        self.store.settle(batch, generation)
+        for one in batch:
+            self._told(one)
+        return True
+
+    def _told(self, one: Pending) -> None:
+        assert isinstance(one.ticket, Written)
+        self.ledger.tell(one.ticket)
+
+    def _refuse(self, one: Pending) -> None:
+        assert isinstance(one.ticket, Written)
+        self.ledger.refuse(one.ticket)
+        for operation in one.operations:
+            if isinstance(operation, Put):
+                self.refused.append(operation.id)
+                self._gone(operation.id)
+                if operation.dropped:
+                    self.effects.unclaim(operation.dropped)
+                if operation.incoming:  # a receiver removes what was refused
+                    self.outside.unlink(f"incoming/{operation.incoming}")
+                    del self.ledger.incoming[operation.incoming]
+
+    def sync_all(self) -> None:
+        while self.store.pending:
+            self.sync()
+
+    def apply(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.effects.apply_next()
+
+    def apply_all(self) -> None:
+        while self.effects.apply_next():
+            pass
+        self.effects.retry_owed()
+
+    def settle(self) -> None:
+        self.sync_all()
+        self.apply_all()
+
+    def turn(self) -> None:
+        """The generation ends."""
+        try:
+            self.store.turn()
+        except OSError:
+            self.begin_anew()
+
+    def prepare(self) -> None:
+        """The next segment and the reserve; a full disk waits for better days."""
+        if self.kind == "journal":
+            try:
+                self.log.prepare()  # type: ignore[attr-defined]
+            except OSError:
+                pass
+
+    @property
+    def due(self) -> int | None:
+        """A generation that a checkpoint may cover now (J3)."""
+        generation = self.store.coverable
+        return generation if generation > self.covered and self.effects.finished(generation) else None
+
+    def checkpoint_steps(self) -> Iterator[str]:
+        """The steps of a checkpoint, if one is due; a full disk stops it for now."""
+        generation = self.due
+        if generation is None:
+            return
+        try:
+            yield from self.store.checkpoint(generation)
+        except StorageFailed:
+            raise
+        except OSError:
+            return
+        self.covered = generation
+
+    def checkpoint(self) -> None:
+        for _ in self.checkpoint_steps():
+            pass
+
+    def end(self) -> None:
+        """Killed: no descriptor is left, no call comes through any more."""
+        self.disk.alive = self.outside.alive = False
+
+
+#: A story: what happens in one life.
+Story = Callable[[Life], None]

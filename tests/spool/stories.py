@@ -1,0 +1,280 @@
+"""Short lives of messages, each the shortest that shows one way in which a spool may fail."""
+
+import errno
+
+from tests.spool.ghost import Fault
+from tests.spool.life import Life, Story
+
+
+def accept(life: Life) -> None:
+    """Two messages in one batch, one in the next; their files; a checkpoint."""
+    life.put()
+    life.put()
+    life.sync()
+    life.put()
+    life.sync_all()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def results(life: Life) -> None:
+    """Deferred before its files are made and after, delivered before a checkpoint and after."""
+    first, second = life.put(), life.put()
+    life.sync()
+    life.defer(first)
+    life.sync()
+    life.apply_all()
+    life.defer(first)
+    life.defer(second)
+    life.sync()
+    life.apply(1)
+    life.deliver(second)
+    life.sync()
+    life.turn()
+    life.apply_all()
+    life.checkpoint()
+    life.deliver(first)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+
+
+def notice(life: Life) -> None:
+    """A notice and the failure that it tells of are one record; then the notice is delivered."""
+    number = life.put()
+    life.settle()
+    told = life.fail(number)
+    life.sync()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+    life.deliver(told)
+    life.deliver(number)
+    life.settle()
+
+
+def cancel(life: Life) -> None:
+    """Put and removed before the files were begun; with an event between."""
+    first, second = life.put(), life.put()
+    life.sync()
+    life.remove(first)
+    life.defer(second)
+    life.sync()
+    life.deliver(second)
+    life.sync()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def race(life: Life) -> None:
+    """The remove becomes durable behind the put's effect, and is applied with it."""
+    number = life.put()
+    life.sync()
+    life.apply(1)
+    life.remove(number)
+    life.settle()
+
+
+def poison(life: Life) -> None:
+    """Into poison/ and back, with events in each home and a checkpoint between."""
+    number = life.put()
+    life.settle()
+    life.move(number)
+    life.settle()
+    life.defer(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.move(number, "queue")
+    life.settle()
+    life.defer(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.move(number)
+    life.settle()
+    life.remove(number)
+    life.settle()
+
+
+def large(life: Life) -> None:
+    """Large bodies: kept, delivered, and one whose put never came."""
+    first = life.put_large("1-1-1-1")
+    life.sync()
+    life.apply_all()
+    second = life.put_large("1-1-1-2")
+    life.sync()
+    life.deliver(second)
+    life.sync()
+    life.apply_all()
+    life.receive_large("1-1-1-3", b"nobody asks for it")
+    life.turn()
+    life.checkpoint()
+    life.deliver(first)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+
+
+def dropped(life: Life) -> None:
+    """Dropped files: kept, removed at once, and one with the name of the one before."""
+    first = life.put_dropped(life.drop("pickup/a.tmp"))
+    life.sync()
+    life.apply_all()
+    second = life.put_dropped(life.drop("pickup/b.tmp"))
+    life.sync()
+    assert second is not None
+    life.remove(second)
+    life.sync()
+    life.apply_all()
+    life.put_dropped(life.drop("pickup/a.tmp"))
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    assert first is not None
+    life.remove(first)
+    life.settle()
+
+
+def generations(life: Life) -> None:
+    """Segments that fill up, are covered and used again."""
+    kept = []
+    for _ in range(3):
+        kept += [life.put(b"x" * 3000) for _ in range(5)]
+        life.sync_all()
+        life.apply(3)
+        life.prepare()
+        life.deliver(kept.pop(0))
+        life.settle()
+        life.checkpoint()
+    life.turn()
+    life.checkpoint()
+
+
+def failing(kind: str, number: int = errno.EIO, after: int = 0, half: bool = False, name: str = "") -> "Failing":
+    return Failing(kind, number, after, half, name)
+
+
+class Failing:
+    """The `after`th operation of a kind fails, once."""
+
+    def __init__(self, kind: str, number: int, after: int, half: bool, name: str) -> None:
+        self.kind, self.number, self.left, self.half, self.name = kind, number, after, half, name
+        self.struck = False
+
+    def __call__(self, kind: str, name: str) -> Fault | None:
+        if self.struck or kind != self.kind or self.name not in name:
+            return None
+        self.left -= 1
+        if self.left >= 0:
+            return None
+        self.struck = True
+        return Fault(self.number, self.half)
+
+
+def failed_sync(life: Life) -> None:
+    """A batch of a put and two results is not synced (J8); life goes on."""
+    first, second = life.put(), life.put()
+    life.settle()
+    life.defer(first)
+    life.put()
+    life.deliver(second)
+    life.disk.fault = failing("datasync")
+    life.sync()
+    life.sync_all()
+    life.apply_all()
+    life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+
+
+def failed_write(life: Life) -> None:
+    """Half of a batch is written, then the disk fails; the next segment cannot be begun at once either."""
+    first = life.put()
+    life.settle()
+    life.defer(first)
+    life.put()
+    life.disk.fault = failing("write_at", half=True)
+    life.sync()
+    life.put()
+    life.disk.fault = failing("sync_folder")
+    life.sync_all()
+    life.apply_all()
+
+
+def failed_syncfs(life: Life) -> None:
+    """The checkpoint's syncfs fails: the process ends (J7)."""
+    first, second = life.put(), life.put()
+    gone = life.put_dropped(life.drop())
+    large = life.put_large()
+    life.settle()
+    life.defer(first)
+    life.move(second)
+    assert gone is not None
+    life.remove(gone)
+    life.settle()
+    life.remove(large)
+    life.settle()
+    life.turn()
+    life.disk.fault = failing("sync_all")
+    life.checkpoint()
+
+
+def full(kind: str, after: int = 0, half: bool = False, name: str = "") -> Story:
+    """The disk is full at one step of an effect: what fails is owed (J13), what follows waits."""
+
+    def story(life: Life) -> None:
+        first, other = life.put(), life.put_large()
+        life.settle()
+        third = life.put()
+        life.sync()
+        life.disk.fault = failing(kind, errno.ENOSPC, after, half, name)
+        life.defer(first)
+        life.defer(first)
+        life.move(other)
+        life.defer(third)
+        life.sync_all()
+        while life.effects.apply_next():
+            pass
+        life.turn()
+        life.checkpoint()
+        life.effects.retry_owed()
+        life.checkpoint()
+        life.remove(third)
+        life.settle()
+
+    story.__name__ = f"full at {kind} {after}{' half done' if half else ''}"
+    return story
+
+
+def full_then_removed(life: Life) -> None:
+    """A put's effect stops half-way, and the remove comes before it is tried again."""
+    number = life.put()
+    life.sync()
+    life.disk.fault = failing("create", errno.ENOSPC, 1)
+    life.apply(1)
+    life.remove(number)
+    life.sync()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+STORIES: tuple[Story, ...] = (
+    accept,
+    results,
+    notice,
+    cancel,
+    race,
+    poison,
+    large,
+    dropped,
+    generations,
+    failed_sync,
+    failed_write,
+    failed_syncfs,
+    full_then_removed,
+)
