@@ -4,7 +4,7 @@ Promise:  J9: nothing is free before the worker is reaped and its socket read to
           suspects: the messages that its status file shows in a phase on local bytes (all that it had, when the file
           says nothing). Only a death with nothing else in hand is counted against a message.
 On crash: of the scheduler process: a new one is told who lives, and counts nothing of what it did not see.
-Callers:  run.queue.
+Callers:  run.queue, run.roll.
 """
 
 import time
@@ -30,12 +30,15 @@ from kmq.spool.status import LOCAL_STATUS
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """A worker as we know it. link: None when its socket has ended; reaped: what the supervisor said of its death."""
+    """A worker as we know it. link: None when its socket has ended, or before it `came`; reaped: what the supervisor
+    said of its death; ended_at: when its socket ended.
+    """
 
     n: int
     pid: int
     link: Link | None
     reaped: Reaped | None = None
+    came: bool = False
     ended_at: float = 0.0
 
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from kmq import log
@@ -48,6 +49,7 @@ from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
 from kmq.run.results import Result, Results
+from kmq.run.roll import Roll, Voice
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
 from kmq.spool import layout
@@ -56,17 +58,14 @@ from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
 from kmq.spool.incoming import lives
 from kmq.spool.lock import SpoolLock
-from kmq.spool.processes import read as read_status
 from kmq.spool.record import Remove
 from kmq.spool.recovery import Recovered, Recovery
-from kmq.spool.status import StatusFile, status_path
+from kmq.spool.status import StatusFile
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 
 _TICK = 1.0
-#: Seconds between two looks at the beats of the workers.
-_BEATS = 5.0
-#: Seconds that a worker without a socket may take to die before it is ended.
-_WITHOUT_LINK = 2.0
+#: Seconds between two looks whether a large body's files are made, which its assignment waits for.
+_MAKING = 0.01
 
 
 class ControlServer(Protocol):
@@ -92,15 +91,14 @@ class QueueProcess:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._living: asyncio.Future[Living] = self._loop.create_future()
-        self._early: list[tuple[Link, AnyFrame, bytes]] = []
+        self._early: list[Callable[[], None]] = []
         self._ready = False
         self._supervisor: Link | None = None
         self._roles: dict[Link, Hello] = {}
-        self._workers: dict[int, WorkerProcess] = {}
+        self.roll = Roll(settings.kmq.spool / "status", self._settle, self._on_frame, self._end)
         self._assigning = False
         self._timer: asyncio.TimerHandle | None = None
         self._closings = -1
-        self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
 
@@ -121,9 +119,10 @@ class QueueProcess:
         self._join(store, recovered, living)
         self._tell(recovered, time.monotonic() - began)
         self._ready = True
+        self.roll.living(living)
         early, self._early = self._early, []
-        for link, frame, raw in early:
-            self._on_frame(link, frame, raw)
+        for said in early:
+            said()
         self._loading = self._loop.create_task(self.loader.load(recovered.damaged))
         self._tick()
 
@@ -168,7 +167,9 @@ class QueueProcess:
         if isinstance(frame, Living) and not self._living.done():
             self._living.set_result(frame)
         if not self._ready:
-            self._early.append((link, frame, raw))
+            self._early.append(partial(self._on_frame, link, frame, raw))
+            return
+        if self.roll.later(link, frame, raw):
             return
         match frame:
             case Put():
@@ -184,7 +185,8 @@ class QueueProcess:
             case Holding():
                 self._holding(link, frame)
             case Reaped():
-                self._reaped(frame)
+                if frame.role == "worker":
+                    self.roll.reaped(frame)
             case Stop():
                 self._leaves(link)
             case Living():
@@ -195,42 +197,40 @@ class QueueProcess:
 
     def _hello(self, link: Link, hello: Hello) -> None:
         self._roles[link] = hello
-        if hello.role == "worker":
-            before = self._workers.get(hello.n)
-            if before is not None and before.pid != hello.pid and before.reaped is None:
-                before.reaped = Reaped("worker", hello.n, before.pid, itself=False)  # its number was given anew
-                self._settle(before)
-            self._workers[hello.n] = WorkerProcess(hello.n, hello.pid, link)
-            self.core.worker_up(hello.n, self.settings.queue.worker_slots)
-            link.send(Closed(self.core.closed()))
-        elif hello.role == "receiver":
+        if hello.role == "receiver":
             self.arrivals.joined(link)
+        elif hello.role == "worker":
+            voice = self.roll.hello(link, hello)
+            if voice is Voice.WORKER:
+                self.core.worker_up(hello.n, self.settings.queue.worker_slots)
+                link.send(Closed(self.core.closed()))
+            elif voice is Voice.LEAVING:
+                self.core.worker_draining(hello.n)
+            elif voice is Voice.FORMER and not self.roll.workers[hello.n].came:
+                self.core.worker_up(hello.n, 0)
 
     def _supervised(self, link: Link, living: Living) -> None:
-        """The supervisor is (back) on the line: whoever of our workers is not in its list is dead."""
+        """The supervisor is (back) on the line."""
         self._supervisor = link
-        alive = {(role, n): pid for role, n, pid in living.children}
-        for worker in list(self._workers.values()):
-            if alive.get(("worker", worker.n)) != worker.pid and worker.reaped is None:
-                self._reaped(Reaped("worker", worker.n, worker.pid, itself=False))
+        self.roll.living(living)
 
     def _on_end(self, link: Link) -> None:
-        hello = self._roles.pop(link, None)
+        if not self._ready:
+            self._early.append(partial(self._on_end, link))
+            return
         if link is self._supervisor:
             self._supervisor = None
-        if not self._ready or hello is None:
-            return
+        self._roles.pop(link, None)
         self.arrivals.links.discard(link)
-        worker = self._workers.get(hello.n) if hello.role == "worker" else None
-        if worker is not None and worker.link is link:
-            worker.link = None
-            worker.ended_at = time.monotonic()
-            self._settle(worker)
+        self.roll.ended(link)
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
     def _holding(self, link: Link, holding: Holding) -> None:
         hello = self._roles[link]
+        worker = self.roll.workers.get(hello.n)
+        if worker is None or worker.link is not link:
+            return  # dead by now: what it has is free
         held = []
         for n, name, hop, rcpt, attempt in holding.held:
             number = queue_id.parse(name)
@@ -248,41 +248,13 @@ class QueueProcess:
         if hello is not None and hello.role == "worker":
             self.core.worker_draining(hello.n)
 
-    def _reaped(self, reaped: Reaped) -> None:
-        worker = self._workers.get(reaped.n) if reaped.role == "worker" else None
-        if worker is not None and worker.pid == reaped.pid:
-            worker.reaped = reaped
-            self._settle(worker)
-        elif reaped.role == "worker" and worker is None:
-            self.core.worker_gone(reaped.n, time.monotonic())  # it lived when we began, and never came to us
-
     def _settle(self, worker: WorkerProcess) -> None:
-        """J9: both must have happened, the end of its socket and the reaping."""
-        if worker.reaped is not None and worker.link is None:
-            if self._workers.get(worker.n) is worker:
-                del self._workers[worker.n]
-            self.deaths.settle(worker)
-            self._assign_soon()
+        """J9: it is reaped, and all that it said is heard."""
+        self.deaths.settle(worker)
+        self._assign_soon()
 
-    def _watch_workers(self, now: float) -> None:
-        """Ends workers whose socket is gone, and those whose loop stands still (design: a hang counts too)."""
-        for worker in self._workers.values():
-            if worker.link is None and worker.reaped is None and now > worker.ended_at + _WITHOUT_LINK:
-                self._end(worker, hung=False)
-        if now < self._looked + _BEATS:
-            return
-        self._looked = now
-        for worker in self._workers.values():
-            path = status_path(self.settings.kmq.spool / "status", f"worker-{worker.n}")
-            status = read_status(path)
-            if status.pid == worker.pid and status.beat and status.silence > self.settings.queue.phase_limit:
-                self._end(worker, hung=True)
-
-    def _end(self, worker: WorkerProcess, hung: bool) -> None:
-        if self._supervisor is not None:
-            log.warning("a worker is ended", worker=worker.n, pid=worker.pid, why="hangs" if hung else "socket gone")
-            self._supervisor.send(End("worker", worker.n, worker.pid, hung))
-            worker.ended_at = time.monotonic() + 10
+    def _end(self, end: End) -> bool:
+        return self._supervisor is not None and self._supervisor.send(end)
 
     # --- handing out -------------------------------------------------------------------------------------------------
 
@@ -301,19 +273,22 @@ class QueueProcess:
         if self.core.closings != self._closings:
             self._closings = self.core.closings
             closed = Closed(self.core.closed())
-            for worker in self._workers.values():
+            for worker in self.roll.workers.values():
                 if worker.link is not None:
                     worker.link.send(closed)
         self._wake_at(self.core.next_due(now), now)
 
     def _hand_out(self, one: Assignment) -> None:
+        worker = self.roll.workers.get(one.worker)
+        if worker is None or worker.link is None or not self.core.is_out(one.n):
+            return  # its socket has ended: the assignment is freed when it is reaped, or was by now
         line, body = self.arrivals.fresh.take(one.mid)
-        link = self._workers[one.worker].link if one.worker in self._workers else None
-        if link is None:
-            return  # its socket has ended: the assignment is freed when it is reaped
+        if not body and self.storage.store.effects.unmade(one.mid):
+            self._loop.call_later(_MAKING, self._hand_out, one)
+            return
         rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
         name = queue_id.text(one.mid)
-        link.send(
+        worker.link.send(
             Assign(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone, one.expire),
             line + body,
         )
@@ -377,7 +352,7 @@ class QueueProcess:
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.arrivals.check(self.operators.stopped)
-        self._watch_workers(now)
+        self.roll.watch(now, self.settings.queue.phase_limit)
         counters = self.status.counters
         counters["queued"] = len(self.core)
         counters["in_hand"] = self.core.in_hand

@@ -74,7 +74,7 @@ class Results:
 
     def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
         held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
-        return self.core.result(done, events, now) if self.core.holding(worker, [held], now) else None
+        return self.core.result(done, events, now) if self.core.adopt(worker, held, now) else None
 
     def _operations(
         self, done: Done, events: list[AnyEvent], raw: bytes, ruling: Ruling

@@ -479,6 +479,10 @@ class Scheduler:
         """Grows with each change of `closed`."""
         return self._lines.closings
 
+    def is_out(self, n: int) -> bool:
+        """Whether the assignment of this number is in a worker's hands still."""
+        return n in self._out
+
     @property
     def in_hand(self) -> int:
         """Assignments without a result."""
