@@ -7,7 +7,7 @@ Callers:  kmq.cli.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,13 +31,15 @@ class QueueState:
 class Circumstances:
     """now: Unix time; server: this machine's name in identities; queues: by the text of the next hop; in_hand: by ID.
 
-    silence: why kmqd did not answer, "" when it did.
+    statuses: what the scheduler says of messages that were asked for, by ID and the text of the next hop.
+    silence:  why kmqd did not answer, "" when it did.
     """
 
     now: float
     server: str
     queues: dict[str, QueueState] = field(default_factory=dict)
     in_hand: dict[str, InHand] = field(default_factory=dict)
+    statuses: dict[tuple[str, str], str] = field(default_factory=dict)
     silence: str = ""
 
 
@@ -57,6 +59,19 @@ def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
     for line in response.lines:
         around.queues[text_of(line, "NextHop")] = queue_state(line)
     return around
+
+
+def inquire(around: Circumstances, run_directory: Path, ids: Sequence[str]) -> None:
+    """Adds what the scheduler says of a few messages; nothing when kmqd was silent before."""
+    if around.silence:
+        return
+    try:
+        response = client.ask(run_directory, "message", {"ids": list(ids)})
+    except Unreachable as unreachable:
+        around.silence = str(unreachable)
+        return
+    for line in response.lines:
+        around.statuses[text_of(line, "ID"), text_of(line, "NextHop")] = text_of(line, "Status")
 
 
 def queue_state(line: Mapping[str, object]) -> QueueState:

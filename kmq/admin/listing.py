@@ -30,12 +30,21 @@ class Status(Enum):
     RETRY = "Retry"  #: waits for its next attempt
     SUSPENDED = "Suspended"  #: held by an operator, or set aside as poison
     PENDING_SUSPEND = "PendingSuspend"  #: held as soon as nobody has it in hand
+    PENDING_REMOVE = "PendingRemove"  #: removed by an operator; gone when its delivery fails
     TERMINATING = "Terminating"  #: all recipients are done; its files are about to go
     DAMAGED = "Damaged"  #: its envelope cannot be understood
 
 
 #: The gravest first: what the line of a message with several queues tells.
-_GRAVITY = (Status.SUSPENDED, Status.PENDING_SUSPEND, Status.RETRY, Status.READY, Status.ACTIVE, Status.TERMINATING)
+_GRAVITY = (
+    Status.SUSPENDED,
+    Status.PENDING_SUSPEND,
+    Status.PENDING_REMOVE,
+    Status.RETRY,
+    Status.READY,
+    Status.ACTIVE,
+    Status.TERMINATING,
+)
 
 
 @dataclass(slots=True)
@@ -90,8 +99,8 @@ class Listed:
     @property
     def status(self) -> str:
         """Why it has not been sent, in a few words."""
-        if self.hand:
-            return _in_hand(self.hand)
+        if self.hand and self.shares[0].status not in _PENDING:
+            return _doing(self.hand)
         more = len(self.shares) - 1
         text = self.shares[0].told
         return f"{text} (and {more} more queue{'s' * (more > 1)})" if more else text
@@ -145,8 +154,14 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     share.last_error = share.trouble = _last_reply(state, rcpt)
     queue = around.queues.get(text or str(hop.SUBMISSION)) or _QUIET
     until = min((unix(state.until[index]) for index in rcpt), default=0.0)
-    if found.head.id in around.in_hand:
-        share.status = Status.PENDING_SUSPEND if state.suspended else Status.ACTIVE
+    in_hand = _in_hand(found, share, around)
+    if in_hand is Status.PENDING_REMOVE:
+        share.status, share.next_try = in_hand, None
+        share.trouble = "an operator removed it while it was being delivered; it goes when that fails"
+    elif in_hand is Status.PENDING_SUSPEND:
+        share.status, share.next_try, share.trouble = in_hand, None, _who_holds(found.events)
+    elif in_hand:
+        share.status = in_hand
     elif state.suspended:
         share.status, share.next_try, share.trouble = Status.SUSPENDED, None, _who_holds(found.events)
     elif queue.status == "Suspended":
@@ -163,6 +178,17 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
 
 
 _QUIET = QueueState()
+_PENDING = (Status.PENDING_SUSPEND, Status.PENDING_REMOVE)
+_IN_HAND = {status.value: status for status in (Status.ACTIVE, *_PENDING)}
+
+
+def _in_hand(found: Found, share: Share, around: Circumstances) -> Status | None:
+    """How it is in somebody's hands, as the scheduler says, else as the status files show; None when nobody has it."""
+    if around.statuses:
+        return _IN_HAND.get(around.statuses.get((found.head.id, str(share.hop)), ""))
+    if found.head.id not in around.in_hand:
+        return None
+    return Status.PENDING_SUSPEND if found.state.suspended else Status.ACTIVE
 
 
 def _last_reply(state: State, rcpt: Sequence[int]) -> str:
@@ -206,7 +232,7 @@ def _no_connector(addresses: Sequence[str]) -> str:
     return f"waiting for a connector: none serves {names[0]}{more}"
 
 
-def _in_hand(hand: InHand) -> str:
+def _doing(hand: InHand) -> str:
     server = f" to {hand.server}" if hand.server else ""
     percent = f", {hand.percent} %" if hand.percent else ""
     return f"{hand.status}{server}{percent}"

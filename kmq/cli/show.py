@@ -5,6 +5,7 @@ Callers:  kmq.cli.kmq, kmq.cli.history.
 
 from collections.abc import Iterator
 
+from kmq.admin.circumstances import inquire
 from kmq.admin.listing import listed
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.model import queue_id
@@ -15,6 +16,7 @@ from kmq.view.message import damaged, message, message_properties
 def run(call: Call) -> int:
     """The verb."""
     around = call.around()
+    inquire(around, call.settings.kmq.run_directory, [one.id for one in call.arguments.id])
     status, first = DONE, True
     for found in wanted(call):
         if found is None:

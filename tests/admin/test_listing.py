@@ -138,6 +138,20 @@ def test_what_is_held_while_in_hand_is_pending(bag: Mailbag) -> None:
     name = bag.lay(Suspended(by="root"))
     entry = only(bag, around(in_hand={name: InHand(name, status="Executing")}))
     assert entry.shares[0].status is Status.PENDING_SUSPEND
+    assert entry.status == "PendingSuspend: by root"
+
+
+def test_the_scheduler_knows_which_part_is_in_hand_and_what_waits_to_be_removed(bag: Mailbag) -> None:
+    name = bag.lay(Routed(rcpt="0", hop=HERE), Routed(rcpt="1", hop=ISP), to=("a@example.org", "b@example.net"))
+    hand = {name: InHand(name, status="Local delivery")}
+    entry = only(bag, around(in_hand=hand, statuses={(name, HERE): "Active", (name, ISP): "Ready"}))
+    assert {share.hop.name: share.status for share in entry.shares} == {
+        "example.org": Status.ACTIVE,
+        "smtp.isp.example:587": Status.READY,
+    }
+    entry = only(bag, around(in_hand=hand, statuses={(name, HERE): "PendingRemove"}))
+    assert entry.shares[0].status is Status.PENDING_REMOVE
+    assert entry.status.startswith("PendingRemove: an operator removed it")
 
 
 def test_a_message_in_several_queues_tells_the_gravest_first(bag: Mailbag) -> None:

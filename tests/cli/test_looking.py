@@ -303,6 +303,14 @@ def test_show_as_an_object(place: Place) -> None:
     assert str(shown["Header"]).endswith("Subject: hello\r\nFrom: alice@example.org")
 
 
+def test_show_asks_kmqd_what_files_do_not_tell(place: Place, kmqd: Kmqd) -> None:
+    name = place.bag.lay(Routed(rcpt="0", hop=ISP))
+    kmqd.answers["message"] = [{"ID": name, "NextHop": ISP, "Status": "PendingRemove"}]
+    _, out, _ = place.run("show", name)
+    assert kmqd.asked[-1] == ("message", {"ids": [name]})
+    assert "PendingRemove: an operator removed it" in out
+
+
 def test_show_of_what_is_not_there_or_not_whole(place: Place) -> None:
     name, torn = place.bag.lay(), place.bag.lay()
     place.bag.folder(name).joinpath(f"{name}.eml").unlink()
