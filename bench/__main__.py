@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from bench import idle, report, steady
 from bench.kmq import Kmq
-from bench.mta import Mta
+from bench.mta import Mta, stopping
 from bench.postfix import Postfix
 from bench.report import Idle
 from bench.steady import Steady
@@ -49,12 +50,9 @@ class Bench:
         """One run of single messages."""
         with self._place() as folder:
             hop_port = free_port()
-            mta = self._maker(name, folder)(free_port(), hop_port)
-            try:
+            with stopping(self._maker(name, folder)(free_port(), hop_port)) as mta:
                 mta.start()
                 waits = asyncio.run(idle.measure(mta.port, hop_port, messages))
-            finally:
-                mta.stop()
             return Idle(mta.name, [1000 * wait for wait in waits])
 
     def _maker(self, name: str, folder: Path) -> Callable[[int, int], Mta]:
@@ -64,15 +62,17 @@ class Bench:
 
     @contextmanager
     def _place(self) -> Iterator[Path]:
-        """A fresh folder; the disk is quiet before and after."""
+        """A fresh folder; the disk is quiet before and after. It stays when the run fails: its log may say why."""
         folder = Path(tempfile.mkdtemp(prefix="bench.", dir=self._folder))
         folder.chmod(0o755)  # Postfix's own user has to come through
         os.sync()
         try:
             yield folder
-        finally:
-            shutil.rmtree(folder)
-            os.sync()
+        except BaseException:
+            print(f"this run failed; what it left lies in {folder}", file=sys.stderr)
+            raise
+        shutil.rmtree(folder)
+        os.sync()
 
 
 def arguments() -> argparse.Namespace:
@@ -152,6 +152,7 @@ def main() -> int:
         print("Postfix starts as root only: sudo make bench", file=sys.stderr)
         return 2
     options.folder.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
     bench = Bench(programs, options.folder.resolve())
     return alone(bench, options.only, options) if options.only else side_by_side(bench, options)
 

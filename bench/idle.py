@@ -17,6 +17,7 @@ class Sink:
 
     def __init__(self) -> None:
         self._arrivals: dict[bytes, asyncio.Future[float]] = {}
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     def expect(self, token: str) -> asyncio.Future[float]:
         """The moment at which the message with this token will have arrived."""
@@ -24,8 +25,25 @@ class Sink:
         self._arrivals[token.encode()] = future
         return future
 
+    async def close(self) -> None:
+        """Ends the connections that are kept open."""
+        ends = list(self._open.values())
+        for writer in self._open:
+            writer.close()
+        await asyncio.gather(*ends)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[writer] = task
+        try:
+            await self._converse(reader, writer)
+        finally:
+            del self._open[writer]
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 sink.bench.test ESMTP\r\n")
         while line := await reader.readline():
             verb = line[:4].upper().strip()
@@ -41,7 +59,6 @@ class Sink:
                     break
                 case _:
                     writer.write(b"250 2.0.0 Ok\r\n")
-        writer.close()
 
     def _arrived(self, text: bytes, at: float) -> None:
         subject = text.partition(b"\nSubject: ")[2].partition(b"\r\n")[0]
@@ -66,4 +83,5 @@ async def measure(port: int, sink_port: int, messages: int) -> list[float]:
             await asyncio.sleep(PAUSE)
     finally:
         server.close()
+        await sink.close()
     return found

@@ -53,7 +53,7 @@ class Kmq:
         return self._daemon.pid
 
     def start(self) -> None:
-        self._folder.mkdir(exist_ok=True)
+        (self._folder / "spool").mkdir(mode=0o750)
         text = CONFIGURATION.format(folder=self._folder, port=self.port, hop_port=self._hop_port)
         (self._folder / "kmq.conf").write_text(text)
         with (self._folder / "log").open("wb") as log:
@@ -69,9 +69,9 @@ class Kmq:
         return self._daemon is None or self._daemon.poll() is not None
 
     def stop(self) -> None:
+        self._watch.stop()
         if self._daemon is None:
             return
-        self._watch.stop()
         self._daemon.terminate()
         try:
             self._daemon.wait(60)
@@ -113,7 +113,8 @@ class Watch:
 
     def stop(self) -> None:
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def seen(self) -> list[Span]:
         """Those that have ended, oldest first."""

@@ -1,6 +1,8 @@
 """What the benchmark asks of a mail transfer agent."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Span(NamedTuple):
@@ -24,7 +26,7 @@ class Mta(Protocol):
         """Returns when the port listens."""
 
     def stop(self) -> None:
-        """Ends every process of it."""
+        """Ends every process of it, also when it never began."""
 
     def waiting(self) -> int:
         """Messages in its queue."""
@@ -34,3 +36,22 @@ class Mta(Protocol):
 
     def checkpoints(self) -> list[Span]:
         """When it was busy with a checkpoint since it started."""
+
+
+class Runs(Protocol):
+    """What has processes."""
+
+    def stop(self) -> None:
+        """Ends them all, also when it never began."""
+
+
+R = TypeVar("R", bound=Runs)
+
+
+@contextmanager
+def stopping(one: R) -> Iterator[R]:
+    """Stops it when the block is left, however that is."""
+    try:
+        yield one
+    finally:
+        one.stop()

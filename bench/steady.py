@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bench import cpu
 from bench.load import Hop, source
-from bench.mta import Mta, Span
+from bench.mta import Mta, Span, stopping
 from tests.postfix import Postfix as Programs
 from tests.waiting import until
 
@@ -48,15 +48,10 @@ class Steady:
 
 def measure(make: Callable[[int, int], Mta], programs: Programs, hop_port: int, port: int, seconds: float) -> Steady:
     """Starts what `make(port, hop_port)` gives, loads it, drains it, stops it."""
-    hop = Hop(programs, hop_port)
-    mta = make(port, hop_port)
-    try:
+    with stopping(Hop(programs, hop_port)) as hop, stopping(make(port, hop_port)) as mta:
         mta.start()
         _warm_up(mta, programs, hop)
         return _run(mta, programs, hop, seconds)
-    finally:
-        mta.stop()
-        hop.stop()
 
 
 def _warm_up(mta: Mta, programs: Programs, hop: Hop) -> None:
