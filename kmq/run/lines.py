@@ -38,7 +38,7 @@ SUBMISSION: Final = str(hops.SUBMISSION)
 UNREACHABLE: Final = str(hops.UNREACHABLE)
 
 #: Shares whose time has come are put back in line so many at a time, so that a million of them do not stop the loop.
-RIPEN = 5000
+RIPEN = 1000
 
 
 class Lines:
