@@ -1,7 +1,8 @@
 """The workers: how many slots each has, what is in its hands, and who takes the next assignment.
 
 Promise:  nobody gets more than its slots; the one with the least in hand is next, so a slow worker gets less.
-          A worker that is leaving, or is kept free for a suspect, gets nothing in the ordinary way.
+          A worker that is leaving, that has no slots (it may only tell what it has), or that is kept free for a suspect
+          gets nothing in the ordinary way.
 On crash: a worker that is gone is forgotten; what it had in hand is freed by the scheduler.
 Callers:  kmq/run/scheduler, suspects.
 """
@@ -21,7 +22,7 @@ class Worker:
 
     @property
     def open(self) -> bool:
-        return not self.draining and not self.reserved
+        return self.slots > 0 and not self.draining and not self.reserved
 
 
 class Crew:

@@ -415,6 +415,18 @@ def test_a_message_that_dies_of_its_notice_is_run_alone_with_it():
     assert desk.failed(alone).complete
 
 
+def test_a_worker_without_slots_gets_no_suspect_either():
+    desk = Desk(workers=(10,))
+    desk.accept()
+    desk.assign()
+    crash(desk)
+    desk.scheduler.worker_up(2, 0)
+    given = desk.one()
+    assert (given.alone, given.worker) == (True, 1)
+    desk.scheduler.worker_gone(1, desk.now)
+    assert desk.assign() == []
+
+
 def test_the_only_worker_alternates_between_suspects_and_ordinary_mail():
     desk = Desk(workers=(10,))
     for _ in range(3):
