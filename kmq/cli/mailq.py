@@ -47,7 +47,9 @@ def run(call: Call) -> int:
 
 
 def _picture(call: Call, page: Page) -> Iterator[str]:
-    room = max(1, page.lines - _FOOT) if page.lines else None
+    from kmq.view.mailq import lines_each
+
+    room = max(1, (page.lines - _FOOT) // lines_each(page)) if page.lines else None
     return _report(call, page, min(filter(None, (room, call.arguments.limit)), default=None))
 
 

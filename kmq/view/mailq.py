@@ -4,13 +4,13 @@ Promise:  one line per message, however many recipients; the reason why it has n
 Callers:  kmq.cli.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kmq.admin.listing import Listed, Status, domains
 from kmq.model.hop import DeliveryType
 from kmq.view.table import RED, YELLOW, Column, Page, Row, table
-from kmq.view.words import counted, local_time, volume
+from kmq.view.words import counted, local_time, offset, short_time, volume
 
 COLUMNS = (
     Column("ID"),
@@ -21,6 +21,9 @@ COLUMNS = (
     Column("To", elastic=True),
     Column("Status", elastic=True),
 )
+
+#: A terminal with fewer columns has no room for the reasons beside the rest: each stands on a line of its own.
+NARROW = 150
 
 #: Recipients that are named in a line.
 _NAMED = 3
@@ -58,14 +61,27 @@ class Tally:
 
 def mailq(entries: Iterable[Listed], page: Page) -> Iterator[str]:
     """The table's lines; none when there are no messages."""
-    return table(COLUMNS, map(_row, entries), page)
+    if lines_each(page) == 1:
+        return table(COLUMNS, (_row(entry, local_time) for entry in entries), page)
+    columns = (COLUMNS[0], Column(f"Created {offset()}"), *COLUMNS[2:-1])
+    return table(columns, map(_folded, entries), page)
 
 
-def _row(entry: Listed) -> Row:
+def lines_each(page: Page) -> int:
+    """How many lines a message takes on this page."""
+    return 2 if 0 < page.columns < NARROW else 1
+
+
+def _folded(entry: Listed) -> Row:
+    row = _row(entry, short_time)
+    return Row(row.cells[:-1], row.tone, below=row.cells[-1])
+
+
+def _row(entry: Listed, time: Callable[[float], str]) -> Row:
     cells = (
         entry.id,
-        local_time(entry.created),
-        next_try(entry.next_try),
+        time(entry.created),
+        next_try(entry.next_try, time),
         volume(entry.size),
         entry.sender,
         addressees(entry.to),
@@ -80,11 +96,11 @@ def _tone(entry: Listed) -> str:
     return YELLOW if entry.shares[0].status is Status.RETRY else ""
 
 
-def next_try(at: float | None) -> str:
+def next_try(at: float | None, time: Callable[[float], str] = local_time) -> str:
     """Kerio's column: a time, ASAP, or `-` when nothing happens by itself."""
     if at is None:
         return "-"
-    return local_time(at) if at else "ASAP"
+    return time(at) if at else "ASAP"
 
 
 def addressees(to: Sequence[str]) -> str:

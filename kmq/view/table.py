@@ -21,6 +21,7 @@ SAMPLE = 500
 _LEAST = 8
 
 _GAP = "  "
+_INDENT = "    "
 BOLD, RED, YELLOW, FAINT, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 
 
@@ -33,10 +34,11 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Cells in the order of the columns, and a colour for the row's last cell ("" for none)."""
+    """Cells in the order of the columns. below: a line of its own under them; tone: the colour of what stands last."""
 
     cells: Sequence[str]
     tone: str = ""
+    below: str = ""
 
 
 class Page(NamedTuple):
@@ -61,7 +63,7 @@ def page_of(out: TextIO) -> Page:
 
 def table(columns: Sequence[Column], rows: Iterable[Row], page: Page) -> Iterator[str]:
     """The lines of a table with its titles; nothing at all when there are no rows."""
-    coming = (Row([harmless(cell) for cell in row.cells], row.tone) for row in rows)
+    coming = (Row([harmless(cell) for cell in row.cells], row.tone, harmless(row.below)) for row in rows)
     sample = list(islice(coming, SAMPLE))
     if not sample:
         return
@@ -69,7 +71,9 @@ def table(columns: Sequence[Column], rows: Iterable[Row], page: Page) -> Iterato
     titles = _line(columns, [column.title for column in columns], widths, page)
     yield f"{BOLD}{titles}{PLAIN}" if page.colours else titles
     for row in chain(sample, coming):
-        yield _line(columns, row.cells, widths, page, row.tone)
+        yield _line(columns, row.cells, widths, page, "" if row.below else row.tone)
+        if row.below:
+            yield _below(row, page)
 
 
 def _widths(columns: Sequence[Column], sample: list[Row], page: Page) -> list[int]:
@@ -90,6 +94,11 @@ def _shrink(widths: list[int], elastic: list[int], excess: int) -> None:
             return
         widths[widest] -= 1
         excess -= 1
+
+
+def _below(row: Row, page: Page) -> str:
+    text = elided(row.below, page.columns - len(_INDENT)) if page.columns else row.below
+    return f"{_INDENT}{row.tone}{text}{PLAIN}" if row.tone and page.colours else f"{_INDENT}{text}"
 
 
 def _line(columns: Sequence[Column], cells: Sequence[str], widths: list[int], page: Page, tone: str = "") -> str:

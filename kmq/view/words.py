@@ -56,6 +56,16 @@ def local_time(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
 
 
+def short_time(at: float) -> str:
+    """The same as `11-22 06:50:11`, where the title of the column bears the offset."""
+    return time.strftime("%m-%d %H:%M:%S", time.localtime(at))
+
+
+def offset() -> str:
+    """The reader's distance from UTC now: `+0100`."""
+    return time.strftime("%z")
+
+
 def duration(seconds: float) -> str:
     """`7 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`: the two largest units."""
     whole = max(0, int(seconds))
