@@ -27,15 +27,11 @@ IDS_LIMIT = 10_000
 
 
 class Form(NamedTuple):
-    """A verb's form. target: needs exactly one of ids, queue, all; reason: takes one; ids: needs ids and nothing else.
-
-    changes: alters the queue, so that the user who asks is recorded.
-    """
+    """A verb's form. target: needs exactly one of ids, queue, all; reason: takes one; ids: needs ids and nothing else."""
 
     target: bool = False
     reason: bool = False
     ids: bool = False
-    changes: bool = False
 
 
 VERBS: dict[str, Form] = {
@@ -46,17 +42,17 @@ VERBS: dict[str, Form] = {
     # Recipients (a set, as `0-2,5`), NextRetryTime, RetryCount, LastError. An ID that nobody knows has no line.
     "message": Form(ids=True),
     # The next attempt is made now.
-    "retry": Form(target=True, changes=True),
+    "retry": Form(target=True),
     # All queues: the next attempt of everything that waits is made now.
-    "flush": Form(changes=True),
+    "flush": Form(),
     # One line per message: ID, Result: `removed`, or `pending` when it is in somebody's hands. No report is sent.
-    "remove": Form(target=True, reason=True, changes=True),
+    "remove": Form(target=True, reason=True),
     # Messages (or the queue, when it is named) are held, or let go on; a message out of poison/ is tried once more.
-    "suspend": Form(target=True, reason=True, changes=True),
-    "resume": Form(target=True, reason=True, changes=True),
+    "suspend": Form(target=True, reason=True),
+    "resume": Form(target=True, reason=True),
     # New mail is told to come later (421), or is welcome again; what is queued goes on.
-    "stop-intake": Form(reason=True, changes=True),
-    "start-intake": Form(reason=True, changes=True),
+    "stop-intake": Form(reason=True),
+    "start-intake": Form(reason=True),
 }
 
 

@@ -22,7 +22,7 @@ _LEAST = 8
 
 _GAP = "  "
 _INDENT = "    "
-BOLD, RED, YELLOW, FAINT, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+BOLD, RED, YELLOW, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 class Column(NamedTuple):
