@@ -71,7 +71,7 @@ class Conversation:
         if line[0] == _PERMANENT and not self.closed:
             self._errors += 1
             if self._errors >= self._error_limit:
-                return self._hang_up(replies.TOO_MANY_ERRORS, unread=True)
+                return self._hang_up(replies.TOO_MANY_ERRORS)
         return self._out.append(line)
 
     def _is_junk(self) -> bool:
@@ -79,11 +79,11 @@ class Conversation:
         self._junk += 1
         if self._junk <= self._command_limit:
             return False
-        self._hang_up(replies.TOO_MANY_COMMANDS, unread=True)
+        self._hang_up(replies.TOO_MANY_COMMANDS)
         return True
 
-    def _hang_up(self, line: bytes, unread: bool = False) -> None:
-        """The last word. unread: the client may be sending still (see Close)."""
+    def _hang_up(self, line: bytes, unread: bool = True) -> None:
+        """The last word. unread: the client may be sending still (see Close); only behind QUIT it is not."""
         if not self.closed:
             self._out.append(line)
             self._shut()
@@ -128,6 +128,6 @@ class Conversation:
         length += self._overlong
         self._overlong = 0
         if length > DRAIN_LIMIT:
-            self._hang_up(replies.LINE_TOO_LONG, unread=True)
+            self._hang_up(replies.LINE_TOO_LONG)
         else:
             self._say(replies.LINE_TOO_LONG)

@@ -86,8 +86,8 @@ class Reception(Conversation):
         """MAIL was taken, and its message is not at its end."""
         return State.GREETED < self._state < State.HANDSHAKE
 
-    def _hang_up(self, line: bytes, unread: bool = False) -> None:
-        if unread and not self.closed:
+    def _hang_up(self, line: bytes, unread: bool = True) -> None:
+        if unread and not self.closed and line is not replies.SHUTTING_DOWN:
             self._note_refusal(line)
         super()._hang_up(line, unread)
 
@@ -164,7 +164,7 @@ class Reception(Conversation):
         if arrival.asking:
             self._state = State.RESERVING
         elif arrival.content.hopeless:
-            self._hang_up(replies.TOO_BIG, unread=True)
+            self._hang_up(replies.TOO_BIG)
         elif arrival.content.ended:
             self._end_content(arrival)
 
@@ -213,7 +213,7 @@ class Reception(Conversation):
 
     def _refuse_message(self, refusal: bytes, arrival: Arrival) -> None:
         if refusal is replies.BARE_CR_OR_LF:
-            return self._hang_up(refusal, unread=True)
+            return self._hang_up(refusal)
         size = arrival.content.size
         self._note_refusal(refusal, sender=self._sender.address, recipients=len(self._recipients), size=size)
         self._say(refusal)
@@ -227,7 +227,7 @@ class Reception(Conversation):
     def _end_message(self) -> None:
         self._end_transaction()
         if self._stopping:
-            self._hang_up(replies.SHUTTING_DOWN)
+            self._hang_up(replies.SHUTTING_DOWN, unread=False)
 
     def _end_transaction(self) -> None:
         self._end()

@@ -36,7 +36,7 @@ class Session(Reception):
     def greet(self, early: bool) -> list[AnyDeed]:
         """The first word. early: the client spoke before it, as no mail server does."""
         if early:
-            self._hang_up(replies.OUT_OF_SYNC, unread=True)
+            self._hang_up(replies.OUT_OF_SYNC)
         else:
             self._say(self._rules.greeting)
         return self._turn()
@@ -67,15 +67,15 @@ class Session(Reception):
 
     def timed_out(self) -> list[AnyDeed]:
         """The client is too slow."""
-        if not self.closed:
-            self._note_refusal(replies.TIMEOUT)
-            self._hang_up(replies.TIMEOUT)
+        self._hang_up(replies.TIMEOUT)
         return self._turn()
 
     def stop(self) -> list[AnyDeed]:
         """This server ends: a message on its way comes to its end first, everybody else goes now."""
         self._stopping = True
-        return [] if self._arrival else self.expelled()
+        if self._arrival is None:
+            self._hang_up(replies.SHUTTING_DOWN, unread=False)
+        return self._turn()
 
     def expelled(self) -> list[AnyDeed]:
         """This server ends now."""
@@ -99,7 +99,7 @@ class Session(Reception):
         elif verb in _KNOWN:
             self._say(replies.OUT_OF_SEQUENCE)
         elif verb in _FOREIGN:
-            self._hang_up(replies.OUT_OF_SYNC, unread=True)
+            self._hang_up(replies.OUT_OF_SYNC)
         else:
             self._say(replies.UNKNOWN_COMMAND)
 
@@ -170,7 +170,7 @@ class Session(Reception):
 
     def _data(self, argument: bytes) -> None:
         if self._more:
-            return self._hang_up(replies.OUT_OF_SYNC, unread=True)
+            return self._hang_up(replies.OUT_OF_SYNC)
         if argument.strip():
             return self._say(replies.NO_ARGUMENT)
         refusal = self._rules.refusal()
@@ -182,7 +182,7 @@ class Session(Reception):
     def _data_too_early(self, argument: bytes) -> None:
         """Whoever sends a message behind a DATA that is refused must not have it taken for commands."""
         if self._more:
-            self._hang_up(replies.OUT_OF_SYNC, unread=True)
+            self._hang_up(replies.OUT_OF_SYNC)
         else:
             self._say(replies.OUT_OF_SEQUENCE)
 
@@ -209,11 +209,11 @@ class Session(Reception):
         """How many bytes follow, and whether they are the last. When that is not to be known the talk is over."""
         found = _BDAT(argument)
         if found is None:
-            self._hang_up(replies.BDAT_SYNTAX, unread=True)
+            self._hang_up(replies.BDAT_SYNTAX)
             return None
         size = int(found[1])
         if size > 2 * self._rules.section.size_limit:
-            self._hang_up(replies.TOO_BIG, unread=True)
+            self._hang_up(replies.TOO_BIG)
             return None
         return Chunk(size, found[2] is not None, size)
 
@@ -245,13 +245,13 @@ class Session(Reception):
 
     def _quit(self, argument: bytes) -> None:
         if self._takes_nothing(argument):
-            self._hang_up(self._rules.goodbye)
+            self._hang_up(self._rules.goodbye, unread=False)
 
     def _starttls(self, argument: bytes) -> None:
         if not self._rules.starttls or self.secure:
             return self._say(replies.NOT_IMPLEMENTED)
         if self._more:
-            return self._hang_up(replies.OUT_OF_SYNC, unread=True)
+            return self._hang_up(replies.OUT_OF_SYNC)
         if self._takes_nothing(argument) and not self._is_junk():
             self._say(replies.START_TLS)
             self._state = State.HANDSHAKE

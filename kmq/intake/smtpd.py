@@ -35,7 +35,7 @@ from kmq.intake.tally import Tally
 from kmq.model.reply import Reply
 
 WRITE_LIMIT = 64 * 1024  #: bytes of replies that a client may leave unread before it is read no further
-LINGER = 5.0  #: seconds for a client to read our last word
+LINGER = 2.0  #: seconds for a client to read our last word
 LINGER_BYTES = 1 << 20  #: what it may send meanwhile
 
 
@@ -70,9 +70,6 @@ class Carrier(SMTP):
         self.transport: Any = None
         self._tls_protocol: Any = None
         self._original_transport: Any = None
-
-    def __del__(self) -> None:
-        """The base looks for a future here that belongs to its own way of reading."""
 
     # --- what the loop calls --------------------------------------------------------------------------------------
 
@@ -185,11 +182,14 @@ class Carrier(SMTP):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        if deed.unread and transport.can_write_eof():
+        if not deed.unread or not transport.can_write_eof():
+            transport.close()
+            return
+        try:
             transport.write_eof()
             self._release(self._brakes)
-        else:
-            transport.close()
+        except OSError:  # the client has reset the connection, and we shall hear of it
+            transport.abort()
 
     # --- the door's answers ---------------------------------------------------------------------------------------
 

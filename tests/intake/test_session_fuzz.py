@@ -15,7 +15,8 @@ LINES = [
     b"RCPT TO:<carol@us.test> NOTIFY=NEVER ORCPT=rfc822;x\r\n", b"NOOP\r\n", b"QUIT\r\n", b"VRFY x\r\n", b"HELP\r\n",
     b"BDAT 5\r\nabcde", b"BDAT 4 LAST\r\nab\r\n", b"BDAT 0 LAST\r\n", b"BDAT 300\r\n" + b"A: b\r\n" * 50,
     b"BDAT x\r\n", b"STARTTLS\r\n", b"FOO\r\n", b"\r\n", b"NOOP\n", b"NOOP \0\r\n", b"GET / HTTP/1.1\r\n",
-    b"\xff\xfe\r\n", b"x" * 3000, b"MAIL FROM:<\xd0\xb6@a> SMTPUTF8\r\n", b"EHLO x\ry\r\n", b"BDAT 100000\r\n", b"AUTH LOGIN\r\n",
+    b"\xff\xfe\r\n", b"x" * 3000, b"MAIL FROM:<\xd0\xb6@a> SMTPUTF8\r\n", b"EHLO x\ry\r\n", b"AUTH LOGIN\r\n",
+    b"BDAT 100000\r\n",
 ]  # fmt: skip
 CONTENTS = [
     b".\r\n", b"Subject: x\r\n\r\nhello\r\n.\r\n", b"x\r\n" * 200 + b".\r\n", b"..\r\n.\r\n", b"a\nb\r\n.\r\n",
