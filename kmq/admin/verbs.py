@@ -27,7 +27,7 @@ IDS_LIMIT = 10_000
 
 
 class Form(NamedTuple):
-    """A verb's form. target: needs exactly one of ids, queue, all; reason: takes one; ids: needs ids and nothing else."""
+    """target: it needs exactly one of ids, queue, all; reason: it takes one; ids: it needs ids and nothing else."""
 
     target: bool = False
     reason: bool = False
