@@ -130,7 +130,7 @@ def side_by_side(bench: Bench, options: argparse.Namespace) -> int:
 
 
 def tell(run: Steady) -> None:
-    print(f"{run.mta:8} {run.messages:7} messages, {run.rate:6,.0f}/s, {run.cpu:.2f} ms of processor each", flush=True)
+    print(report.line(run), flush=True)
 
 
 def keep(facts: dict[str, object], found: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ Limit:   what the kernel's own threads do on a process's behalf (write-back, the
 """
 
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,14 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of /proc: seconds are its own and its waited children's."""
+    """What /proc says of one. name: its program, or for a child of kmqd its role; seconds, reaped: its own and its dead
+    children's time."""
 
     pid: int
     parent: int
     name: str
     seconds: float
-    resident: int
+    reaped: float
 
 
 def processes() -> dict[int, Process]:
@@ -35,12 +37,15 @@ def processes() -> dict[int, Process]:
 def _read(folder: Path) -> Process | None:
     try:
         text = (folder / "stat").read_text()
+        command = (folder / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return None  # it ended while we looked
     name, _, rest = text.partition("(")[2].rpartition(")")
     fields = rest.split()
-    ticks = sum(map(int, fields[11:15]))
-    return Process(int(folder.name), int(fields[1]), name, ticks * TICK, int(fields[21]) * os.sysconf("SC_PAGE_SIZE"))
+    if b"--role" in command[:-1]:
+        name = command[command.index(b"--role") + 1].decode()
+    user, system, dead_user, dead_system = (int(field) * TICK for field in fields[11:15])
+    return Process(int(folder.name), int(fields[1]), name, user + system, dead_user + dead_system)
 
 
 def tree(root: int) -> list[Process]:
@@ -55,6 +60,10 @@ def tree(root: int) -> list[Process]:
     return [living[pid] for pid in members if pid in living]
 
 
-def seconds(root: int) -> float:
-    """Processor seconds that the tree has used so far."""
-    return sum(process.seconds for process in tree(root))
+def seconds(root: int) -> dict[str, float]:
+    """Processor seconds that the tree has used so far, by name of process; of those that are gone, together."""
+    found: dict[str, float] = defaultdict(float)
+    for process in tree(root):
+        found[process.name] += process.seconds
+        found["gone"] += process.reaped
+    return found

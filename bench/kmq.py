@@ -1,17 +1,17 @@
-"""kmq in a folder of its own, with the defaults of its configuration; what it does is watched from outside.
+"""kmq in a folder of its own, with the defaults of its configuration.
 
-Checkpoints are seen in the journal's folder: one begins when a segment of a new generation appears there, and ends when
-the file `checkpoint` has been written anew.
+Its log tells when each checkpoint ended, and how long it took.
 """
 
 import os
+import re
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 from bench.mta import Span
+from kmq.model.moment import from_text
 from tests.waiting import listening, until
 
 KMQD = Path(__file__).resolve().parents[1] / ".venv/bin/kmqd"
@@ -31,6 +31,11 @@ hosts = 127.0.0.1:{hop_port}
 address_spaces = *
 """
 
+_CHECKPOINT = re.compile(r"^(?P<at>\S+Z) \S+: checkpoint .*\bms=(?P<ms>\d+)", re.MULTILINE)
+
+#: Milliseconds by which a checkpoint may have begun earlier, or ended later, than the log's whole milliseconds say.
+ROUNDED = 1
+
 #: Seconds after the last delivery within which the checkpoint that covers it must have come.
 SETTLED = 45.0
 
@@ -45,7 +50,8 @@ class Kmq:
         self._folder = folder
         self._hop_port = hop_port
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._watch = Watch(folder / "spool/journal")
+        self._checkpoints: list[Span] = []
+        self._read = 0  # bytes of the log, which grows by megabytes a second
 
     @property
     def pid(self) -> int:
@@ -63,13 +69,11 @@ class Kmq:
         until(lambda: listening(self.port) or self._ended(), f"kmqd listens; its log: {self._folder / 'log'}")
         if self._ended():
             raise RuntimeError(f"kmqd ended at once: {(self._folder / 'log').read_text()}")
-        self._watch.start()
 
     def _ended(self) -> bool:
         return self._daemon is None or self._daemon.poll() is not None
 
     def stop(self) -> None:
-        self._watch.stop()
         if self._daemon is None:
             return
         self._daemon.terminate()
@@ -88,66 +92,26 @@ class Kmq:
         """Returns when a checkpoint that began after the last delivery has ended, or when none is owed."""
         quiet = time.monotonic()
         until(
-            lambda: any(span.begin > quiet for span in self._watch.seen()) or time.monotonic() > quiet + SETTLED / 2,
+            lambda: any(span.begin > quiet for span in self.checkpoints()) or time.monotonic() > quiet + SETTLED / 2,
             "kmq's checkpoint after the last delivery",
             SETTLED,
         )
 
     def checkpoints(self) -> list[Span]:
-        return self._watch.seen()
+        with (self._folder / "log").open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        self._checkpoints += spans(whole.decode())
+        return self._checkpoints
 
 
-class Watch:
-    """Notes when checkpoints begin and end, by looking a hundred times a second."""
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._spans: list[Span] = []
-        self._begun: float | None = None
-        self._looking = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def seen(self) -> list[Span]:
-        """Those that have ended, oldest first."""
-        return list(self._spans)
-
-    def looking(self) -> bool:
-        """True once what changes is noticed."""
-        return self._looking.is_set()
-
-    def busy(self) -> bool:
-        """True while a checkpoint is under way."""
-        return self._begun is not None
-
-    def _run(self) -> None:
-        generation, written = self._generation(), self._written()
-        self._looking.set()
-        while not self._stopped.wait(0.01):
-            now = time.monotonic()
-            if (newest := self._generation()) > generation:
-                generation, self._begun = newest, self._begun or now
-            if (latest := self._written()) != written:
-                written = latest
-                if self._begun is not None:
-                    self._spans.append(Span(self._begun, now))
-                self._begun = None
-
-    def _generation(self) -> str:
-        """The newest generation that has a segment: `<generation>.<serial>.log`, hex digits of one length."""
-        names = (name for name in os.listdir(self._journal) if name.endswith(".log"))
-        return max(names, default="").partition(".")[0]
-
-    def _written(self) -> int:
-        try:
-            return (self._journal / "checkpoint").stat().st_ino
-        except FileNotFoundError:
-            return 0
+def spans(log: str) -> list[Span]:
+    """The checkpoints that a log tells of, oldest first."""
+    ahead = time.time() - time.monotonic()
+    found = []
+    for match in _CHECKPOINT.finditer(log):
+        end = from_text(match["at"]) - ahead
+        found.append(Span(end - (int(match["ms"]) + ROUNDED) / 1000, end + ROUNDED / 1000))
+    return found

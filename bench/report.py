@@ -45,7 +45,7 @@ def spread(values: Iterable[float], digits: int = 0) -> str:
 ROWS: tuple[tuple[str, Callable[[Steady], float], int], ...] = (
     ("messages/s, end to end", lambda run: run.rate, 0),
     ("messages/s at the sink under load", lambda run: run.rate_loaded, 0),
-    ("processor ms per message", lambda run: run.cpu, 2),
+    ("processor ms per message", lambda run: run.cost, 2),
     ("dot to 250 under load, median ms", lambda run: percentile(run.waits, 0.5), 1),
     ("dot to 250 under load, p99 ms", lambda run: percentile(run.waits, 0.99), 1),
     ("dot to 250 under load, worst ms", lambda run: max(run.waits, default=float("nan")), 1),
@@ -73,10 +73,18 @@ def table(ours: list[Steady], theirs: list[Steady], idle: tuple[Idle, Idle] | No
     )
 
 
+def line(run: Steady) -> str:
+    """What one run showed, while the next one goes on."""
+    parts = sorted(run.cpu.items(), key=lambda part: -part[1])
+    costly = ", ".join(f"{name} {cost:.2f}" for name, cost in parts if cost >= 0.02 * run.cost)
+    waits = f"dot to 250 p99 {percentile(run.waits, 0.99):.0f} ms, {run.checkpoints} checkpoints"
+    return f"{run.mta:8}{run.rate:6,.0f}/s of {run.messages}; ms of processor each: {run.cost:.2f} ({costly}); {waits}"
+
+
 def goals(ours: list[Steady], theirs: list[Steady], idle: tuple[Idle, Idle] | None) -> list[Goal]:
     """The goals, with the median of the pairs against each."""
     faster = median(a.rate / b.rate for a, b in zip(ours, theirs, strict=True))
-    cheaper = median(b.cpu / a.cpu for a, b in zip(ours, theirs, strict=True))
+    cheaper = median(b.cost / a.cost for a, b in zip(ours, theirs, strict=True))
     met = [wait for run in ours for wait in run.during_checkpoint]
     worst = percentile(met, 0.99)
     least = min(run.checkpoints for run in ours)

@@ -28,7 +28,7 @@ class Steady:
     """What one run showed.
 
     rate:        messages/s at the sink, from the first second to the last delivery; rate_loaded: while the load ran.
-    cpu:         processor milliseconds per message, over the MTA's whole tree of processes.
+    cpu:         processor milliseconds per message, by name of process, over the MTA's whole tree.
     waits:       milliseconds from the dot to the 250, each probe; during_checkpoint: of probes that met a checkpoint.
     unanswered:  probes that heard no 250.
     checkpoints: that ended while the load ran.
@@ -39,11 +39,16 @@ class Steady:
     messages: int
     rate: float
     rate_loaded: float
-    cpu: float
+    cpu: dict[str, float]
     waits: list[float]
     during_checkpoint: list[float]
     unanswered: int
     checkpoints: int
+
+    @property
+    def cost(self) -> float:
+        """Processor milliseconds per message in all."""
+        return sum(self.cpu.values())
 
 
 def measure(make: Callable[[int, int], Mta], programs: Programs, hop_port: int, port: int, seconds: float) -> Steady:
@@ -83,7 +88,7 @@ def _run(mta: Mta, programs: Programs, hop: Hop, seconds: float) -> Steady:
         messages=messages,
         rate=messages / (last - begin),
         rate_loaded=loaded / (end - begin),
-        cpu=1000 * (cpu.seconds(mta.pid) - spent) / messages,
+        cpu={name: 1000 * (used - spent.get(name, 0)) / messages for name, used in cpu.seconds(mta.pid).items()},
         waits=[wait for _, wait in waits],
         during_checkpoint=[wait for at, wait in waits if _met(spans, Span(at, at + wait / 1000))],
         unanswered=len(answers) - len(waits),

@@ -23,7 +23,7 @@ def test_a_tree_s_time_is_its_living_and_its_reaped_children():
     parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert parent.stdout.readline() == b"done\n"
-        spent = cpu.seconds(parent.pid)
+        spent = sum(cpu.seconds(parent.pid).values())
         assert 0.48 <= spent < 0.9
         assert len(cpu.tree(parent.pid)) == 2
     finally:
@@ -36,5 +36,12 @@ def test_strangers_are_not_counted():
         begin = time.process_time()
         while time.process_time() - begin < 0.2:
             pass
-        assert cpu.seconds(process.pid) < 0.15
+        assert sum(cpu.seconds(process.pid).values()) < 0.15
+        process.communicate()
+
+
+def test_a_child_of_kmqd_is_called_by_its_role():
+    program = [sys.executable, "-c", "input()", "--role", "worker", "--number", "1"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
+        until(lambda: cpu.processes()[process.pid].name == "worker", "the program is begun")
         process.communicate()

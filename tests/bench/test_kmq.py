@@ -2,58 +2,31 @@
 
 import time
 
-import pytest
-
-from bench.kmq import CONFIGURATION, Kmq, Watch
+from bench.kmq import CONFIGURATION, Kmq
 from kmq.config import load
-from kmq.spool import journal
-from tests.waiting import until
+from kmq.log import Log
 
 
-@pytest.fixture
-def watch(tmp_path):
-    """A watch over a journal with one segment and one checkpoint."""
-    segment(tmp_path, 7, 0)
-    checkpoint(tmp_path)
-    watch = Watch(tmp_path / "journal")
-    watch.start()
-    until(watch.looking, "the first look")
-    yield watch
-    watch.stop()
+def test_checkpoints_are_read_from_the_log(tmp_path):
+    mta = Kmq(tmp_path, 2525, 2526)
+    with (tmp_path / "log").open("wb") as file:
+        log = Log(file.fileno(), "scheduler-1[42]")
+        log.event("accepted", "69212ad0-0000a1f3", {"sender": "a checkpoint ms=5"})
+        assert mta.checkpoints() == []
+        before = time.monotonic()
+        log.event("checkpoint", "", {"generation": 7, "ms": 250})
+        after = time.monotonic()
+    (span,) = mta.checkpoints()
+    assert before - 0.005 <= span.end <= after + 0.005  # the log's time is in milliseconds
+    assert 0.25 <= span.end - span.begin <= 0.26
 
 
-def segment(folder, generation: int, serial: int) -> None:
-    (folder / "journal").mkdir(exist_ok=True)
-    (folder / journal.name(generation, serial)).touch()
-
-
-def checkpoint(folder) -> None:
-    """As kmq does it: a new file, renamed over the old one."""
-    fresh = folder / "journal/checkpoint.new"
-    fresh.write_text("whatever\n")
-    fresh.rename(folder / "journal/checkpoint")
-
-
-def test_a_checkpoint_lasts_from_the_new_generation_to_the_file(watch, tmp_path):
-    begin = time.monotonic()
-    segment(tmp_path, 8, 0)
-    until(watch.busy, "the new generation is seen")
-    assert watch.seen() == []
-    checkpoint(tmp_path)
-    until(watch.seen, "the end is seen")
-    (span,) = watch.seen()
-    assert begin <= span.begin <= span.end <= time.monotonic()
-    assert not watch.busy()
-
-
-def test_a_second_segment_of_a_generation_is_no_checkpoint(watch, tmp_path):
-    segment(tmp_path, 7, 1)
-    segment(tmp_path, 8, 0)
-    until(watch.busy, "the new generation is seen")
-    segment(tmp_path, 8, 1)
-    checkpoint(tmp_path)
-    until(watch.seen, "the end is seen")
-    assert len(watch.seen()) == 1
+def test_a_line_that_is_not_whole_yet_is_read_later(tmp_path):
+    mta = Kmq(tmp_path, 2525, 2526)
+    line = "2026-11-22T05:50:11.123Z scheduler-1[42]: checkpoint generation=7 ms=12"
+    for text, found in ((line[:-1], 0), (line, 0), (line + "\n", 1), (line + "\n" + line + "\n", 2)):
+        (tmp_path / "log").write_text(text)
+        assert len(mta.checkpoints()) == found
 
 
 def test_the_queue_is_counted_by_envelopes(tmp_path):

@@ -10,7 +10,8 @@ from bench.steady import Steady
 
 def run(mta: str, rate: float, cpu: float, waits: list[float], **more) -> Steady:
     facts = {"during_checkpoint": [], "unanswered": 0, "checkpoints": 0, "rate_loaded": rate, **more}
-    return Steady(mta=mta, seconds=60, messages=int(60 * rate), rate=rate, cpu=cpu, waits=waits, **facts)
+    parts = {"one": cpu / 4, "two": cpu * 3 / 4}
+    return Steady(mta=mta, seconds=60, messages=int(60 * rate), rate=rate, cpu=parts, waits=waits, **facts)
 
 
 @pytest.mark.parametrize(
