@@ -170,7 +170,10 @@ class State:
                 pass
 
     def _of(self, rcpt: str) -> list[int]:
-        return [index for index in recipients.from_text(rcpt) if index < len(self.results)]
+        try:
+            return [index for index in recipients.from_text(rcpt) if index < len(self.results)]
+        except ValueError:
+            return []  # sealed, and yet no set of recipients: it names nobody
 
     def _result(self, index: int, event: Delivered | Failed | Deferred) -> None:
         self.results[index] = max(self.results[index], event.attempt)
