@@ -99,7 +99,8 @@ class Kmqd:
     @property
     def ledger(self) -> list[dict[str, object]]:
         path = self.folder / "ledger"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1]]  # the last one may be half written
 
     def noted(self, what: str, name: str = "") -> list[dict[str, object]]:
         return [one for one in self.ledger if one["what"] == what and name in ("", one["name"])]

@@ -236,18 +236,19 @@ def test_the_end_is_in_order(kmqd: Kmqd) -> None:
     assert kmqd.logged("stopped status=0")
 
 
-def test_while_workers_finish_a_dead_scheduler_process_is_begun_again_and_nobody_else(crowd: Kmqd) -> None:
+def test_while_all_stop_a_dead_scheduler_process_is_begun_again_and_nobody_else(crowd: Kmqd) -> None:
     """The last results want to be recorded, else they are delivered again."""
-    for number in (1, 2, 3):
-        crowd.order(f"worker-{number}", "deaf")
+    for name in ("receiver-1", "worker-1", "worker-3"):
+        crowd.order(name, "deaf")
     crowd.start()
     crowd.signal(signal.SIGTERM)
-    until(lambda: len(crowd.noted("TERM")) == 4, "workers are told")
+    until(lambda: crowd.noted("TERM", "receiver-1"), "receivers are told")
     os.kill(crowd.pid("worker-2"), signal.SIGKILL)
     until(lambda: crowd.heard("reaped"), "its death is told")
     os.kill(crowd.pid("scheduler-1"), signal.SIGKILL)
     until(lambda: len(crowd.heard("living")) == 2, "another scheduler process is there")
-    assert crowd.heard("living")[1]["children"] == [["worker", n, crowd.pid(f"worker-{n}")] for n in (1, 3)]
+    living = [["worker", 1], ["worker", 3], ["receiver", 1]]
+    assert crowd.heard("living")[1]["children"] == [[role, n, crowd.pid(f"{role}-{n}")] for role, n in living]
     crowd.release()
     assert crowd.ends() == 0
     assert len(crowd.noted("born", "worker-2")) == len(crowd.noted("born", "receiver-1")) == 1
