@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ WRITERS = {
 MODULES = sorted(KMQ.rglob("*.py"))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def named(path: Path) -> str:
     return str(path.relative_to(KMQ.parent))
 
@@ -62,7 +68,7 @@ def layer(path: Path) -> str:
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
     """(line, full name) of all that a module imports, at its top or within its functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -98,7 +104,7 @@ def test_one_module_imports_each_foreign_library():
 
 def changes(path: Path) -> Iterator[str]:
     """Every call that makes, changes or removes a file, as `line: call`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and _writes(node):
             yield f"{named(path)}:{node.lineno} {ast.unparse(node)[:80]}"
 

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ EMPTY_WORDS = {"manager", "helper", "helpers", "util", "utils", "utility", "misc
 MODULES = sorted(path for folder in ("kmq", "bench") for path in (TREE / folder).rglob("*.py"))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def named(path: Path) -> str:
@@ -43,16 +49,15 @@ def parameters(function: Function) -> int:
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_module_is_short_and_says_what_it_is(path):
-    text = path.read_text()
-    lines = text.count("\n")
+    lines = path.read_text().count("\n")
     assert lines <= MODULE_LINES, f"{named(path)} has {lines} lines: which two things is it?"
-    assert ast.get_docstring(ast.parse(text)), f"{named(path)} does not say what it does and promises"
+    assert ast.get_docstring(parsed(path)), f"{named(path)} does not say what it does and promises"
     assert not empty_words(path.stem), f"{named(path)}: name it by what it does for mail"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_function_tells_one_step(path):
-    for function in functions(ast.parse(path.read_text())):
+    for function in functions(parsed(path)):
         where = f"{named(path)}:{function.lineno} {function.name}"
         lines = (function.end_lineno or 0) - function.lineno + 1
         assert lines <= FUNCTION_LINES, f"{where} has {lines} lines"
@@ -62,7 +67,7 @@ def test_a_function_tells_one_step(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_class_is_named_by_what_it_is(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ClassDef):
             assert not empty_words(node.name), f"{named(path)}:{node.lineno} {node.name}"
 
