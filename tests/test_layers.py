@@ -41,13 +41,18 @@ CHANGES = {
     *(f"os.{name}" for name in ("symlink", "truncate", "unlink", "mkfifo", "mknod")),
     *(f"shutil.{name}" for name in ("copy", "copy2", "copyfile", "copytree", "move", "rmtree")),
 }
-PATH_METHODS = {"write_text", "write_bytes", "touch", "hardlink_to", "symlink_to"}
+PATH_METHODS = {"write_text", "write_bytes", "touch", "hardlink_to", "symlink_to", "mkdir", "rmdir", "unlink", "chmod"}
+#: What the spool's own code is called where it is handed to others.
+SPOOL_S_OWN = {"disk", "_disk"}
 WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"}
 
 #: Who changes files outside kmq/spool, and which.
 WRITERS = {
     "kmq/log.py": "its own standard error, opened once more",
+    "kmq/cli/fsck.py": "the run directory, for the lock",
     "kmq/phases/maildir.py": "mailboxes",
+    "kmq/run/ground.py": "the folders of spool and run directory themselves",
+    "kmq/run/listeners.py": "sockets in the run directory",
 }
 
 MODULES = sorted(KMQ.rglob("*.py"))
@@ -113,7 +118,8 @@ def _writes(call: ast.Call) -> bool:
     name = ast.unparse(call.func)
     if call.args and ast.unparse(call.args[0]) == "os.devnull":
         return False
-    if name in CHANGES or name.rpartition(".")[2] in PATH_METHODS:
+    of, _, method = name.rpartition(".")
+    if name in CHANGES or (method in PATH_METHODS and of.rpartition(".")[2] not in SPOOL_S_OWN):
         return True
     if name == "os.open":
         return any(isinstance(node, ast.Attribute) and node.attr in WRITING_FLAGS for node in ast.walk(call))
@@ -154,6 +160,8 @@ def test_only_the_spool_s_own_code_changes_files(path):
         ("path.write_text('')", True),
         ("os.rename(a, b)", True),
         ("text.replace('a', 'b')", False),
+        ("path.unlink()", True),
+        ("self._disk.unlink(name)", False),
         ("os.replace(a, b)", True),
         ("shutil.rmtree(a)", True),
     ],
