@@ -33,9 +33,11 @@ def _link(disk: Disk, name: str) -> None:
     for count in itertools.count():
         target = f"poison/{stem}.{count}.{ending}" if count else f"poison/{stem}.{ending}"
         found = disk.status(target)
-        if found is None:
+        mine = found is not None and inode is not None and found.st_ino == inode.st_ino
+        if mine:
+            disk.unlink(target)  # made anew: the sync of a try before this one may have failed (J7)
+        if found is None or mine:
             disk.link(name, target)
-        if found is None or (inode and found.st_ino == inode.st_ino):
             return
 
 

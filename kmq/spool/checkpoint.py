@@ -1,4 +1,4 @@
-"""Up to where the plain files are complete: the checkpoint file, and the note about a syncfs under way.
+"""Up to where the plain files are complete: the checkpoint file, and the note about a sync of them under way.
 
 The checkpoint, journal/checkpoint, is one line: `{"sum":...,"checkpoint":1,"generation":g,"next":"<id>"}`. All effects
 of records below generation g are in the plain files, durably, and every ID that was issued in them is below `next`.
@@ -8,8 +8,10 @@ of records below generation g are in the plain files, durably, and every ID that
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from kmq.errors import StorageFailed
 from kmq.model import queue_id
 from kmq.model.envelope import seal, unseal
 from kmq.spool.disk import Disk
@@ -63,9 +65,9 @@ def boot_id() -> str:
 
 
 class Note:
-    """Says that a syncfs may have failed (J7); it survives a kill of every process, but not a reboot.
+    """Says that a sync of plain files may have failed (J7); it survives a kill of every process, but not a reboot.
 
-    A page that a failed syncfs could not write counts as clean, so that a later syncfs says yes to what is not on disk.
+    What a failed sync could not write counts as clean, so that a later one says yes to what is not on disk.
     A note of another boot means nothing: the page cache that it warned of is gone.
     """
 
@@ -86,8 +88,23 @@ class Note:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
+    @contextlib.contextmanager
+    def around(self, disk: Disk, keep: bool = False) -> Iterator[None]:
+        """A sync of plain files. StorageFailed when it fails: nothing of this mount can be trusted any more, the
+        process must end. keep: the note stays also when it succeeds."""
+        self.make()
+        try:
+            yield
+        except OSError as error:
+            raise StorageFailed(
+                f"a sync of {disk.root} failed: {error.strerror}. What the kernel holds of this file system may not be "
+                "on the disk: kmqd stops, and writes everything that the journal names anew when it starts"
+            ) from error
+        if not keep:
+            self.clear()
+
     def found(self) -> bool:
-        """A syncfs was under way, or failed, since the machine was started."""
+        """A sync was under way, or failed, since the machine was started."""
         try:
             with open(self.path) as file:
                 return file.read() == self._boot

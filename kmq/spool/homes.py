@@ -2,7 +2,7 @@
 
 Promise:  each step may be done again after it failed or stopped half-way, and ends in the same files. A body is there
           before its envelope and goes after it (J1).
-On crash: nothing here is synced, except what a change of home needs (J4).
+On crash: nothing here is synced, except what a change of home needs (J4), and names on other file systems (J12).
 Callers:  effects, and the store without a journal. One thread.
 """
 
@@ -10,12 +10,15 @@ import contextlib
 from collections.abc import Iterable
 
 from kmq.spool import layout
+from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.record import Dropped, Move, Put
 
 
 class Homes:
-    """Where each message lives, and what is done to its files there."""
+    """Where each message lives, and what is done to its files there. note: the store's, who sets it (J7)."""
+
+    note: Note
 
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
         self.disk = disk
@@ -87,10 +90,11 @@ class Homes:
         return True
 
     def sync_names(self, number: int, home: str) -> None:
-        """The names in a home are durable; in the queue also that of their folder, which may be new."""
-        self.disk.sync_folder(layout.folder(number, home))
-        if home == "queue":
-            self.disk.sync_folder("queue")
+        """The names in a home are durable; in the queue also that of their folder, which may be new. StorageFailed."""
+        with self.note.around(self.disk):
+            self.disk.sync_folder(layout.folder(number, home))
+            if home == "queue":
+                self.disk.sync_folder("queue")
 
     def moved(self, number: int, home: str) -> None:
         """The message lives there from now on."""
@@ -112,12 +116,20 @@ class Homes:
 
     def unlink_dropped(self, dropped: Dropped) -> None:
         """The file became a message; one with the same name that came later is another and stays (J12)."""
-        if dropped.lies(self.disk.status(dropped.name)):
+        found = self.disk.status(dropped.name)
+        if dropped.lies(found):
             self.disk.unlink(dropped.name)
-        folder = dropped.name.rpartition("/")[0]
-        place = self.disk.status(folder)
+        place = self.disk.status(dropped.name.rpartition("/")[0])
         if place and place.st_dev != self.disk.device:
-            self.disk.sync_folder(folder)  # syncfs of the spool does not reach it
+            self._sync_elsewhere(dropped.name, found is None)
+
+    def _sync_elsewhere(self, name: str, gone: bool) -> None:
+        """On another file system than the spool's, which syncfs does not reach. gone: the try that unlinked the name
+        may have failed to sync that, and no sync would do it now."""
+        if gone:
+            self.disk.close_file(self.disk.create(name))
+            self.disk.unlink(name)
+        self.disk.sync_folder(name.rpartition("/")[0])
 
     def remove_empty_folders(self) -> None:
         """Folders of the queue whose last message has left; only between a syncfs and the next effect (J3)."""

@@ -168,18 +168,18 @@ class Recovery:
 
     def _trace_plain(self, traced: dict[int, Traced]) -> None:
         """What a run without journal left (store.FileStore): puts whose second step had begun are carried through, and
-        a message with a name in both homes, or one of a mount that cannot be trusted, is looked at."""
+        messages that may have been on their way between the homes are looked at, on a mount that cannot be trusted
+        all."""
         for number, ending, path in strays.names(self.disk, "queue"):
-            if ending == "put" and number not in traced:
+            if ending == "put":
                 line = next(iter(lines_of(self.disk.read(path))), b"")
                 head = _head_of(line, number)
                 if head is not None and self._whole(layout.body(number), head):
-                    traced[number] = Traced(Put(number, line, None))
-            elif ending == "env" and self.rewrite:
+                    traced.setdefault(number, Traced()).put = Put(number, line, None)
+            elif ending == "env" and (self.rewrite or b'"moved"' in self.disk.read(path)):
                 traced.setdefault(number, Traced())
-        for number, ending, _ in strays.names(self.disk, "poison"):
-            if ending == "env" and (self.rewrite or self.disk.status(layout.envelope(number))):
-                traced.setdefault(number, Traced())
+        for number in strays.poisoned(self.disk):
+            traced.setdefault(number, Traced())
 
     # --- 2: what must be there ---------------------------------------------------------------------------------------
 
@@ -206,9 +206,10 @@ class Recovery:
         return plan
 
     def _best_envelope(self, number: int, put: Put | None) -> Copy | None:
-        """The copy that has most lines. One whose head is damaged counts when the journal knows the head."""
+        """The copy that has most lines, the queue's of two that are alike. One whose head is damaged counts when the
+        journal knows the head."""
         copies = []
-        for home in ("poison", "queue"):
+        for home in layout.HOMES:
             try:
                 lines = lines_of(self.disk.read(layout.envelope(number, home)))
             except OSError:
@@ -308,19 +309,19 @@ class Recovery:
                 self.disk.sync_folder(folder.rpartition("/")[0] or ".")
 
     def _drop(self, name: str) -> None:
-        """Unlinks a name; in rewriting mode also one that is not there, since its unlinking may not be on disk (J7)."""
+        """Unlinks a name; where an unlinking that was done may not be on disk, also one that is not there."""
         folder = name.rpartition("/")[0]
         place = self.disk.status(folder)
         if place is None:
             return
         there = self.disk.status(name) is not None
-        if not there and self.rewrite:
+        alone = self.rewrite or place.st_dev != self.disk.device  # the spool's syncfs will not do it (J7, J12)
+        if not there and alone:
             self.disk.close_file(self.disk.create(name))
-            there = True
-        if there:
+        if there or alone:
             self.disk.unlink(name)
-        if self.rewrite or place.st_dev != self.disk.device:
-            self.disk.sync_folder(folder)  # another file system is not reached by the spool's syncfs (J12)
+        if alone:
+            self.disk.sync_folder(folder)
 
     def _leavings(self, one: Traced) -> list[str]:
         """Names outside the queue that a put made needless: its dropped file (J12), a removed one's incoming body."""

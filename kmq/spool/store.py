@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kmq.errors import StorageFailed
 from kmq.model import queue_id
 from kmq.spool import checkpoint, journal, layout
 from kmq.spool.checkpoint import Note
@@ -49,7 +48,7 @@ class Store:
     def __init__(self, disk: Disk, effects: Effects, note: Note, last_id: int, batch_size: int) -> None:
         self.disk = disk
         self.effects = effects
-        self.note = note
+        self.note = effects.homes.note = note
         self.written_bytes = 0
         self.last_id = last_id
         self.batch_size = batch_size
@@ -200,8 +199,9 @@ class FileStore(Store):
     1  bodies, and envelopes under a name that counts for nothing yet (<id>.put)
     2  that name gets its true one, <id>.env, beside it; events are added; envelopes of what is removed go
     Then it counts, and what is needless goes: dropped files (durably, J12), <id>.put, names in old homes, bodies.
-    So an envelope never stands without its body. A record of several operations is not all or none here: the messages
-    that it puts are there before its events are.
+    So an envelope never stands without its body. Two things the journal does better: a record of several operations is
+    not all or none (the messages that it puts are there before its events are), and what a crash interrupts may be done
+    twice (a dropped file whose put was made and never told becomes a second message).
     """
 
     #: IDs that the checkpoint file is ahead of, so that it is written once in so many messages.
@@ -294,17 +294,9 @@ class FileStore(Store):
 
 
 def sync_all(disk: Disk, note: Note, keep_note: bool = False) -> None:
-    """syncfs with the note about it (J7). StorageFailed: nothing of this mount can be trusted, the process must end."""
-    note.make()
-    try:
+    """syncfs with the note about it (J7); StorageFailed."""
+    with note.around(disk, keep_note):
         disk.sync_all()
-    except OSError as error:
-        raise StorageFailed(
-            f"syncfs of {disk.root} failed: {error.strerror}. What the kernel holds of this file system may not be on "
-            "the disk: kmqd stops, and writes everything that the journal names anew when it starts"
-        ) from error
-    if not keep_note:
-        note.clear()
 
 
 def remove_quietly(disk: Disk, name: str) -> None:

@@ -41,17 +41,19 @@ def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
         for number, ending, path in list(names(disk, home)):
             if ending in ("env.new", "eml.new", "put"):
                 _unlink_file(disk, path)
-            elif ending == "eml" and home == "queue" and number not in traced and _alone(disk, path):
+            elif ending == "eml" and number not in traced and _alone(disk, path):
                 if plain:
                     disk.unlink(path)
-                else:
+                elif home == "queue":
                     set_aside(disk, number, "a body without an envelope")
                     aside.append(f"{path}: a body without an envelope")
     return aside
 
 
 def _alone(disk: Disk, path: str) -> bool:
-    return disk.status(path[:-4] + ".env") is None and _is_file(disk, path)
+    """A body without an envelope, and without a reason beside it (what was set aside has one)."""
+    beside = (path[:-4] + ending for ending in (".env", ".reason"))
+    return _is_file(disk, path) and not any(map(disk.status, beside))
 
 
 def _is_file(disk: Disk, path: str) -> bool:

@@ -55,6 +55,7 @@ class Ledger:
         self.records: list[Written] = []
         self.bodies: dict[int, bytes] = {}
         self.incoming: dict[str, bool] = {}  # name -> its receiver lives
+        self.handed: set[str] = set()  # names in incoming/ of durable puts
         self.offered: dict[Dropped, bool] = {}  # files of a drop directory -> a durable put took it
         self.highest = 0  # the last ID that was told
 
@@ -71,6 +72,8 @@ class Ledger:
         for operation in one.operations:
             if isinstance(operation, Put) and operation.dropped:
                 self.offered[operation.dropped] = True
+            if isinstance(operation, Put) and operation.incoming:
+                self.handed.add(operation.incoming)
 
     def refuse(self, one: Written) -> None:
         self.records.remove(one)
@@ -79,7 +82,7 @@ class Ledger:
         """The same promises, and no receiver lives."""
         other = Ledger(self.atomic)
         other.records, other.bodies, other.offered = self.records, self.bodies, self.offered
-        other.highest = self.highest
+        other.highest, other.handed = self.highest, self.handed
         other.incoming = dict.fromkeys(self.incoming, False)
         return other
 
@@ -93,7 +96,7 @@ class Ledger:
             wrong.append(f"{queue_id.text(number)}: a message from nowhere")
         for number, story in stories.items():
             wrong += self._judge_message(disk, number, story, found.get(number) or Found())
-        wrong += self._judge_incoming(disk, stories, found)
+        wrong += self._judge_incoming(disk, stories)
         wrong += self._judge_dropped(disk, stories, found)
         if self.atomic:
             wrong += self._judge_order(found)
@@ -111,14 +114,23 @@ class Ledger:
             if there:
                 one.operations = there
                 self.tell(one)
+                self._forgive(there, disk)
             else:
                 self.records.remove(one)
-        self._forget(found)
+        self._forget()
 
-    def _forget(self, found: dict[int, Found]) -> None:
+    def _forgive(self, operations: list[Operation], disk: Disk) -> None:
+        """Without a journal a dropped file may be taken again, if its put was made and never told."""
+        for operation in operations:
+            if not self.atomic and isinstance(operation, Put) and operation.dropped and _lies(disk, operation.dropped):
+                del self.offered[operation.dropped]
+
+    def _forget(self) -> None:
         """Messages that are gone for good are remembered by nothing, so that whatever comes of them is from nowhere."""
         gone = {op.id for one in self.records for op in one.operations if isinstance(op, Remove) and one.told}
-        self.records = [one for one in self.records if not one.told or {op.id for op in one.operations} - gone]
+        for one in self.records:
+            one.operations = [op for op in one.operations if op.id not in gone]
+        self.records = [one for one in self.records if one.operations]
         for number in gone:
             self.bodies.pop(number, None)
         stories = self._stories()
@@ -178,14 +190,11 @@ class Ledger:
 
     # --- what lies elsewhere -----------------------------------------------------------------------------------------
 
-    def _judge_incoming(
-        self, disk: Disk, stories: dict[int, list[tuple[Written, Operation]]], found: dict[int, Found]
-    ) -> list[str]:
-        named = {op.incoming: op.id for story in stories.values() for _, op in story if isinstance(op, Put)}
+    def _judge_incoming(self, disk: Disk, stories: dict[int, list[tuple[Written, Operation]]]) -> list[str]:
+        named = {op.incoming for story in stories.values() for _, op in story if isinstance(op, Put)}
         there, wrong = set(disk.names("incoming")), []
         for name, lives in self.incoming.items():
-            taken = name in named and (found.get(named[name]) or Found()).there
-            if name not in there and lives and not taken and name not in named:
+            if name not in there and lives and name not in named and name not in self.handed:
                 wrong.append(f"incoming/{name}: swept under a living receiver")
             if name in there and not lives:
                 wrong.append(f"incoming/{name}: left behind")

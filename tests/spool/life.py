@@ -5,6 +5,7 @@ What:     verbs as they come from outside (put, defer, deliver, remove, move, ..
 Callers:  the tests of the spool.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
 
@@ -49,12 +50,15 @@ class Life:
             self.store = FileStore(self.disk, self.effects, self.note, **keys)
         self.covered = self.store.coverable
         self.refused: list[int] = []
+        self.waiting: Counter[int] = Counter()  # records of a message that are not told yet
+        self.durable: set[int] = set()
         self.seq: dict[int, int] = {}
         self.home: dict[int, str] = {}
         for home in layout.HOMES:
             for one in loading.everything(self.disk, home):
                 if isinstance(one, loading.Loaded):
                     self.seq[one.id], self.home[one.id] = one.state.next_seq, home
+                    self.durable.add(one.id)
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
@@ -88,11 +92,14 @@ class Life:
         return self.put(text, incoming=name)
 
     def drop(self, name: str = "pickup/a.tmp") -> Dropped:
-        """Somebody leaves a file, durably."""
-        fd = self.outside.create(name)
+        """Somebody leaves a file, durably, over whatever has its name."""
+        fd = self.outside.create("pickup/new")
         self.outside.write(fd, b"Subject: dropped\r\n\r\n")
         self.outside.sync(fd)
         self.outside.close_file(fd)
+        for old in [one for one in self.ledger.offered if one.name == name]:
+            del self.ledger.offered[old]
+        self.outside.rename("pickup/new", name)
         self.outside.sync_folder("pickup")
         status = self.outside.status(name)
         assert status is not None
@@ -140,6 +147,7 @@ class Life:
         del self.seq[number], self.home[number]
 
     def _add(self, operations: list[Operation], refusable: bool = False) -> None:
+        self.waiting.update({operation.id for operation in operations})
         self.store.add(operations, self.ledger.write(operations), 0.0, refusable)
 
     # --- steps -------------------------------------------------------------------------------------------------------
@@ -183,10 +191,13 @@ class Life:
     def _told(self, one: Pending) -> None:
         assert isinstance(one.ticket, Written)
         self.ledger.tell(one.ticket)
+        self.waiting.subtract({operation.id for operation in one.operations})
+        self.durable.update(operation.id for operation in one.operations if isinstance(operation, Put))
 
     def _refuse(self, one: Pending) -> None:
         assert isinstance(one.ticket, Written)
         self.ledger.refuse(one.ticket)
+        self.waiting.subtract({operation.id for operation in one.operations})
         for operation in one.operations:
             if isinstance(operation, Put):
                 self.refused.append(operation.id)
