@@ -9,6 +9,7 @@ Callers:  cli.kmqd starts it; one loop (uvloop).
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -32,7 +33,7 @@ _TICK = 1.0
 
 
 class Receiver:
-    """One receiver process. tallies: section -> memory in which all receivers count sessions together."""
+    """One receiver process: its sections' servers, the door behind them, and the connection behind that."""
 
     def __init__(self, settings: Settings, number: int, status: StatusFile, started: float) -> None:
         self.settings = settings
@@ -51,10 +52,11 @@ class Receiver:
     # --- the whole life ----------------------------------------------------------------------------------------------
 
     async def run(self, sockets: dict[str, socket.socket], tallies: Mapping[str, int]) -> None:
-        """Serves until told to stop."""
+        """Serves until told to stop. tallies: section -> memory in which all receivers count sessions together."""
         self._connect()
         routes = Routes(self.settings)
         for section in self.settings.receivers:
+            listening = listeners.of_section(sockets, section.name)
             smtpd = Smtpd(
                 section,
                 self.settings.kmq.hostname,
@@ -63,7 +65,7 @@ class Receiver:
                 self._tally(section, tallies),
                 small_body=self.settings.queue.small_body,
             )
-            await smtpd.serve(listeners.of_section(sockets, section.name))
+            await smtpd.serve(listening)
             self.smtpds[section.name] = smtpd
         self._tick()
         await self._stopping.wait()
@@ -77,15 +79,28 @@ class Receiver:
         """The configuration again, for sessions that begin from now on. A wrong one changes nothing."""
         try:
             new = load(self.settings.path)
-            routes = Routes(new)
-            for section in new.receivers:
-                if section.name in self.smtpds:
-                    self.smtpds[section.name].reload(section, new.kmq.hostname, routes)
+            self._work_by(new)
         except ConfigError as error:
             log.error("the new configuration is wrong, the old one stays", why=str(error))
             return
         self.settings = new
         log.start(f"receiver-{self.number}", new.kmq.log_level)
+
+    def _work_by(self, settings: Settings) -> None:
+        """All sections by these settings; ConfigError and all as before when a certificate cannot be used."""
+        routes, changed = Routes(settings), []
+        try:
+            for section in settings.receivers:
+                if section.name in self.smtpds:
+                    self.smtpds[section.name].reload(section, settings.kmq.hostname, routes)
+                    changed.append(section.name)
+        except ConfigError:
+            old = Routes(self.settings)
+            for section in self.settings.receivers:
+                if section.name in changed:
+                    with contextlib.suppress(ConfigError):
+                        self.smtpds[section.name].reload(section, self.settings.kmq.hostname, old)
+            raise
 
     def _tally(self, section: ReceiverSection, tallies: Mapping[str, int]) -> Tally:
         rows = self.settings.kmq.receivers
