@@ -24,6 +24,7 @@ from kmq.spool.record import Operation
 from kmq.spool.store import JournalStore, Pending, Store
 
 _TURN: Final = "turn"
+_GATHER = 0.02  #: seconds between two looks of the files' thread, so that it wakes for many effects at once
 _OWED_AGAIN = 1.0  #: seconds between two tries of what is owed
 _LONGEST_WAIT = 5.0  #: seconds between two tries to begin a segment after a failed sync (J8)
 #: Bodies that wait for their effects; above this the intake hears 452, so that memory is bounded.
@@ -225,7 +226,7 @@ class Storage:
         due = [at + self.settings.effects_delay - now] if at is not None else []
         if self.uncovered and not self._turn_asked:
             due.append(self._last_checkpoint + self.settings.checkpoint_interval - now)
-        return max(0.002, min(due)) if due else None
+        return max(_GATHER, min(due)) if due else None
 
     @property
     def uncovered(self) -> bool:
