@@ -24,7 +24,7 @@ from kmq.model import queue_id
 from kmq.model.envelope import Head, lines_of, read_event, read_head, unseal
 from kmq.model.event import Moved
 from kmq.spool import checkpoint, journal, layout, record, strays
-from kmq.spool.checkpoint import Note
+from kmq.spool.checkpoint import Checkpoint, Note
 from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
 from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
@@ -124,7 +124,7 @@ class Recovery:
         segments = journal.read(self.disk)
         if segments:
             self._keep_tail(segments[-1])
-        traced, tokens = trace(segments, known.generation if known else _first_needed(segments))
+        traced, tokens = trace(segments, first_needed(known, segments))
         plain = known is not None and known.plain
         if plain:
             self._trace_plain(traced)
@@ -154,7 +154,7 @@ class Recovery:
             set_aside,
             self.damaged,
             self.rewrite,
-            _damage(segments, known.generation if known else 0),
+            damage_of(segments, first_needed(known, segments)),
         )
         return recovered, log
 
@@ -333,9 +333,10 @@ class Recovery:
         return names
 
     def _same(self, dropped: Dropped) -> bool:
-        """Whether what lies there, or may lie there again after a power cut, is what the put took."""
+        """Whether what lies there, or may lie there again after a power cut, is what the put took. An empty file is the
+        mark of an unlinking that was to be done anew (`_drop`)."""
         found = self.disk.status(dropped.name)
-        return dropped.lies(found) or (found is None and self._may_return(dropped.name))
+        return dropped.lies(found) or ((found is None or not found.st_size) and self._may_return(dropped.name))
 
     def _may_return(self, name: str) -> bool:
         """Whether an unlink that was done may not be on disk: nothing else will sync it."""
@@ -368,15 +369,15 @@ class Recovery:
         return log
 
 
-def _damage(segments: list[Segment], from_generation: int) -> list[str]:
-    """What of the journal cannot be read though it was durable, a sentence each."""
+def damage_of(segments: list[Segment], from_generation: int) -> list[str]:
+    """What of the records that count cannot be read though it was durable, a sentence each."""
     found = {one.generation for one in segments if one.generation >= from_generation}
     missing = set(range(from_generation or min(found, default=0), max(found, default=0))) - found
     sentences = [f"the journal's generation {one} is missing, or cannot be read" for one in sorted(missing)]
     for one in segments:
-        if one.damaged:
+        if one.damaged and one.generation >= from_generation:
             last = one.first + len(one.records) - 1
-            sentences.append(f"{one.file}: what follows record {last} is damaged; kept as {_kept_aside(one)}")
+            sentences.append(f"{one.file}: what follows record {last} is damaged; a start keeps {_kept_aside(one)}")
     return sentences
 
 
@@ -385,9 +386,12 @@ def _kept_aside(segment: Segment) -> str:
     return segment.file.replace("journal/", "journal/damaged.")
 
 
-def _first_needed(segments: Sequence[Segment]) -> int:
-    """Without a checkpoint: generations follow one another; what lies before a gap was covered once, and is the rest of
-    segments whose recycling a power cut has undone in part. To read it would bring removed mail back."""
+def first_needed(known: Checkpoint | None, segments: Sequence[Segment]) -> int:
+    """The oldest generation whose records count. Without a checkpoint: generations follow one another; what lies before
+    a gap was covered once, and is the rest of segments whose recycling a power cut has undone in part. To read it would
+    bring removed mail back."""
+    if known is not None:
+        return known.generation
     wanted = segments[-1].generation if segments else 0
     for segment in reversed(segments):
         if segment.generation < wanted - 1:
