@@ -270,8 +270,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         if delivery is None or transaction is None:
             return self._owner.gone(self, None)
-        if reused and not transaction.begun and not delivery.again:
-            delivery.again = True  # it was dead before we wrote: no fault of the message
+        if reused and not transaction.begun:  # it was dead before we wrote: no fault of the message
             return self._owner.gone(self, delivery)
         if transaction.uncertain and not self._stuck:
             delivery.uncertain = True

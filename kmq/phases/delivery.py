@@ -19,11 +19,10 @@ class Delivery:
 
     left:      recipients that have no verdict.
     limit:     recipients to try in one transaction; what a server took when it said `too many`.
-    again:     a connection that was kept open died under it, so it was given another one: that happens once.
     uncertain: a final dot may have been sent and no reply came.
     """
 
-    __slots__ = ("_replies", "again", "left", "limit", "report", "show", "uncertain", "work")
+    __slots__ = ("_replies", "left", "limit", "report", "show", "uncertain", "work")
 
     def __init__(self, work: Work, report: Report, show: Show) -> None:
         self.work = work
@@ -31,7 +30,6 @@ class Delivery:
         self.show = show
         self.left = list(work.rcpt)
         self.limit = TRANSACTION_LIMIT
-        self.again = False
         self.uncertain = False
         self._replies: dict[tuple[Reply, str], list[int]] = {}
 

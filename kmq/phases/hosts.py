@@ -34,7 +34,8 @@ class Hosts:
         """Whether STARTTLS is used when it is offered."""
         if self._section.tls != "may":
             return self._section.tls == "must"
-        return not CLEAR_AFTER <= now - self._tls_failed.get(host, now) < CLEAR_UNTIL
+        failed = self._tls_failed.get(host)
+        return failed is None or not CLEAR_AFTER <= now - failed < CLEAR_UNTIL
 
     def succeeded(self, host: Host) -> None:
         self._failed.pop(host, None)
@@ -42,5 +43,5 @@ class Hosts:
     def failed(self, host: Host, now: float, tls: bool) -> None:
         """It could not be reached, or would not talk; tls: STARTTLS was what failed."""
         self._failed[host] = now
-        if tls and not now - self._tls_failed.get(host, -CLEAR_UNTIL) < CLEAR_UNTIL:
+        if tls and now - self._tls_failed.get(host, now - CLEAR_UNTIL) >= CLEAR_UNTIL:
             self._tls_failed[host] = now

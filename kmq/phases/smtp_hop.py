@@ -3,6 +3,7 @@
 Promise:  never more than `width` connections, and never one more than messages want. While the hop fails, one
           connection at a time is tried. A hop that refuses a further connection while others live is not down: the
           living ones carry what waits. Only when none is left and none can be opened, all that wait are told.
+          A message whose kept connection turned out to be dead is tried once more at once, over a new one.
 On crash: see phases.work.
 Callers:  phases.smtp.
 """
@@ -109,13 +110,12 @@ class SmtpHop:
         return None
 
     def gone(self, connection: Connection, orphan: Delivery | None) -> None:
-        """A connection ended. What dies while it is idle does not die alone: the others are not trusted either."""
+        """A connection ended. An orphan waits for a new one: the others that were kept may be as dead."""
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if orphan is not None:
             self._orphans.append(orphan)
-            self.rest()
         self._open_more()
 
     # --- opening -----------------------------------------------------------------------------------------------------

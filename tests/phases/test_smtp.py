@@ -285,6 +285,8 @@ def test_too_many_recipients_go_in_further_transactions(too_many: str) -> None:
         assert kinds(found) == "D" * 10
         assert [len(message.recipients) for message in hop.messages] == [4, 4, 2]
         assert set(hop.copies.values()) == {1}
+        told = [line for line in hop.commands if line.startswith(b"RCPT")]
+        assert len(told) == 10 + 4 + 2, "what the server takes is known after the first time"
 
     against(EvilHop(recipients_limit=4, too_many=too_many), story)
 
@@ -392,6 +394,8 @@ def test_a_thousand_messages_that_cannot_be_sent_are_reported_without_end_of_sta
 
         phase.deliver(work("bad address"), report, lambda *_: None)
         await done.wait()
+        await phase.close(1)
+        assert hop.connections == 1, "no second connection was opened for what one could refuse"
 
     against(EvilHop(), story, messages_per_connection=100_000)
 
@@ -430,11 +434,39 @@ def test_a_kept_connection_that_died_costs_nothing(loop_runner: Callable[[Any], 
 
 def test_a_server_that_closes_after_each_message() -> None:
     async def story(hop: EvilHop, phase: Smtp) -> None:
-        found = await asyncio.gather(*(send(phase, work("a@b.test")) for _ in range(20)))
-        assert "".join(map(kinds, found)) == "D" * 20
-        assert hop.delivered("a@b.test") == 20
+        begun: list[list[tuple[str, int]]] = [[] for _ in range(150)]
+        found = await asyncio.gather(*(send(phase, work("a@b.test"), shown) for shown in begun))
+        assert "".join(map(kinds, found)) == "D" * 150
+        assert max(map(len, begun)) == 2, "once over a dead connection, then over a new one"
+        assert hop.delivered("a@b.test") == 150
 
-    against(EvilHop(messages_limit=1), story, connections=2)
+    against(EvilHop(messages_limit=1), story, connections=3)
+
+
+def test_a_server_that_starts_anew_costs_nobody_an_attempt() -> None:
+    """All kept connections are dead, and each message finds one of them."""
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        await asyncio.gather(*(send(phase, work("a@b.test")) for _ in range(20)))
+        kept = hop.open
+        assert kept == 5
+        hop.drop_idle()
+        found = await asyncio.gather(*(send(phase, work("a@b.test")) for _ in range(kept)))
+        assert "".join(map(kinds, found)) == "D" * kept
+        assert hop.connections == 2 * kept
+
+    against(EvilHop(), story)
+
+
+def test_what_is_refused_here_stays_refused_when_the_server_is_gone() -> None:
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        await outcome(phase, work("a@b.test"))
+        await hop.stop()
+        found = await outcome(phase, work("bad address", "a@b.test"))
+        assert (kinds(found), found.unavailable) == ("Fd", None)
+        assert "Connection refused" in results(found)[1][1]
+
+    against(EvilHop(), story)
 
 
 def test_421_for_a_kept_connection_costs_nothing() -> None:
@@ -443,6 +475,20 @@ def test_421_for_a_kept_connection_costs_nothing() -> None:
         found = await outcome(phase, work("a@b.test", sender="421-at-mail-1@kmq.test"))
         assert kinds(found) == "D"
         assert hop.connections == 2
+
+    against(EvilHop(), story)
+
+
+@pytest.mark.parametrize("fault", ["drop-at-rcpt", "drop-at-data", "drop-after-dot", "rst-after-dot", "421-at-dot"])
+def test_a_kept_connection_that_dies_later_is_an_attempt(fault: str) -> None:
+    """Once the server has answered, a second try at once could be a second copy."""
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        await outcome(phase, work("a@b.test"))
+        found = await outcome(phase, work(f"{fault}@b.test"))
+        assert (kinds(found), found.uncertain) == ("d", "dot" in fault)
+        assert hop.connections == 1
+        assert hop.delivered(f"{fault}@b.test") <= 1
 
     against(EvilHop(), story)
 
@@ -727,6 +773,20 @@ def test_a_server_that_does_not_read_is_given_up_and_others_go_on(tmp_path: Path
     against(EvilHop(reading=False), story, data_timeout=0.2)
 
 
+def test_a_dot_that_never_left_is_no_doubt(loop_runner: Callable[[Any], Any]) -> None:
+    """All was written, but the end of it lies in our own buffer when the server is given up."""
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        found = await outcome(phase, work("a@b.test", text=large(20_000_000)))
+        assert (kinds(found), found.uncertain) == ("d", False)
+        assert "timed out" in results(found)[0][1]
+        assert "unknown" not in results(found)[0][1]
+        for session in hop._sessions:
+            session.transport.resume_reading()
+
+    against(EvilHop(reading=False), story, loop_runner, final_timeout=0.1)
+
+
 def test_a_damaged_body_is_not_delivered(tmp_path: Path) -> None:
     """Row 21: what is on the disk is not what was accepted; the server never sees the dot."""
     text = large(1_000_000)
@@ -739,6 +799,11 @@ def test_a_damaged_body_is_not_delivered(tmp_path: Path) -> None:
         assert "checksum" in found.damaged
         assert not hop.messages
         await until(lambda: hop.open == 0, "the connection cannot be used after half a message")
+        mixed = work("bad address", "a@b.test", text=text, file=tmp_path / "x.eml")
+        os.truncate(tmp_path / "x.eml", 5)
+        found = await outcome(phase, mixed)
+        assert (kinds(found), found.damaged) == ("Fd", "")
+        assert "the message is damaged" in results(found)[1][1]
         assert kinds(await outcome(phase, work("a@b.test"))) == "D"
 
     against(EvilHop(), story)
