@@ -1,0 +1,151 @@
+"""kmqd as people start it: from a terminal, with a wrong configuration, twice; and a message through all of it."""
+
+import os
+import pty
+import re
+import select
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kmq.cli import kmqd
+from kmq.config import embedded
+from tests.waiting import free_port, listening, until
+
+CONFIGURATION = """\
+[kmq]
+hostname = mx.example.org
+spool = {folder}/spool
+local_domains = example.org
+workers = 1
+[queue]
+minimum_free = 1M
+[smtp : receiver]
+listen = 127.0.0.1:{port}
+[mailboxes : connector]
+type = mailbox
+maildir = {folder}/mail/{{user}}
+users = alice
+"""
+
+COMMAND = [sys.executable, "-P", "-m", "kmq.cli.kmqd"]
+
+
+class Here:
+    """A folder with a configuration, and the processes that are started in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.path = folder / "kmq.conf"
+        self.path.write_text(CONFIGURATION.format(folder=folder, port=self.port))
+        (folder / "spool").mkdir()
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "KMQ_CONF"}
+        return subprocess.run(
+            [*COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    def start(self, terminal: int | None = None) -> subprocess.Popen[bytes]:
+        """A kmqd with this configuration; terminal: the side of a terminal that it is to have."""
+        log = terminal if terminal is not None else os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT)
+        process = subprocess.Popen(
+            [*COMMAND, "-c", str(self.path)], stdin=log, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=(lambda: os.close(os.open(os.ttyname(log), os.O_RDWR))) if terminal is not None else None,
+        )  # fmt: skip
+        os.close(log)
+        self.started.append(process)
+        until(lambda: listening(self.port), "it listens")
+        return process
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    one = Here(tmp_path)
+    yield one
+    for process in one.started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+def test_a_message_through_all_processes_and_an_orderly_end(here: Here) -> None:
+    process = here.start()
+    with smtplib.SMTP("127.0.0.1", here.port, timeout=60) as client:
+        client.sendmail("bob@example.net", "alice@example.org", b"Subject: hello\r\n\r\nworld\r\n")
+    mailbox = here.folder / "mail" / "alice" / "new"
+    until(lambda: mailbox.is_dir() and list(mailbox.iterdir()), "the message is in the mailbox")
+    assert next(mailbox.iterdir()).read_bytes().endswith(b"Subject: hello\n\nworld\n")
+    second = here.run("-c", str(here.path))
+    assert second.returncode == 75
+    assert re.search(rf"already running \(pid {process.pid}\)", second.stderr)
+    process.terminate()
+    assert process.wait(60) == 0
+    log = (here.folder / "log").read_text()
+    assert all(re.search(rf" {what} [0-9a-f]{{8}}-[0-9a-f]{{8}} ", log) for what in ("accepted", "delivered"))
+    assert "stopped status=0" in log
+    assert not listening(here.port)
+
+
+def test_in_a_terminal_it_says_where_it_is_and_ctrl_c_ends_it(here: Here) -> None:
+    ours, theirs = pty.openpty()
+    process = here.start(theirs)
+    text = ""
+
+    def says(what: str) -> bool:
+        nonlocal text
+        while select.select([ours], [], [], 0)[0]:
+            text += os.read(ours, 65536).decode()
+        return what in text
+
+    until(lambda: says("started child=receiver-1"), "it has begun")
+    assert f"SMTP on   127.0.0.1:{here.port}" in text and f"spool     {here.folder}/spool" in text
+    assert f"kmq -c {here.path} mailq --watch" in text
+    os.write(ours, b"\x03")
+    until(lambda: says("stopped status=0"), "it ends in order")
+    assert process.wait(60) == 0
+    assert "Traceback" not in text
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        ((), 78, "kmqd --try needs no configuration"),
+        (("-c", "nowhere.conf"), 78, "kmqd: nowhere.conf: there is no such file"),
+        (("-c", "wrong.conf"), 78, "wrong.conf:2: "),
+        (("-c", "wrong.conf", "--try"), 2, "not allowed with argument"),
+        (("--role", "worker"), 2, "--role is for kmqd itself"),
+        (("--role", "postmaster"), 2, "invalid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_on_standard_error(
+    here: Here, arguments: tuple[str, ...], status: int, text: str
+) -> None:
+    if not arguments and Path("/etc/kmq/kmq.conf").exists():
+        arguments = ("-c", "/nowhere")
+        text = "there is no such file"
+    (here.folder / "wrong.conf").write_text("[kmq]\nspol = /var/spool/kmq\n")
+    done = here.run(*arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert text in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_spool_that_is_not_there_is_not_made_beside_the_right_one(here: Here) -> None:
+    (here.folder / "spool").rmdir()
+    done = here.run("-c", str(here.path))
+    assert done.returncode == 78
+    assert f"kmqd: {here.folder}/spool is missing; make it: install -d -m 750 {here.folder}/spool" in done.stderr
+
+
+def test_what_a_trial_says(tmp_path: Path) -> None:
+    text = kmqd.welcome(embedded(str(tmp_path)))
+    assert "SMTP on   127.0.0.1:2525" in text
+    assert f"spool     {tmp_path}/spool" in text
+    assert "watch     kmq mailq --watch" in text
