@@ -97,20 +97,22 @@ class Conversation:
     # --- lines ---
 
     def _read_command(self) -> bool:
-        end = self._kept.find(b"\n", self._at)
+        kept, at = self._kept, self._at
+        end = kept.find(b"\n", at)
         if end < 0:
-            return self._read_unfinished()
-        line = self._kept[self._at : end]
+            return at < len(kept) and self._read_unfinished()
+        line = kept[at:end]
         self._at = end + 1
         self.progress += 1
-        if self._overlong or len(line) >= LINE_LIMIT:
-            self._end_overlong(len(line))
-        elif line[-1:] != b"\r" or b"\r" in line[:-1]:
+        text = line[:-1]
+        if self._overlong or end - at >= LINE_LIMIT:
+            self._end_overlong(end - at)
+        elif b"\r" in text or line[-1:] != b"\r":
             self._say(replies.BARE_IN_COMMAND)
-        elif b"\0" in line:
+        elif b"\0" in text:
             self._say(replies.NUL_IN_COMMAND)
         else:
-            verb, _, argument = line[:-1].partition(b" ")
+            verb, _, argument = text.partition(b" ")
             self._obey(verb.upper(), argument)
         return True
 

@@ -84,9 +84,10 @@ def test_a_fault_drops_the_file(fault):
     client = begun(section=receiver(size_limit=70_000))
     client.send(LINE * 30)
     assert client.door.bodies[0].state == "open"
-    (said,) = client.send(fault, LINE + b".\r\n")
+    assert client.send(fault, LINE) == []
+    assert client.door.bodies[0].state == "discarded", "at once: nobody needs it any more"
+    (said,) = client.send(LINE + b".\r\n")
     assert said[0] == "5"
-    assert client.door.bodies[0].state == "discarded"
     assert client.door.messages == []
 
 
@@ -198,6 +199,12 @@ def test_a_chunk_out_of_sequence_is_skipped_in_step(before):
     codes = client.codes(b"BDAT 12\r\nQUIT\r\nQUIT\r\nNOOP\r\n")
     assert codes == [503, 250]
     assert not client.closed
+
+
+def test_a_chunk_that_is_skipped_changes_nothing():
+    client = Talk()
+    assert client.codes(b"BDAT 1\r\nxMAIL FROM:<a@b>\r\n", b"EHLO c\r\n") == [503, 503, 250]
+    assert client.codes(b"MAIL FROM:<a@b>\r\nBDAT 1 LAST\r\nxRCPT TO:<bob@us.test>\r\n") == [250, 503, 250]
 
 
 def test_after_a_fault_the_rest_of_the_chunks_is_skipped():
