@@ -1,7 +1,7 @@
 """What the tests of SMTP delivery share: messages, connectors, and a run of Smtp against a server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from kmq.model.event import Deferred, Delivered, Failed
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
+from tests.fakes import EvilHop
 
 HOP = NextHop(DeliveryType.SMART_HOST, "evil.test", "isp")
 TEXT = b"Message-ID: <1@kmq.test>\r\nSubject: x\r\n\r\nhello\r\n"
+
+#: What happens between a running hop and an Smtp that knows it.
+Story = Callable[[EvilHop, Smtp], Awaitable[None]]
 
 #: Both loops: kmq runs on uvloop, and must not lean on what only one of them does.
 LOOPS: dict[str, Callable[[Any], Any]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
@@ -85,6 +89,25 @@ def kinds(found: Outcome) -> str:
     """`DFd`: the results in order of the recipients as letters: Delivered D, Failed F, deferred d."""
     letters = {"Delivered": "D", "Failed": "F", "Deferred": "d"}
     return "".join(letters[kind] for _, (kind, _) in sorted(results(found).items()))
+
+
+def against(
+    hop: EvilHop, story: Story, run: Callable[[Any], Any] = LOOPS["uvloop"], connections: int = 5, **options: Any
+) -> None:
+    """Plays a story with a running hop and an Smtp that knows it; nothing may be left over at the end."""
+
+    async def play() -> None:
+        trouble: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
+        async with hop:
+            phase = smtp(section(hop.address, **options), connections)
+            async with asyncio.timeout(20):
+                await story(hop, phase)
+            await phase.close(2)
+            await until(lambda: hop.open == 0, "all connections closed")
+        assert not trouble, trouble
+
+    run(play())
 
 
 async def until(true: Callable[[], object], what: str, seconds: float = 10) -> None:
