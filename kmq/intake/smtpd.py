@@ -15,6 +15,7 @@ import socket
 import ssl
 import termios
 import time
+from asyncio import sslproto
 from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import lru_cache
@@ -37,6 +38,7 @@ from kmq.model.reply import Reply
 WRITE_LIMIT = 64 * 1024  #: bytes of replies that a client may leave unread before it is read no further
 LINGER = 2.0  #: seconds for a client to read our last word
 LINGER_BYTES = 1 << 20  #: what it may send meanwhile
+TLS_READ = 64 * 1024  #: asyncio's TLS layer keeps a buffer of this size for each session; 256 KiB if nobody says so
 
 
 class Brake(IntFlag):
@@ -343,6 +345,7 @@ class Smtpd:
         """Begins to serve listening sockets, which are ours from here, and returns."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
+        sslproto.SSLProtocol.max_size = TLS_READ
         for listener in sockets:
             self._servers.append(await loop.create_server(lambda: Carrier(self, loop), sock=listener, backlog=512))
         self._timer = loop.call_later(self.tick, self._look, loop)

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import inspect
 import textwrap
+from asyncio import sslproto
 from importlib import metadata
 
 import aiosmtpd.smtp
@@ -57,6 +58,11 @@ def test_the_tls_layer_comes_back_by_connection_made():
     assert issubclass(TLSSetupException, Exception)
     assert "_app_transport" in source_of(SMTP.smtp_STARTTLS)
     assert "server_side=True" in source_of(SMTP.smtp_STARTTLS)
+
+
+def test_the_tls_layer_s_buffer_has_the_size_that_the_class_names():
+    assert "bytearray(self.max_size)" in source_of(sslproto.SSLProtocol.__init__)
+    assert "sslproto.SSLProtocol(" in source_of(SMTP.smtp_STARTTLS)
 
 
 def test_all_that_the_loop_calls_is_the_carrier_s_own():

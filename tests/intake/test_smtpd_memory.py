@@ -1,17 +1,22 @@
 """A receiver's memory, as the kernel counts it: at most 2 MiB a session, whatever ten clients at once send."""
 
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.intake.serving import certificate
+
 SESSIONS = 10
 ALLOWED = SESSIONS * (2 << 20)
 
+#: Arguments: certificate and key, or two empty ones.
 SERVER = """
 import asyncio, socket, sys
 import uvloop
@@ -30,7 +35,8 @@ class Nowhere:
 
 async def serve():
     listener = socket.create_server(("127.0.0.1", 0))
-    await Smtpd(receiver(relay_from=()), "mx.us.test", Routes(), Nowhere()).serve([listener])
+    section = receiver(relay_from=(), tls_certificate=sys.argv[1], tls_key=sys.argv[2])
+    await Smtpd(section, "mx.us.test", Routes(), Nowhere()).serve([listener])
     print(listener.getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
@@ -64,13 +70,19 @@ class Receiver:
         raise AssertionError("no VmHWM")
 
 
-@pytest.fixture
-def receiver(tree) -> Iterator[Receiver]:
+@contextmanager
+def receiving(tree: Path, made: str = "", key: str = "") -> Iterator[Receiver]:
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree
+        [sys.executable, "-c", SERVER, made, key], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree
     ) as process:
         yield Receiver(process)
         process.stdin.close()
+
+
+@pytest.fixture
+def receiver(tree) -> Iterator[Receiver]:
+    with receiving(tree) as process:
+        yield process
 
 
 def deliver(port: int, piece: bytes, size: int) -> int:
@@ -113,15 +125,41 @@ def test_ten_at_once_need_two_mebibytes_each(receiver, name):
 
 def test_a_thousand_idle_sessions_are_cheap(receiver):
     before = receiver.peak
-    idle = []
-    for number in range(1000):
-        client = socket.create_connection(("127.0.0.1", receiver.port), 20, (f"127.0.1.{1 + number // 40}", 0))
-        with client.makefile("rb") as heard:
-            assert heard.readline().startswith(b"220")
-            client.sendall(b"EHLO c\r\n")
-            while not heard.readline().startswith(b"250 "):
-                pass
-        idle.append(client)
+    idle = [greeted(receiver.port, number) for number in range(1000)]
     assert (receiver.peak - before) / 1000 < 30 << 10
     for client in idle:
         client.close()
+
+
+def test_idle_sessions_behind_tls_are_not_dear(tree, tmp_path):
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def secured(port: int, number: int) -> ssl.SSLSocket:
+        client = greeted(port, number)
+        client.sendall(b"STARTTLS\r\n")
+        assert client.recv(100).startswith(b"220")
+        found = context.wrap_socket(client)
+        found.sendall(b"NOOP\r\n")
+        assert found.recv(100).startswith(b"250")
+        return found
+
+    with receiving(tree, *certificate(tmp_path)) as process:
+        idle = [secured(process.port, number) for number in range(10)]
+        before = process.peak
+        idle += [secured(process.port, number) for number in range(10, 110)]
+        assert (process.peak - before) / 100 < 120 << 10
+        for client in idle:
+            client.close()
+
+
+def greeted(port: int, number: int) -> socket.socket:
+    """A client that has said EHLO; forty come from one address."""
+    client = socket.create_connection(("127.0.0.1", port), 20, (f"127.0.1.{1 + number // 40}", 0))
+    with client.makefile("rb") as heard:
+        assert heard.readline().startswith(b"220")
+        client.sendall(b"EHLO c\r\n")
+        while not heard.readline().startswith(b"250 "):
+            pass
+    return client
