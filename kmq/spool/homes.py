@@ -7,6 +7,7 @@ Callers:  effects, and the store without a journal. One thread.
 """
 
 import contextlib
+import os
 from collections.abc import Iterable
 
 from kmq.spool import layout
@@ -121,13 +122,15 @@ class Homes:
             self.disk.unlink(dropped.name)
         place = self.disk.status(dropped.name.rpartition("/")[0])
         if place and place.st_dev != self.disk.device:
-            self._sync_elsewhere(dropped.name, found is None)
+            self._sync_elsewhere(dropped.name, found)
 
-    def _sync_elsewhere(self, name: str, gone: bool) -> None:
-        """On another file system than the spool's, which syncfs does not reach. gone: the try that unlinked the name
-        may have failed to sync that, and no sync would do it now."""
-        if gone:
+    def _sync_elsewhere(self, name: str, found: os.stat_result | None) -> None:
+        """On another file system than the spool's, which syncfs does not reach. Where the name is gone already, the try
+        that unlinked it may have failed to sync that, and no sync would do it now: it is made and unlinked again. An
+        empty file is what such a try was killed at."""
+        if found is None:
             self.disk.close_file(self.disk.create(name))
+        if found is None or not found.st_size:
             self.disk.unlink(name)
         self.disk.sync_folder(name.rpartition("/")[0])
 

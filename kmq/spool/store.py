@@ -260,17 +260,18 @@ class FileStore(Store):
 
     def _clean(self, operations: list[Operation]) -> None:
         """What fails here is left to the next recovery, which does all of it again."""
-        dropped = [one.dropped for one in operations if isinstance(one, Put) and one.dropped]
-        with contextlib.suppress(OSError):
-            for one in dropped:
-                self._homes.unlink_dropped(one)
-            if dropped:
-                sync_all(self.disk, self.note)
-            for one in dropped:
-                self.effects.unclaim(one)
-            for operation in operations:
+        for operation in operations:
+            with contextlib.suppress(OSError):
                 self._clean_one(operation)
         self.effects.remove_empty_folders()
+        dropped = [one.dropped for one in operations if isinstance(one, Put) and one.dropped]
+        if dropped:
+            with contextlib.suppress(OSError):
+                for one in dropped:
+                    self._homes.unlink_dropped(one)
+                sync_all(self.disk, self.note)
+                for one in dropped:
+                    self.effects.unclaim(one)
 
     def _clean_one(self, operation: Operation) -> None:
         match operation:

@@ -16,15 +16,15 @@ from tests.spool.ghost import GhostDisk, Kernel
 from tests.spool.ledger import Ledger
 from tests.spool.life import Life, recover
 
-#: What recovery must leave the same however often it is stopped. (A body in incoming/ goes with its receiver.)
-FOLDERS = ("queue", "poison", "pickup")
+#: What recovery must leave the same however often it is stopped. (What others bring is theirs until a put takes it.)
+FOLDERS = ("queue", "poison")
 
 
 @dataclass(slots=True)
 class Explorer:
     """seeds: power cuts at each step; depth: the share of recovery's own steps at which it is stopped again.
 
-    once: the first broken promise will do.
+    once: the first broken promise will do. fresh: the story begins in an empty folder, and its start is a part of it.
     """
 
     story: Callable[[Life], None]
@@ -32,6 +32,7 @@ class Explorer:
     seeds: int = 3
     depth: float = 0.1
     once: bool = False
+    fresh: bool = False
     seed: int = 1
     broken: list[str] = field(default_factory=list)
     steps: int = 0
@@ -39,11 +40,15 @@ class Explorer:
 
     def run(self) -> list[str]:
         """The broken promises, each with the way that led to it."""
-        kernel = empty_spool()
+        kernel = Kernel() if self.fresh else empty_spool()
         ledger = Ledger(atomic=self.kind == "journal")
-        life = Life(kernel, ledger, self.kind)
-        life.disk.watch = life.outside.watch = lambda kind, name: self._fork(kernel, ledger, f"{kind} {name}")
+
+        def fork(kind: str, name: str) -> None:
+            self._fork(kernel, ledger, f"{kind} {name}")
+
         try:
+            life = Life(kernel, ledger, self.kind, fork if self.fresh else None)
+            life.disk.watch = life.outside.watch = fork
             self.story(life)
             self._fork(kernel, ledger, "the end")
         except StorageFailed:

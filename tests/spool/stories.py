@@ -1,6 +1,7 @@
 """Short lives of messages, each the shortest that shows one way in which a spool may fail."""
 
 import errno
+from dataclasses import dataclass
 
 from tests.spool.ghost import Fault
 from tests.spool.life import Life, Story
@@ -138,6 +139,17 @@ def dropped(life: Life) -> None:
     life.settle()
 
 
+def dropped_elsewhere(life: Life) -> None:
+    """The drop directory is on another file system, which syncfs does not reach; its own sync fails once."""
+    life.disk.mount("pickup")
+    life.put_dropped(life.drop("pickup/a.tmp"))
+    life.disk.fault = Failing("sync_folder", name="pickup")
+    life.settle()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
 def generations(life: Life) -> None:
     """Segments that fill up, are covered and used again."""
     kept = []
@@ -153,25 +165,21 @@ def generations(life: Life) -> None:
     life.checkpoint()
 
 
-def failing(kind: str, number: int = errno.EIO, after: int = 0, half: bool = False, name: str = "") -> "Failing":
-    return Failing(kind, number, after, half, name)
-
-
+@dataclass(slots=True)
 class Failing:
-    """The `after`th operation of a kind fails, once."""
+    """One operation of a kind, on a name with this in it, fails: that which comes after so many others."""
 
-    def __init__(self, kind: str, number: int, after: int, half: bool, name: str) -> None:
-        self.kind, self.number, self.left, self.half, self.name = kind, number, after, half, name
-        self.struck = False
+    kind: str
+    number: int = errno.EIO
+    after: int = 0
+    half: bool = False
+    name: str = ""
 
     def __call__(self, kind: str, name: str) -> Fault | None:
-        if self.struck or kind != self.kind or self.name not in name:
+        if kind != self.kind or self.name not in name or self.after < 0:
             return None
-        self.left -= 1
-        if self.left >= 0:
-            return None
-        self.struck = True
-        return Fault(self.number, self.half)
+        self.after -= 1
+        return Fault(self.number, self.half) if self.after < 0 else None
 
 
 def failed_sync(life: Life) -> None:
@@ -181,7 +189,7 @@ def failed_sync(life: Life) -> None:
     life.defer(first)
     life.put()
     life.deliver(second)
-    life.disk.fault = failing("datasync")
+    life.disk.fault = Failing("datasync")
     life.sync()
     life.sync_all()
     life.apply_all()
@@ -197,10 +205,10 @@ def failed_write(life: Life) -> None:
     life.settle()
     life.defer(first)
     life.put()
-    life.disk.fault = failing("write_at", half=True)
+    life.disk.fault = Failing("write_at", half=True)
     life.sync()
     life.put()
-    life.disk.fault = failing("sync_folder")
+    life.disk.fault = Failing("sync_folder")
     life.sync_all()
     life.apply_all()
 
@@ -219,19 +227,19 @@ def failed_syncfs(life: Life) -> None:
     life.remove(large)
     life.settle()
     life.turn()
-    life.disk.fault = failing("sync_all")
+    life.disk.fault = Failing("sync_all")
     life.checkpoint()
 
 
 def full(kind: str, after: int = 0, half: bool = False, name: str = "") -> Story:
-    """The disk is full at one step of an effect: what fails is owed (J13), what follows waits."""
+    """The disk is full at one step of an effect: what fails is owed (J13), what follows of its message waits."""
 
     def story(life: Life) -> None:
         first, other = life.put(), life.put_large()
         life.settle()
         third = life.put()
         life.sync()
-        life.disk.fault = failing(kind, errno.ENOSPC, after, half, name)
+        life.disk.fault = Failing(kind, errno.ENOSPC, after, half, name)
         life.defer(first)
         life.defer(first)
         life.move(other)
@@ -254,7 +262,7 @@ def full_then_removed(life: Life) -> None:
     """A put's effect stops half-way, and the remove comes before it is tried again."""
     number = life.put()
     life.sync()
-    life.disk.fault = failing("create", errno.ENOSPC, 1)
+    life.disk.fault = Failing("create", errno.ENOSPC, 1)
     life.apply(1)
     life.remove(number)
     life.sync()
@@ -272,9 +280,21 @@ STORIES: tuple[Story, ...] = (
     poison,
     large,
     dropped,
+    dropped_elsewhere,
     generations,
+)
+FAILURES: tuple[Story, ...] = (
     failed_sync,
     failed_write,
     failed_syncfs,
     full_then_removed,
+    full("create"),
+    full("create", 1),
+    full("write", half=True),
+    full("append"),
+    full("append", half=True),
+    full("link"),
+    full("link", 1),
+    full("sync_folder"),
+    full("unlink", 1),
 )
