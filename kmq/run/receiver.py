@@ -16,7 +16,7 @@ import socket
 from collections.abc import Mapping
 
 from kmq import log
-from kmq.config import ReceiverSection, Settings, load
+from kmq.config import ReceiverSection, Settings
 from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
 from kmq.intake.submission import Submission
@@ -25,6 +25,7 @@ from kmq.model.frame import AnyFrame, Frame, Hello, Reload
 from kmq.routing.table import Routes
 from kmq.run import listeners
 from kmq.run.link import Link
+from kmq.run.reloading import reread
 from kmq.spool.disk import Disk
 from kmq.spool.status import StatusFile
 
@@ -78,7 +79,7 @@ class Receiver:
     def reload(self) -> None:
         """The configuration again, for sessions that begin from now on. A wrong one changes nothing."""
         try:
-            new = load(self.settings.path)
+            new = reread(self.settings)
             self._work_by(new)
         except ConfigError as error:
             log.error("the new configuration is wrong, the old one stays", why=str(error))

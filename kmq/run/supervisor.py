@@ -27,6 +27,7 @@ from kmq.run import family, ground, listeners
 from kmq.run.children import TEMPORARY, WRONG, Child
 from kmq.run.inheritance import Estate
 from kmq.run.link import Link
+from kmq.run.reloading import applied
 
 #: What a child's command begins with. -P: no module of the current folder is taken for one of ours.
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
@@ -113,8 +114,8 @@ class Supervisor:
         waiting = restart_needed(self.settings, new)
         if waiting:
             log.warning("these options count only when kmqd is started anew", options=", ".join(waiting))
-        self.settings = new
-        self._estate.accept(new)
+        self.settings = applied(self.settings, new)
+        self._estate.accept(self.settings)
         log.start("kmqd", new.kmq.log_level)
         log.event("reloaded", path=new.path)
         for child in self._children:
@@ -144,7 +145,7 @@ class Supervisor:
         self._loop.remove_reader(pidfd)
         self._gone.set()
         lived = child.lived
-        tell = log.event if ended.status == 0 else log.warning
+        tell = log.event if ended.status == 0 or child.role in self._stages else log.warning
         tell("ended", child=child.name, pid=pid, cause=ended.cause, seconds=lived)
         if child.role != "scheduler":
             self._say(Reaped(child.role, child.number, pid, ended.itself, child.hung, ended.cause))
@@ -253,6 +254,7 @@ def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     if os.geteuid() == 0:
         log.warning("kmqd runs as root; it needs no more than its spool and its ports (see kmq.service)")
     _raise_descriptor_limit()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # reserved; whoever sends it by habit means no harm
     ground.enter(settings)
     lock = family.lock_kmqd(settings.kmq.run_directory)
     ground.build(settings.kmq.spool)

@@ -14,6 +14,7 @@ import pytest
 
 from kmq.cli import kmqd
 from kmq.config import embedded
+from kmq.spool.processes import read as read_status
 from tests.waiting import free_port, listening, until
 
 CONFIGURATION = """\
@@ -91,6 +92,24 @@ def test_a_message_through_all_processes_and_an_orderly_end(here: Here) -> None:
     assert all(re.search(rf" {what} [0-9a-f]{{8}}-[0-9a-f]{{8}} ", log) for what in ("accepted", "delivered"))
     assert "stopped status=0" in log
     assert not listening(here.port)
+
+
+def test_mail_goes_on_without_a_log(here: Here) -> None:
+    """Row 42: whoever read the log is gone."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen([*COMMAND, "-c", str(here.path)], stdin=subprocess.DEVNULL, stderr=writing)
+    here.started.append(process)
+    os.close(writing)
+    until(lambda: listening(here.port), "it listens")
+    os.close(reading)
+    with smtplib.SMTP("127.0.0.1", here.port, timeout=60) as client:
+        client.sendmail("bob@example.net", "alice@example.org", b"Subject: unheard of\r\n\r\n")
+    mailbox = here.folder / "mail" / "alice" / "new"
+    until(lambda: mailbox.is_dir() and list(mailbox.iterdir()), "the message is in the mailbox")
+    status = here.folder / "spool" / "status" / "receiver-1.status"
+    until(lambda: read_status(status).counters.get("log_lines_lost"), "the lost lines are counted")
+    process.terminate()
+    assert process.wait(60) == 0
 
 
 def test_in_a_terminal_it_says_where_it_is_and_ctrl_c_ends_it(here: Here) -> None:

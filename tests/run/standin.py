@@ -54,6 +54,7 @@ class StandIn:
             "born",
             sockets=sorted(given.sockets),
             log_level=given.settings.kmq.log_level,
+            workers=given.settings.kmq.workers,
             descriptors=len(descriptors()),
             inheritable=[fd for fd in descriptors() if os.get_inheritable(fd)],
         )

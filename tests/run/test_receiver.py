@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -393,6 +394,33 @@ def test_without_a_supervisor_it_stops(tmp_path: Path) -> None:
             os.close(here.estate._held)
             assert await here.ends(process) == 0
             assert "kmqd is gone, so this process stops" in here.log
+
+    run(story())
+
+
+def test_without_descriptors_it_lives_on_and_serves_again(tmp_path: Path) -> None:
+    """Row 11: EMFILE in accept, and for the file of a large body."""
+
+    async def story() -> None:
+        async with place(tmp_path, more="sessions = 500\nsessions_per_client = 500") as here:
+            await here.scheduler_comes()
+            process = here.start()
+            busy = await here.greeted()
+            await busy.begin()
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (64, 64))
+            crowd = [await here.client() for _ in range(100)]
+            answers = [asyncio.ensure_future(one.hear()) for one in crowd]
+            await here.until(lambda: sum(one.done() for one in answers) > 30, "as many as can be are greeted")
+            busy.writer.write(b"Subject: large\r\n\r\n" + b"0123456789abcde\r\n" * 6000 + b".\r\n")
+            assert (await busy.hear())[:9] in ("250 2.0.0", "451 4.3.0"), "an answer, with or without room for a file"
+            greeted = [one for one in answers if one.done() and one.result().startswith("220")]
+            assert len(greeted) < 60, "there is no room for more"
+            for one, answer in zip(crowd, answers, strict=True):
+                answer.cancel()
+                one.writer.close()
+            while not (await (await here.client()).hear()).startswith("220"):
+                await asyncio.sleep(0.05)
+            assert process.poll() is None
 
     run(story())
 

@@ -55,6 +55,7 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
 
 def test_the_first_word_to_the_scheduler_process_is_who_lives(kmqd: Kmqd) -> None:
     process = kmqd.start()
+    kmqd.signal(signal.SIGUSR1)  # reserved: it does nothing
     hello, living = (one["frame"] for one in kmqd.noted("heard")[:2])
     assert isinstance(hello, dict) and isinstance(living, dict)
     assert (hello["t"], hello["role"], hello["pid"]) == ("hello", "supervisor", process.pid)
@@ -314,6 +315,7 @@ def test_a_good_configuration_is_for_the_living_and_for_those_to_come(kmqd: Kmqd
     os.kill(kmqd.pid("worker-1"), signal.SIGKILL)
     until(lambda: len(kmqd.noted("ready", "worker-1")) == 2, "another worker is there")
     assert kmqd.noted("born", "worker-1")[1]["log_level"] == "warning"
+    assert kmqd.noted("born", "worker-1")[1]["workers"] == 1, "as long as that is so"
     assert kmqd.noted("born", "worker-2") == []
 
 
