@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
         while delivery.left:
             mail, rcpt, refused = opening(delivery.work.head, delivery.left[: delivery.limit], self._offers)
             if refused:
-                delivery.judge(refused, self.label)
+                delivery.judge(refused, "")
             if not rcpt:
                 continue
             transaction = Transaction(mail, rcpt, self._offers.pipelining, self._unclean)
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         if deed is Deed.END:
             self._end(transaction, early)
         elif deed is Deed.CLOSE:
-            self._lost(transaction.verdicts[-1][1], aborted=True)
+            self._lost(cast(Reply, transaction.farewell), aborted=True)
         elif early:
             self._lost(_SURPLUS, aborted=True)
         elif deed is Deed.SEND:
@@ -225,7 +225,8 @@ class Connection(asyncio.Protocol):
             self._stop_short(str(trouble))
         elif trouble is not None:
             why = (trouble.strerror if isinstance(trouble, OSError) else "") or repr(trouble)
-            self._lost(Reply(451, "4.3.0", f"cannot read the message: {why}"), aborted=True)
+            cast(Delivery, self._delivery).judge_left(Reply(451, "4.3.0", f"cannot read the message: {why}"), "")
+            self._lost(_lost_while(Stage.BODY.value), aborted=True)
         else:
             cast(Transaction, self._transaction).dot_sent()
 
@@ -283,7 +284,7 @@ class Connection(asyncio.Protocol):
     def _judge_lost(self, delivery: Delivery, transaction: Transaction, why: Reply) -> None:
         left = set(delivery.left)
         delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label)
-        delivery.judge_left(why if not why.permanent else why._replace(code=451, enhanced=""), self.label)
+        delivery.judge_left(why, self.label)
 
 
 def _lost_while(stage: str) -> Reply:

@@ -73,6 +73,7 @@ class SmtpHop:
         """Looks at the deadlines; called about once a second with the loop's time."""
         for connection in tuple(self._connections):
             connection.expire(now)
+        self._idle = [connection for connection in self._idle if connection.usable]
         self._open_more()
 
     def replace(self, section: ConnectorSection) -> None:
@@ -124,7 +125,7 @@ class SmtpHop:
         while len(self._openings) < len(self._waiting) + len(self._orphans) and self._may_open():
             opening = asyncio.create_task(self._open())
             self._openings.add(opening)
-            opening.add_done_callback(self._openings.discard)
+            opening.add_done_callback(self._ended)
 
     def _may_open(self) -> bool:
         if len(self._connections) + len(self._openings) >= self._width:
@@ -168,6 +169,14 @@ class SmtpHop:
         self._orphans.clear()
         if not self._connections and not self._openings:
             self._refuse(reply)
+
+    def _ended(self, opening: asyncio.Task[None]) -> None:
+        """An opening that died of a mistake of ours must not leave its messages waiting for ever."""
+        self._openings.discard(opening)
+        error = None if opening.cancelled() else opening.exception()
+        if error is not None:
+            opening.get_loop().call_exception_handler({"message": "opening a connection failed", "exception": error})
+            self._not_opened(Reply(451, "4.3.0", f"cannot open a connection: {error!r}"))
 
     def _settle(self) -> None:
         """This opening is over, before its task is."""

@@ -52,6 +52,7 @@ class Transaction:
 
     verdicts:  (index, reply) of every recipient that has got one.
     over:      recipients for a further transaction.
+    farewell:  with CLOSE, why the connection is of no use any more.
     unclean:   the server may still have the sender in mind: RSET goes ahead of the next MAIL.
     """
 
@@ -62,6 +63,7 @@ class Transaction:
         "_rcpt",
         "_waiting",
         "accepted",
+        "farewell",
         "out",
         "over",
         "stage",
@@ -74,6 +76,7 @@ class Transaction:
         self.accepted: list[int] = []
         self.over: list[int] = []
         self.unclean = True
+        self.farewell: Reply | None = None
         self.stage = Stage.RESET if reset else Stage.MAIL
         self._mail = mail
         self._rcpt = rcpt
@@ -98,12 +101,12 @@ class Transaction:
     def replied(self, code: int, text: bytes) -> Deed:
         """The next reply; what to do now. 421 ends everything wherever it comes (RFC 5321 3.8)."""
         if code == 421:
-            self.lost(as_reply(code, text))
-            return Deed.CLOSE
+            return self._close(as_reply(code, text))
         step = TABLE.get((self.stage, code // 100))
         if step is None:
-            self.lost(Reply(451, "4.5.0", f"unexpected reply while {self.stage.value}: {as_reply(code, text)}"))
-            return Deed.CLOSE
+            return self._close(
+                Reply(451, "4.5.0", f"unexpected reply while {self.stage.value}: {as_reply(code, text)}")
+            )
         return step(self, code, text)
 
     def dot_sent(self) -> None:
@@ -115,6 +118,11 @@ class Transaction:
         have = {index for index, _ in self.verdicts}
         self.verdicts.extend((index, reply) for index, _ in self._rcpt if index not in have)
         self.over = []
+
+    def _close(self, why: Reply) -> Deed:
+        self.farewell = why
+        self.lost(why)
+        return Deed.CLOSE
 
     # --- the steps of TABLE ------------------------------------------------------------------------------------------
 
@@ -175,6 +183,7 @@ class Transaction:
     def _interrupted(self, code: int, text: bytes) -> Deed:
         """A refusal before the dot was sent: it counts, but the rest of the text cannot be taken back."""
         self._judge_accepted(code, text)
+        self.farewell = Reply(451, "4.4.2", f"the server refused the rest: {as_reply(code, text)}")
         return self._end(Deed.CLOSE)
 
     def _answered(self, code: int, text: bytes) -> Deed:

@@ -385,6 +385,23 @@ def test_a_new_configuration_counts_for_the_next_connection() -> None:
     against(EvilHop(), story)
 
 
+def test_a_mistake_of_ours_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    async def play() -> None:
+        said: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+        phase = smtp(section(("127.0.0.1", 9)))
+        found = await asyncio.gather(*(send(phase, work("a@b.test")) for _ in range(3)))
+        assert all(one.unavailable and "a mistake" in one.unavailable.text for one in found)
+        assert [type(error) for error in said] == [ZeroDivisionError] * 3
+        await phase.close(0)
+
+    monkeypatch.setattr(smtp_hop, "open_connection", fails)
+    asyncio.run(play())
+
+
 def test_a_hop_that_wants_fewer_connections_is_not_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """421 for the third connection says nothing about the mail that two others carry."""
     monkeypatch.setattr(smtp_hop, "WIDEN_AFTER", 0.0)

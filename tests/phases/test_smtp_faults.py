@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from kmq.model.event import Failed
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Outcome
 from tests.fakes import EXTENSIONS, EvilHop
@@ -168,8 +169,9 @@ def test_replies_of_a_peer_are_harmless_text() -> None:
 
 def test_too_large_for_this_server() -> None:
     async def story(hop: EvilHop, phase: Smtp) -> None:
-        ((kind, reply),) = results(await outcome(phase, work("a@b.test"))).values()
-        assert (kind, reply[:9]) == ("Failed", "552 5.3.4")
+        (event,) = (await outcome(phase, work("a@b.test"))).events
+        assert isinstance(event, Failed)
+        assert (event.reply[:9], event.host) == ("552 5.3.4", ""), "we say so, not the server"
         assert not any(line.startswith(b"MAIL") for line in hop.commands)
         assert kinds(await outcome(phase, work("a@b.test", text=b"\r\n"))) == "D", "the connection lives on"
 
