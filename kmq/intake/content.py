@@ -140,15 +140,20 @@ class Content:
         """Collects the header until the empty line, of its first 100 kB."""
         header = self._header
         assert header is not None
+        if not header:  # as a rule the whole of it is there at once
+            end = text.find(b"\r\n\r\n", 0, HEADER_LIMIT)
+            if end >= 0:
+                return self._count_hops(text[:end])
         at = max(0, len(header) - 3)
         header += text[: HEADER_LIMIT - len(header)]
         end = header.find(b"\r\n\r\n", at)
         if end >= 0:
-            self._count_hops(header[:end])
+            self._count_hops(bytes(header[:end]))
         elif len(header) == HEADER_LIMIT:
-            self._end_long_header(header)
+            self._end_long_header(bytes(header))
+        return None
 
-    def _end_long_header(self, header: bytearray) -> None:
+    def _end_long_header(self, header: bytes) -> None:
         """No empty line in 100 kB: either the header is too big, or there is none and this is text already."""
         fields = _FIELDS(header)
         assert fields is not None
@@ -157,7 +162,7 @@ class Content:
             self.discard()
         self._count_hops(header[: fields.end()])
 
-    def _count_hops(self, header: bytearray) -> None:
+    def _count_hops(self, header: bytes) -> None:
         self._header = None
         self.hops = header.lower().count(b"\r\nreceived:")
         if self.hops > self._hop_limit:  # text below a header that has no empty line after it may look like it
@@ -168,7 +173,7 @@ class Content:
     def _end(self) -> None:
         self.ended = True
         if self._header is not None:
-            self._count_hops(self._header)
+            self._count_hops(bytes(self._header))
 
     # --- what it came to ---
 

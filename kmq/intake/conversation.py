@@ -15,7 +15,7 @@ _PERMANENT = ord("5")
 
 
 class Conversation:
-    """The mechanics of a conversation; a subclass gives `_step`, `_obey` and `_end`."""
+    """The mechanics of a conversation; a subclass gives `_read_on`, `_obey` and `_end`."""
 
     __slots__ = ("_at", "_command_limit", "_deeds", "_error_limit", "_errors", "_junk", "_kept", "_out", "_overlong",
                  "closed", "progress")  # fmt: skip
@@ -33,8 +33,8 @@ class Conversation:
         self.progress = 0  # counts what the client got done: whoever looks at times sees whether it stands still
         self.closed = False
 
-    def _step(self) -> bool:
-        """Reads on as the state has it; False when more bytes or somebody's answer are needed."""
+    def _read_on(self) -> None:
+        """Reads as the state has it, until more bytes or somebody's answer are needed."""
         raise NotImplementedError
 
     def _obey(self, verb: bytes, argument: bytes) -> None:
@@ -49,8 +49,7 @@ class Conversation:
 
     def _turn(self) -> list[AnyDeed]:
         """All that can be done now; what the carrier is to do for it."""
-        while not self.closed and self._step():
-            pass
+        self._read_on()
         if self._at:
             self._kept = self._kept[self._at :]
             self._at = 0

@@ -28,8 +28,9 @@ class Session(Reception):
 
     __slots__ = ()
 
-    def _step(self) -> bool:
-        return READERS[self._state](self)
+    def _read_on(self) -> None:
+        while not self.closed and READERS[self._state](self):
+            pass
 
     # --- what the carrier calls -----------------------------------------------------------------------------------
 
