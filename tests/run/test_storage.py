@@ -1,0 +1,197 @@
+"""The store's two threads beside the loop: order, failed syncs, full disks, checkpoints and the end."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kmq.config import QueueSection
+from kmq.run.storage import BROKEN, FULL, Storage
+from kmq.spool import checkpoint, journal, layout
+from kmq.spool.checkpoint import Note
+from kmq.spool.disk import Disk
+from kmq.spool.effects import Effects
+from kmq.spool.record import Put, Remove
+from kmq.spool.recovery import Recovery
+from kmq.spool.store import FileStore, JournalStore, Pending, Store
+from tests.spool.world import NOW, SEGMENT, message, tree
+
+
+class FaultyDisk(Disk):
+    """Raises what a test asks for: operation name -> errors to raise, one per call."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.faults: dict[str, list[int]] = {}
+
+    def _maybe(self, what: str) -> None:
+        if self.faults.get(what):
+            number = self.faults[what].pop(0)
+            raise OSError(number, os.strerror(number))
+
+    def datasync(self, fd: int) -> None:
+        self._maybe("datasync")
+        super().datasync(fd)
+
+    def create(self, name: str) -> int:
+        if name.startswith("queue/"):
+            self._maybe("create")
+        return super().create(name)
+
+    def sync_all(self) -> None:
+        self._maybe("sync_all")
+        super().sync_all()
+
+
+class Desk:
+    """A storage and what it said."""
+
+    def __init__(self, root: Path, kind: str = "journal", **options: object) -> None:
+        self.disk = FaultyDisk(root)
+        layout.prepare(self.disk)
+        note = Note(str(root / "run" / "syncfs"))
+        recovered, log = Recovery(self.disk, note, SEGMENT).recover()
+        effects = Effects(self.disk)
+        last = recovered.last_id
+        store: Store = JournalStore(self.disk, log, effects, note, last_id=last)
+        if kind == "files":
+            store = FileStore(self.disk, effects, note, last_id=last)
+        self.durable: list[object] = []
+        self.refused: list[object] = []
+        self.fatal: list[str] = []
+        self.changed = asyncio.Event()
+        options = {"effects_delay": 0.0, "minimum_free": 0, "minimum_free_inodes": 0, **options}
+        settings = QueueSection(**options)  # type: ignore[arg-type]
+        self.storage = Storage(store, settings, self._durable, self._refused, self._fatal)
+
+    def _durable(self, batch: list[Pending]) -> None:
+        self.durable += [one.ticket for one in batch]
+        self.changed.set()
+
+    def _refused(self, batch: list[Pending]) -> None:
+        self.refused += [one.ticket for one in batch]
+        self.changed.set()
+
+    def _fatal(self, why: str) -> None:
+        self.fatal.append(why)
+        self.changed.set()
+
+    def put(self, refusable: bool = True) -> int:
+        number = self.storage.store.new_id(NOW)
+        line, body = message(number)
+        self.storage.add([Put(number, line, body)], number, refusable)
+        return number
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not reached():
+                self.changed.clear()
+                try:
+                    await asyncio.wait_for(self.changed.wait(), 0.02)
+                except TimeoutError:
+                    continue
+
+
+BOTH = pytest.mark.parametrize("kind", ["journal", "files"])
+
+
+@BOTH
+def test_records_become_durable_in_their_order_and_then_files(tmp_path: Path, kind: str) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, kind)
+        numbers = [desk.put() for _ in range(100)]
+        await desk.until(lambda: len(desk.durable) == 100)
+        assert desk.durable == numbers
+        await desk.until(lambda: len(tree(tmp_path)) == 200)
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_the_end_leaves_every_effect_made_and_a_checkpoint(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, effects_delay=1.0)
+        stays, goes = desk.put(), desk.put()
+        await desk.until(lambda: len(desk.durable) == 2)
+        desk.storage.add([Remove(goes)], "gone")
+        await desk.storage.stop()
+        assert desk.durable == [stays, goes, "gone"]
+        assert len(tree(tmp_path)) == 2
+        found = checkpoint.read(desk.disk)
+        assert found is not None
+        segments = journal.read(desk.disk)
+        assert all(not one.records for one in segments if one.generation >= found.generation)
+
+    asyncio.run(story())
+
+
+def test_a_failed_sync_refuses_puts_and_writes_results_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        known = desk.put()
+        await desk.until(lambda: desk.durable == [known])
+        desk.disk.faults["datasync"] = [errno.EIO]
+        refused = desk.put()
+        desk.storage.add([Remove(known)], "result")
+        await desk.until(lambda: "result" in desk.durable)
+        assert (desk.refused, desk.durable) == ([refused], [known, "result"])
+        after = desk.put()
+        await desk.until(lambda: after in desk.durable)
+        await desk.storage.stop()
+        assert [name for name in tree(tmp_path) if name.endswith(".env")] == [layout.envelope(after)]
+
+    asyncio.run(story())
+
+
+def test_nothing_comes_in_while_no_segment_can_be_begun(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        desk.disk.faults["datasync"] = [errno.EIO] * 4  # the batch, and three new segments
+        refused = desk.put()
+        await desk.until(lambda: desk.storage.refusal == BROKEN)
+        assert desk.refused == []  # a put is refused only when the journal says so durably
+        await desk.until(lambda: desk.refused == [refused])
+        later = desk.put()
+        await desk.until(lambda: desk.durable == [later])
+        assert desk.storage.refusal is None
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_an_owed_effect_closes_the_door_until_it_is_made(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        desk.disk.faults["create"] = [errno.ENOSPC]
+        number = desk.put()
+        await desk.until(lambda: desk.storage.refusal == FULL)
+        assert desk.durable == [number]  # acknowledged: the journal has it
+        await desk.until(lambda: desk.storage.refusal is None)
+        assert len(tree(tmp_path)) == 2
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_a_failed_syncfs_ends_the_process(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, checkpoint_interval=0.1)
+        desk.disk.faults["sync_all"] = [errno.EIO]
+        desk.put()
+        await desk.until(lambda: bool(desk.fatal))
+        assert "syncfs" in desk.fatal[0]
+        assert desk.storage.store.note.found()
+
+    asyncio.run(story())
+
+
+def test_little_room_on_the_disk_closes_the_door(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, minimum_free=1 << 60)
+        assert desk.storage.refusal == FULL
+        await desk.storage.stop()
+
+    asyncio.run(story())
