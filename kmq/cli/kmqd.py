@@ -23,6 +23,9 @@ from kmq.errors import ConfigError, KmqError
 from kmq.run import family, supervisor
 from kmq.run.inheritance import Inheritance, inherit
 
+#: What a child does from its birth to its end; -> its exit status.
+Life = Callable[[], int]
+
 #: Threads wait for the interpreter no longer than this, so that a sync which is done is heard of at once.
 _SWITCH = 0.0005
 
@@ -85,26 +88,26 @@ def _parser() -> argparse.ArgumentParser:
 # --- a child ----------------------------------------------------------------------------------------------------------
 
 
-def _scheduler(given: Inheritance, number: int, started: float) -> int:
+def _scheduler(given: Inheritance, number: int, started: float) -> Life:
     from kmq.admin.control import Control
     from kmq.run import queue
 
-    return queue.main(given.settings, number, given.sockets, started, Control)
+    return lambda: queue.main(given.settings, number, given.sockets, started, Control)
 
 
-def _receiver(given: Inheritance, number: int, started: float) -> int:
+def _receiver(given: Inheritance, number: int, started: float) -> Life:
     from kmq.run import receiver
 
-    return receiver.main(given.settings, number, given.sockets, started, given.tallies)
+    return lambda: receiver.main(given.settings, number, given.sockets, started, given.tallies)
 
 
-def _worker(given: Inheritance, number: int, started: float) -> int:
+def _worker(given: Inheritance, number: int, started: float) -> Life:
     from kmq.run import worker
 
-    return worker.main(given.settings, number, given.sockets, started)
+    return lambda: worker.main(given.settings, number, given.sockets, started)
 
 
-_ROLES: dict[str, Callable[[Inheritance, int, float], int]] = {
+_ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {
     "scheduler": _scheduler,
     "receiver": _receiver,
     "worker": _worker,
@@ -123,11 +126,12 @@ def _child(role: str, number: int) -> int:
     sys.setswitchinterval(_SWITCH)
     run_directory = given.settings.kmq.run_directory
     membership = family.belong(run_directory, role)
-    gc.freeze()
     try:
         if not family.follow(given.life, run_directory, role):
             return 0
-        return _ROLES[role](given, number, started)
+        life = _ROLES[role](given, number, started)
+        gc.freeze()  # what is imported stays for ever: no collection needs to look at it
+        return life()
     except KmqError as error:
         for line in str(error).splitlines():
             log.error(line)

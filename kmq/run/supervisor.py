@@ -200,15 +200,17 @@ class Supervisor:
     # --- the scheduler process's ear ---------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._link = Link(self._heard, self._link_ended)
-        self._connecting = self._loop.create_task(self._introduce(self._link))
+        self._link = None
+        self._connecting = self._loop.create_task(self._introduce())
 
-    async def _introduce(self, link: Link) -> None:
+    async def _introduce(self) -> None:
         """The first word over each connection is who lives (J10); deaths follow it, in order."""
+        link = Link(self._heard, self._link_ended)
         await link.connect(self.settings.kmq.run_directory / "queue.sock")
         link.send(Hello("supervisor", 1, os.getpid(), self._started))
         children = [(one.role, one.number, one.pid) for one in self._living() if one.role != "scheduler"]
         link.send(Living(children))
+        self._link = link
 
     def _link_ended(self, link: Link) -> None:
         """The scheduler process died; what it was not told is in the next `Living`: who is not named is dead."""
