@@ -157,17 +157,24 @@ class Effects:
         with self._turn:
             first = put.id in self._fresh
             self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
-        if put.id not in self._doomed:
-            self.homes.make_body(put, not first)
-            self.homes.make(layout.envelope(put.id), put.line, not first)
+        if put.id not in self._doomed and put.id in self._unmade:
+            self._make(put, again=not first)
+        self._unmade.discard(put.id)
         if put.dropped:
             self.homes.unlink_dropped(put.dropped)
             self._dropped.discard(put.dropped)
         if put.incoming:
             self.incoming.append((generation, put.incoming))
         with self._turn:
-            self._unmade.discard(put.id)
             self.waiting_bytes -= len(put.body or b"")
+
+    def _make(self, put: Put, again: bool) -> None:
+        """The body first (J1). again: a try before this one may have left a part of each."""
+        envelope = layout.envelope(put.id)
+        if again:
+            self.homes.unlink(envelope)
+        self.homes.make_body(put, again)
+        self.homes.make(envelope, put.line, again)
 
     def _append(self, line: Append) -> None:
         if line.id not in self._doomed:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from kmq.errors import StorageFailed
-from kmq.model.envelope import lines_of, unseal
+from kmq.model.envelope import fold, lines_of, unseal
+from kmq.spool import strays
+from kmq.spool.layout import HOMES
 from tests.spool.ghost import GhostDisk, Kernel
 from tests.spool.ledger import Ledger
 from tests.spool.life import Life, recover
@@ -51,6 +53,8 @@ class Explorer:
             life.disk.watch = life.outside.watch = fork
             self.story(life)
             self._fork(kernel, ledger, "the end")
+            if not life.store.pending and not all(one.told for one in ledger.records):
+                self._say("the end", ["a record was neither told nor refused"])
         except StorageFailed:
             self._fork(kernel, ledger, "a failed syncfs")
         except _Enough:
@@ -59,6 +63,7 @@ class Explorer:
 
     def _fork(self, kernel: Kernel, ledger: Ledger, before: str) -> None:
         self.steps += 1
+        self._say(f"{self.steps}: before {before}", half_visible(GhostDisk(kernel)))
         dead = ledger.after_cut()
         for seed in range(self.seeds):
             way = f"{self.steps}: power cut {seed} before {before}"
@@ -126,6 +131,16 @@ class Explorer:
 
 class _Enough(Exception):
     """The first broken promise is found."""
+
+
+def half_visible(disk: GhostDisk) -> list[str]:
+    """J1, at any moment: where there is an envelope, its body is there too."""
+    found = {(ending, number): path for home in HOMES for number, ending, path in strays.names(disk, home)}
+    return [
+        f"{path}: an envelope without its body"
+        for (ending, number), path in found.items()
+        if ending == "env" and fold(disk.read(path)) and not disk.status(path[:-4] + ".eml")
+    ]
 
 
 def empty_spool() -> Kernel:

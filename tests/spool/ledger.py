@@ -9,7 +9,7 @@ Callers:  the tests of the spool.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from kmq.model import queue_id
@@ -204,7 +204,10 @@ class Ledger:
         self, disk: Disk, stories: dict[int, list[tuple[Written, Operation]]], found: dict[int, Found]
     ) -> list[str]:
         taken = {op.dropped: story for story in stories.values() for _, op in story if isinstance(op, Put)}
-        wrong = []
+        twice = Counter(
+            op.dropped for story in stories.values() for one, op in story if isinstance(op, Put) and one.told
+        )
+        wrong = [f"{one.name}: became {count} messages" for one, count in twice.items() if one and count > 1]
         for dropped, told in self.offered.items():
             story = taken.get(dropped, [])
             there = any((found.get(op.id) or Found()).there for _, op in story)

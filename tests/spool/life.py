@@ -267,6 +267,12 @@ class Life:
         """Killed: no descriptor is left, no call comes through any more."""
         self.disk.alive = self.outside.alive = False
 
+    def restart(self) -> None:
+        """Killed, and started again: what was written and not told is known from what is found."""
+        self.end()
+        self.__init__(self.kernel, self.ledger, self.kind, self.disk.watch, self.random.randrange(1 << 30))  # type: ignore[misc]
+        self.ledger.settle(self.disk)
+
 
 #: A story: what happens in one life.
 Story = Callable[[Life], None]

@@ -150,6 +150,63 @@ def dropped_elsewhere(life: Life) -> None:
     life.checkpoint()
 
 
+def twice_offered(life: Life) -> None:
+    """Pickup sees a file again whose put is written, and again when it is durable, and after its files are made."""
+    file = life.drop()
+    assert life.put_dropped(file) is not None
+    life.put_dropped(file)
+    life.sync()
+    life.put_dropped(file)
+    life.settle()
+    life.put_dropped(file)
+    life.settle()
+
+
+def covered_early(life: Life) -> None:
+    """A checkpoint is tried while effects wait, and while a remove is not synced."""
+    life.put()
+    second = life.put()
+    life.sync()
+    life.turn()
+    life.checkpoint()
+    life.remove(second)
+    life.apply_all()
+    life.checkpoint()
+    life.sync()
+    life.apply_all()
+
+
+def all_delivered(life: Life) -> None:
+    """Nothing is left in the queue: the IDs stand in the checkpoint alone."""
+    first, second = life.put(), life.put()
+    life.sync()
+    life.deliver(first)
+    life.settle()
+    life.deliver(second)
+    life.settle()
+    life.prepare()
+    life.turn()
+    life.checkpoint()
+    life.prepare()
+    life.turn()
+
+
+def restarted(life: Life) -> None:
+    """Events before a restart, and after it, of a message whose records are covered."""
+    number = life.put()
+    life.settle()
+    life.defer(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.restart()
+    life.defer(number)
+    life.sync()
+    life.apply_all()
+    life.defer(number)
+    life.settle()
+
+
 def generations(life: Life) -> None:
     """Segments that fill up, are covered and used again."""
     kept = []
@@ -281,6 +338,10 @@ STORIES: tuple[Story, ...] = (
     large,
     dropped,
     dropped_elsewhere,
+    twice_offered,
+    covered_early,
+    all_delivered,
+    restarted,
     generations,
 )
 FAILURES: tuple[Story, ...] = (
