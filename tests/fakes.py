@@ -262,7 +262,7 @@ class _Session(asyncio.Protocol):
     def on_rcpt(self, line: bytes) -> None:
         address = path(line)
         self.lines.append(line)
-        if not self.lines[0].startswith(b"MAIL"):
+        if not self.lines[0].upper().startswith(b"MAIL"):
             self.say("503 5.5.1 MAIL first")
         elif len(self.recipients) >= self.hop.recipients_limit:
             self.say(self.hop.too_many)
