@@ -78,6 +78,7 @@ class Carrier(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         if self._session is not None:  # again, as STARTTLS is through
+            self._brakes = Brake(0)  # they were the clear transport's
             transport.set_write_buffer_limits(high=WRITE_LIMIT)
             return self._perform(self._session.secured())
         peer = transport.get_extra_info("peername")

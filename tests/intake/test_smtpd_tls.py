@@ -10,7 +10,7 @@ import pytest
 
 from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
-from tests.intake.doors import MemoryDoor, Routes, receiver
+from tests.intake.doors import NO_STORAGE, MemoryDoor, Routes, receiver
 from tests.intake.serving import LOOPS, Peer, certificate, run, serving, until
 
 LINE = b"x" * 70 + b"\r\n"
@@ -99,6 +99,41 @@ def test_commands_right_behind_starttls_are_taken_for_the_handshake(loop, tls):
             with suppress(ConnectionError):
                 assert b"250" not in await peer.ended()
             await until(lambda: smtpd.sessions == 0, "the session to be gone")
+
+    run(loop, story)
+
+
+def test_the_server_s_end_does_not_wait_for_a_handshake(loop, tls):
+    async def story() -> None:
+        async with serving(**tls) as smtpd, Peer(smtpd.port) as peer:
+            await peer.hear()
+            await peer.say("EHLO c\r\n")
+            await peer.say("STARTTLS\r\n")
+            assert smtpd.sessions == 1
+            await smtpd.close(0)
+            assert smtpd.sessions == 0
+
+    run(loop, story)
+
+
+def test_who_has_not_read_our_replies_can_begin_tls_all_the_same(loop, tls):
+    async def story() -> None:
+        door = MemoryDoor()
+        door.refusal = NO_STORAGE
+        async with serving(door, **tls) as smtpd, Peer(smtpd.port) as peer:
+            await peer.hear()
+            await peer.say("EHLO c\r\n")
+            (carrier,) = smtpd._carriers
+            carrier.transport.set_write_buffer_limits(high=0)
+            peer.writer.write(b"MAIL FROM:<>\r\n" * 100_000 + b"STARTTLS\r\n")
+            reply = ""
+            while reply != "220 2.0.0 Ready to start TLS":
+                assert reply[:3] in ("", "452")
+                reply = await peer.hear()
+            await peer.writer.start_tls(trusting())
+            for _ in range(3):
+                assert await peer.say("NOOP\r\n") == ["250 2.0.0 Ok"]
+            assert not carrier._brakes
 
     run(loop, story)
 
