@@ -32,6 +32,9 @@ from tests.waiting import free_port
 
 TREE = Path(__file__).resolve().parents[1]
 
+#: Load of the machine above which somebody else is at work.
+BUSY = 0.5
+
 
 class Bench:
     """What all runs share: Postfix's programs and a folder on the disk that is measured."""
@@ -112,6 +115,8 @@ def alone(bench: Bench, name: str, options: argparse.Namespace) -> int:
 def side_by_side(bench: Bench, options: argparse.Namespace) -> int:
     """The pairs, the table, the goals, the file."""
     facts = machine(options.folder)
+    if os.getloadavg()[0] > BUSY:
+        print(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, of both", flush=True)
     ours: list[Steady] = []
     theirs: list[Steady] = []
     for pair in range(options.pairs):
