@@ -29,6 +29,9 @@ Life = Callable[[], int]
 #: Threads wait for the interpreter no longer than this, so that a sync which is done is heard of at once.
 _SWITCH = 0.0005
 
+#: What mail leaves behind is freed by counting; the collector's looks for cycles may be rare.
+_COLLECT = (20_000, 50, 50)
+
 
 def main() -> int:
     """The program."""

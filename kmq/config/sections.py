@@ -106,8 +106,8 @@ class QueueSection:
     )
     queue_database_batch_timeout: float = option(
         kinds.duration("0", "1s"),
-        default="0",
-        doc="How long a batch waits for company. 0: only while the sync before it lasts.",
+        default="3ms",
+        doc="How long a record waits for company while mail is flowing; one that comes alone does not wait.",
     )
     queue_database_logging_file_size: int = option(
         kinds.size("64K", "1G"), default="8M", restart=True, doc="Size of one segment of the journal."

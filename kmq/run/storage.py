@@ -55,6 +55,7 @@ class Storage:
         self._jobs: queue.SimpleQueue[list[Pending] | str | None] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._kicked = False
+        self._last_batch = 0
         self._turning = False
         self._turn_asked = False
         self._stopping = False
@@ -79,14 +80,22 @@ class Storage:
         self.kick()
 
     def kick(self) -> None:
-        """Writes what waits, as soon as the batch before is durable."""
-        if not self._kicked and not self.store.in_flight and not self._turning:
-            self._kicked = True
-            wait = self.settings.queue_database_batch_timeout
-            if wait and len(self.store.pending) < self.settings.queue_database_batch_size:
-                self._loop.call_later(wait, self._go)
-            else:
-                self._loop.call_soon(self._go)
+        """Writes what waits, when the batch before is durable and there has been time for company."""
+        if self._kicked or self.store.in_flight or self._turning:
+            return
+        self._kicked = True
+        wait = self._wait_for_company()
+        if wait > 0:
+            self._loop.call_later(wait, self._go)
+        else:
+            self._loop.call_soon(self._go)
+
+    def _wait_for_company(self) -> float:
+        """Seconds. What comes alone is not kept waiting, nor what has waited already for the sync before it."""
+        pending = self.store.pending
+        if self._last_batch < 2 or not pending or len(pending) >= self.settings.queue_database_batch_size:
+            return 0.0
+        return pending[0].at + self.settings.queue_database_batch_timeout - time.monotonic()
 
     def _go(self) -> None:
         self._kicked = False
@@ -94,6 +103,7 @@ class Storage:
             return
         batch = self.store.take()
         if batch:
+            self._last_batch = len(batch)
             self._jobs.put(batch)
 
     def _synced(self, batch: list[Pending], generation: int) -> None:
@@ -103,7 +113,10 @@ class Storage:
         self.store.settle(batch, generation)
         if idle:
             self._wake.set()
-        self._go()  # the next batch is on its way before anybody is told of this one
+        if self._wait_for_company() > 0:
+            self.kick()
+        else:
+            self._go()  # the next batch is on its way before anybody is told of this one
         self._on_durable(batch)
 
     def _unsynced(self, batch: list[Pending]) -> None:

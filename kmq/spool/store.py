@@ -27,16 +27,14 @@ from kmq.spool.record import Append, Move, Operation, Put, Remove
 
 @dataclass(slots=True)
 class Pending:
-    """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451."""
+    """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451;
+    length: about how many bytes it will have."""
 
     operations: list[Operation]
     ticket: object
     at: float
     refusable: bool
-
-    @property
-    def length(self) -> int:
-        return sum(len(one.body or b"") for one in self.operations if isinstance(one, Put)) + 1024
+    length: int
 
 
 class Store:
@@ -53,7 +51,6 @@ class Store:
         self.last_id = last_id
         self.batch_size = batch_size
         self.pending: deque[Pending] = deque()
-        self.pending_bytes = 0
         self.in_flight = False
 
     def new_id(self, now: float) -> int:
@@ -63,9 +60,11 @@ class Store:
 
     def add(self, operations: list[Operation], ticket: object, at: float, refusable: bool = False) -> None:
         """One record, all or none; `at` is monotonic time."""
-        one = Pending(operations, ticket, at, refusable)
-        self.pending_bytes += one.length
-        self.pending.append(one)
+        length = 1024
+        for one in operations:
+            if isinstance(one, Put) and one.body is not None:
+                length += len(one.body)
+        self.pending.append(Pending(operations, ticket, at, refusable, length))
 
     def take(self) -> list[Pending] | None:
         """The next batch to sync, None when there is nothing or one is in flight."""
@@ -76,7 +75,6 @@ class Store:
         while self.pending and len(batch) < self.batch_size and (not batch or room >= self.pending[0].length):
             one = self.pending.popleft()
             room -= one.length
-            self.pending_bytes -= one.length
             batch.append(one)
         self.in_flight = True
         return batch
@@ -122,7 +120,6 @@ class Store:
         for one in batch:
             (refused if one.refusable else again).append(one)
         self.pending.extendleft(reversed(again))
-        self.pending_bytes += sum(one.length for one in again)
         return refused
 
 
