@@ -19,7 +19,7 @@ from hashlib import sha256
 import msgspec
 
 from kmq import log
-from kmq.config import Settings
+from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, frame, hop, moment, recipients, reply
 from kmq.model.envelope import Head
 from kmq.model.event import Event, Failed, Routed
@@ -73,24 +73,24 @@ class Worker:
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._flush_due = False
-        self.configure(settings)
-
-    def configure(self, settings: Settings) -> None:
-        """Takes a configuration."""
-        self.settings = settings
-        self.routes = Routes(settings)
-        connectors = {section.name: section for section in settings.connectors}
+        connectors = self._take(settings)
         share = max(1, -(-settings.queue.per_hop // settings.kmq.workers))
         self.smtp = Smtp(connectors, settings.kmq.hostname, share)
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
+
+    def _take(self, settings: Settings) -> dict[str, ConnectorSection]:
+        """What of a configuration is ours; -> the connectors, by name."""
+        self.settings = settings
+        self.routes = Routes(settings)
         self._small = settings.queue.small_body
         self._spool = str(settings.kmq.spool)
+        return {section.name: section for section in settings.connectors}
 
     def reconfigure(self, settings: Settings) -> None:
-        """Takes a new configuration; connections of the old one end when what they carry is done."""
-        old = self.smtp
-        self.configure(settings)
-        self._closing = asyncio.get_running_loop().create_task(old.close(_OLD_CONNECTIONS))
+        """Takes a new configuration; what is under way ends as it began."""
+        connectors = self._take(settings)
+        self.smtp.configure(connectors)
+        self.mailbox.configure(connectors)
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Worker:
             self._done(job, self._result(job.assign, damaged=outcome.damaged))
             return
         done = self._result(job.assign, events=job.routed + outcome.events, uncertain=outcome.uncertain)
-        if outcome.unavailable is not None:
+        if outcome.unavailable is not None and not self._ended.is_set():
             done.unavailable, done.hop = str(outcome.unavailable), str(target)
         self._with_notice(job, done, [event for event in outcome.events if isinstance(event, Failed)])
 
@@ -320,7 +320,7 @@ class Worker:
         except TimeoutError:
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
-        await self.smtp.close(1.0)
+        await asyncio.gather(self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
         self._link.close()
 
 
@@ -337,8 +337,8 @@ def _first_line(path: str) -> bytes:
 _NO_HEAD = Head("", "", "", "", [], 0)
 _SUBMISSION = str(hop.SUBMISSION)
 GRACE = 30.0
-#: Seconds that deliveries begun under an old configuration may still take.
-_OLD_CONNECTIONS = 1200.0
+#: Seconds for connections to say QUIT, and for a file that is being written.
+_CLOSE = 1.0
 
 
 def main(settings: Settings, number: int, sockets: object, started: float) -> int:
