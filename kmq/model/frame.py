@@ -196,9 +196,7 @@ class Stop(Frame, tag="stop"):
 
 
 class Reload(Frame, tag="reload"):
-    """The configuration was read again; number counts the readings."""
-
-    number: int = 0
+    """From a worker: I have read the configuration again."""
 
 
 # --- operators ------------------------------------------------------------------------------------------------

@@ -18,11 +18,13 @@ from kmq.model.frame import Ask, Intake, Put, Refused, Reserve, Reserved, Stored
 from kmq.model.reply import Reply
 from kmq.run.link import Link
 from kmq.run.storage import BROKEN, Storage
-from kmq.spool import record
+from kmq.spool import incoming, record
 from kmq.spool.record import RECORD_LIMIT
 
 #: Bytes of bodies kept at hand for their first assignment, beyond those whose files are not made yet.
 FRESH_LIMIT = 16 << 20
+#: Large bodies on their way in that have an ID.
+RESERVED = 10_000
 #: Puts whose token is remembered for a receiver that asks again.
 TOKENS = 100_000
 
@@ -81,7 +83,9 @@ class Arrivals:
         self.links: set[Link] = set()
         self._waiting: set[bytes] = set()
         self._tokens = OrderedDict(tokens)
-        self._reserved: set[int] = set()
+        self._reserved: OrderedDict[int, None] = OrderedDict()
+        self._asked: dict[bytes, Link] = {}  # puts whose receiver asked again over another link
+        self._named: dict[str, None] = {}  # bodies in incoming/ that puts of this run name
 
     # --- frames of receivers -------------------------------------------------------------------------------------
 
@@ -112,7 +116,9 @@ class Arrivals:
     def reserve(self, link: Link, asked: Reserve) -> None:
         """An ID for a large body, good for this run: another one would not know it, and might issue it again."""
         number = self.storage.store.new_id(time.time())
-        self._reserved.add(number)
+        self._reserved[number] = None
+        if len(self._reserved) > RESERVED:
+            self._reserved.popitem(last=False)  # whoever began it has most likely gone; else it hears 451
         link.send(Reserved(asked.token, queue_id.text(number)))
 
     def _put_large(self, link: Link, put: Put, raw: bytes) -> None:
@@ -120,7 +126,7 @@ class Arrivals:
         if number not in self._reserved:
             self._refuse(link, put.token, BROKEN)
             return
-        self._reserved.discard(number)
+        del self._reserved[number]
         line = head_line(put.m, put.sha256, raw[: put.tail])
         one = record.Put(number, line, None, bytes.fromhex(put.token), incoming=put.incoming)
         self._record(link, put, number, one)
@@ -128,20 +134,35 @@ class Arrivals:
 
     def _record(self, link: Link, put: Put, number: int, one: record.Put) -> None:
         self._waiting.add(one.token)
+        if one.incoming:
+            self._named[one.incoming] = None
         size = len(one.body) if one.body is not None else 0
         self.storage.add([one], Arrival(link, put.token, number, put.count, size), refusable=True)
 
     def ask(self, link: Link, asked: Ask) -> None:
-        """After we came back: what became of these puts? One whose sync is under way is answered by that."""
+        """After a link came back: what became of these puts? One whose sync is under way is answered by that."""
         stored = []
         for token in asked.tokens:
             key = bytes.fromhex(token)
             if key in self._tokens:
                 stored.append((token, queue_id.text(self._tokens[key])))
-            elif key not in self._waiting:
+            elif key in self._waiting:
+                self._asked[key] = link
+            else:
                 self._refuse(link, token, BROKEN)
         if stored:
             link.send(Stored(stored))
+
+    def receiver_died(self, pid: int) -> None:
+        """What it left in incoming/ without a put goes (J6); what a put names goes with a checkpoint."""
+        disk = self.storage.store.disk
+        there = disk.names(incoming.FOLDER)
+        self._named = {name: None for name in there if name in self._named}
+        for name in there:
+            made = incoming.maker(name)
+            if made is not None and made.pid == pid and name not in self._named:
+                log.event("incomplete-body-removed", name=name)
+                disk.unlink(f"{incoming.FOLDER}/{name}")
 
     def _refuse(self, link: Link, token: str, reply: Reply) -> None:
         self.refused += 1
@@ -156,7 +177,8 @@ class Arrivals:
             key = bytes.fromhex(one.token)
             self._waiting.discard(key)
             self._tokens[key] = one.id
-            told.setdefault(one.link, []).append((one.token, queue_id.text(one.id)))
+            link = self._asked.pop(key, one.link)
+            told.setdefault(link, []).append((one.token, queue_id.text(one.id)))
         self.accepted += len(arrivals)
         for link, puts in told.items():
             link.send(Stored(puts))
@@ -166,9 +188,10 @@ class Arrivals:
     def not_durable(self, arrivals: list[Arrival]) -> None:
         """J8: their sync failed, and the journal is told so durably."""
         for one in arrivals:
-            self._waiting.discard(bytes.fromhex(one.token))
+            key = bytes.fromhex(one.token)
+            self._waiting.discard(key)
             self.fresh.drop(one.id)
-            self._refuse(one.link, one.token, BROKEN)
+            self._refuse(self._asked.pop(key, one.link), one.token, BROKEN)
 
     def check(self, stopped: Reply | None = None) -> None:
         """Tells the receivers when mail may not come in, or may again; stopped: an operator's word."""

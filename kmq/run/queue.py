@@ -21,7 +21,7 @@ from functools import partial
 from typing import Protocol
 
 from kmq import log
-from kmq.config import Settings, load
+from kmq.config import Settings
 from kmq.errors import ConfigError
 from kmq.model import queue_id, recipients
 from kmq.model.frame import (
@@ -37,6 +37,7 @@ from kmq.model.frame import (
     Living,
     Put,
     Reaped,
+    Reload,
     Reserve,
     Stop,
 )
@@ -48,6 +49,7 @@ from kmq.run.loader import Loader
 from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
+from kmq.run.reloading import reread
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
 from kmq.run.scheduler import Scheduler
@@ -64,6 +66,8 @@ from kmq.spool.status import StatusFile
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 
 _TICK = 1.0
+#: Seconds after which a dead receiver's last puts have been read from its socket.
+_LAST_PUTS = 5.0
 #: Seconds between two looks whether a large body's files are made, which its assignment waits for.
 _MAKING = 0.01
 
@@ -187,8 +191,12 @@ class QueueProcess:
             case Reaped():
                 if frame.role == "worker":
                     self.roll.reaped(frame)
+                elif frame.role == "receiver":
+                    self._loop.call_later(_LAST_PUTS, self.arrivals.receiver_died, frame.pid)
             case Stop():
                 self._leaves(link)
+            case Reload():
+                log.event("rerouted", shares=self.core.verbs.reroute(time.monotonic()))
             case Living():
                 self._supervised(link, frame)
             case _:
@@ -372,9 +380,9 @@ class QueueProcess:
         self._loop.call_later(_TICK, self._tick)
 
     def reload(self) -> None:
-        """SIGHUP: the configuration again; what was unreachable is routed anew."""
+        """SIGHUP: the configuration again. What was unreachable is routed anew when a worker has read it too."""
         try:
-            self.settings = load(self.settings.path or None)
+            self.settings = reread(self.settings)
         except ConfigError as error:
             log.error("the new configuration is wrong, the old one stays", why=str(error))
             return
@@ -382,8 +390,6 @@ class QueueProcess:
             self.core.configure(self.settings.queue)
             self.storage.settings = self.settings.queue
             self.outcasts.threshold = self.settings.queue.poison_threshold
-            again = self.core.verbs.reroute(time.monotonic())
-            log.event("reloaded", rerouted=again)
             self._assign_soon()
 
     async def stop(self) -> None:

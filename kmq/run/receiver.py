@@ -21,7 +21,7 @@ from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
 from kmq.intake.submission import Submission
 from kmq.intake.tally import Tally, shared
-from kmq.model.frame import AnyFrame, Frame, Hello, Reload
+from kmq.model.frame import AnyFrame, Frame, Hello
 from kmq.routing.table import Routes
 from kmq.run import listeners
 from kmq.run.link import Link
@@ -142,7 +142,7 @@ class Receiver:
             self._connect()
 
     def _heard(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
-        if not self.submission.heard(frame) and not isinstance(frame, Reload):
+        if not self.submission.heard(frame):
             log.warning("a frame that no receiver understands", frame=type(frame).__name__)
 
     def _send(self, frame: Frame, raw: bytes) -> bool:

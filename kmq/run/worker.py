@@ -34,6 +34,7 @@ from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
 from kmq.run import notices
 from kmq.run.link import Link
+from kmq.run.reloading import reread
 from kmq.spool import layout
 from kmq.spool.status import BEAT, StatusFile, addressees
 
@@ -91,6 +92,7 @@ class Worker:
         connectors = self._take(settings)
         self.smtp.configure(connectors)
         self.mailbox.configure(connectors)
+        self._link.send(Reload())
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
@@ -127,8 +129,6 @@ class Worker:
                 self._closed = frozenset(said.hops)
             case Stop():
                 self.stop()
-            case Reload():
-                pass  # SIGHUP brings it
             case _:
                 log.warning("a frame that no worker understands", frame=type(said).__name__)
 
@@ -343,7 +343,6 @@ _CLOSE = 1.0
 
 def main(settings: Settings, number: int, sockets: object, started: float) -> int:
     """The process; -> its exit status."""
-    from kmq.config import load
     from kmq.errors import ConfigError
 
     status = StatusFile(settings.kmq.spool / "status", "worker", number)
@@ -355,7 +354,7 @@ def main(settings: Settings, number: int, sockets: object, started: float) -> in
 
         def reload() -> None:
             try:
-                worker.reconfigure(load(settings.path or None))
+                worker.reconfigure(reread(worker.settings))
             except ConfigError as error:
                 log.error("the new configuration is wrong, the old one stays", why=str(error))
 

@@ -165,7 +165,7 @@ def test_nothing_comes_in_while_no_segment_can_be_begun(tmp_path: Path) -> None:
 def test_an_owed_effect_closes_the_door_until_it_is_made(tmp_path: Path) -> None:
     async def story() -> None:
         desk = Desk(tmp_path)
-        desk.disk.faults["create"] = [errno.ENOSPC]
+        desk.disk.faults["create"] = [errno.ENOSPC] * 3  # two at once, then one a second later
         number = desk.put()
         await desk.until(lambda: desk.storage.refusal == FULL)
         assert desk.durable == [number]  # acknowledged: the journal has it
