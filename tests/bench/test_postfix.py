@@ -26,9 +26,9 @@ def test_a_loaded_postfix_is_counted_and_drained(postfix, folder):
     run = steady.measure(lambda port, hop: Postfix(postfix, folder, port, hop), postfix, free_port(), free_port(), 1)
     assert run.messages > len(run.waits)  # the load's and the probes'
     assert run.rate > 0
-    assert {"master", "qmgr", "cleanup", "smtp", "gone"} <= set(run.cpu)
+    assert {"master", "qmgr", "gone"} <= set(run.cpu)  # of the others each ends after a hundred messages
     assert run.cost > 0
-    assert run.unanswered == 0
+    assert run.unanswered == 0, run
     assert run.waits
     left = [names for name in ("incoming", "active", "deferred") for _, _, names in os.walk(folder / "queue" / name)]
     assert not any(left)
