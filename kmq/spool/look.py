@@ -213,10 +213,7 @@ def _bytes_of(folder: int, name: str) -> bytes:
 def _understood(text: bytes, folder: Path, home: str, name: str) -> Found | Damaged:
     from kmq.model.envelope import fold  # 40 ms with msgspec, which an empty queue need not cost
 
-    try:
-        envelope = fold(text)
-    except ValueError as error:
-        return Damaged(folder, home, name, f"an event makes no sense: {error}")
+    envelope = fold(text)
     if envelope is None:
         return Damaged(folder, home, name, "the envelope's first line is damaged" if text else "the envelope is empty")
     head, state, events = envelope
