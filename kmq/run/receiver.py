@@ -129,8 +129,10 @@ class Receiver:
 
     async def _introduce(self) -> None:
         """Who we are, then what we want to know of before (J10), then what waited."""
-        link = Link(self._heard, self._ended, lambda _: self.submission.resume())
-        await link.connect(self.settings.kmq.run_directory / "queue.sock")
+        link: Link | None = None
+        while link is None or not link.open:  # it may have ended by the time that we hear of it
+            link = Link(self._heard, self._ended, lambda _: self.submission.resume())
+            await link.connect(self.settings.kmq.run_directory / "queue.sock")
         self._link = link
         link.send(Hello("receiver", self.number, os.getpid(), self.started))
         self.submission.reconnected()

@@ -23,7 +23,7 @@ from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, frame, hop, moment, recipients, reply
 from kmq.model.envelope import Head
 from kmq.model.event import Event, Failed, Routed
-from kmq.model.frame import AnyFrame, Assign, Closed, Done, Hello, Holding, Known, Reload, Stop
+from kmq.model.frame import AnyFrame, Assign, Closed, Done, Frame, Hello, Holding, Known, Reload, Stop
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
@@ -69,7 +69,7 @@ class Worker:
         self.jobs: dict[int, Job] = {}
         self.stopping = False
         self._closed: frozenset[str] = frozenset()
-        self._link = self._new_link()
+        self._link: Link | None = None  #: over which the scheduler process has been told who we are
         self._hops: dict[str, NextHop] = {}
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
@@ -92,31 +92,42 @@ class Worker:
         connectors = self._take(settings)
         self.smtp.configure(connectors)
         self.mailbox.configure(connectors)
-        self._link.send(Reload())
+        self._say(Reload())
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
-    def _new_link(self) -> Link:
-        return Link(self._on_frame, self._on_end)
-
     async def connect(self) -> None:
-        """Finds the scheduler process and says who we are and what we hold; results that nobody acknowledged follow."""
-        await self._link.connect(self.settings.kmq.run_directory / "queue.sock")
-        self._link.send(Hello("worker", self.number, os.getpid(), self.started))
+        """Finds the scheduler process and says who we are and what we hold; results that nobody acknowledged follow.
+
+        Nothing goes over a connection before that: a result of a stranger would be nobody's.
+        """
+        link: Link | None = None
+        while link is None or not link.open:  # it may have ended by the time that we hear of it
+            link = Link(self._on_frame, self._on_end)
+            await link.connect(self.settings.kmq.run_directory / "queue.sock")
+        self._link = link
+        link.send(Hello("worker", self.number, os.getpid(), self.started))
         held = [
             (one.assign.n, one.assign.m, one.assign.hop, one.assign.rcpt, one.assign.attempt)
             for one in self.jobs.values()
             if one.done is None
         ]
-        self._link.send(Holding(held))
+        link.send(Holding(held))
         for job in self.jobs.values():
             if job.done is not None:
-                self._link.send(job.done, job.raw)
+                link.send(job.done, job.raw)
+        if self.stopping:
+            link.send(Stop())
 
     def _on_end(self, link: Link) -> None:
         if link is self._link and not self._ended.is_set():
-            self._link = self._new_link()
+            self._link = None
             self._connecting = asyncio.get_running_loop().create_task(self.connect())
+
+    def _say(self, said: Frame, raw: bytes = b"") -> None:
+        """To the scheduler process, if there is one; what it does not hear now it hears when we are connected again."""
+        if self._link is not None:
+            self._link.send(said, raw)
 
     def _on_frame(self, link: Link, said: AnyFrame, raw: bytes) -> None:
         match said:
@@ -280,7 +291,7 @@ class Worker:
         job.done, job.raw = done, raw
         self.status.end(job.slot)
         self._flush_soon()
-        self._link.send(done, raw)
+        self._say(done, raw)
 
     def _known(self, number: int) -> None:
         self.jobs.pop(number, None)
@@ -304,7 +315,7 @@ class Worker:
         if not self.stopping:
             self.stopping = True
             self._stop_asked.set()
-            self._link.send(Stop())
+            self._say(Stop())
         if not self.jobs:
             self._ended.set()
 
@@ -321,7 +332,8 @@ class Worker:
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
         await asyncio.gather(self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
-        self._link.close()
+        if self._link is not None:
+            self._link.close()
 
 
 def _first_line(path: str) -> bytes:
