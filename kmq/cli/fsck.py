@@ -1,17 +1,24 @@
 """`kmq fsck`: is every file of the spool as it should be? `--repair` mends what can be mended.
 
 Promise:  without --repair nothing is changed, and kmqd may run. Exit status 0 when nothing is damaged (what kmqd's next
-          start does by itself is no damage), else 1.
+          start does by itself is no damage), 1 when something is, 75 when --repair meets a kmqd that lives.
 Callers:  kmq.cli.kmq.
 """
 
+import contextlib
+import os
+import pwd
 from collections.abc import Iterator
+from pathlib import Path
 
 from kmq.cli.call import DONE, REFUSED, Call
-from kmq.errors import SpoolError
-from kmq.spool.fsck import Finding, examine, repair
+from kmq.errors import SpoolError, SpoolLocked
+from kmq.run import family
+from kmq.spool.fsck import examine
+from kmq.spool.inspection import Finding
 from kmq.spool.lock import SpoolLock, spool_held
-from kmq.view.words import counted, harmless
+from kmq.spool.mending import repair
+from kmq.view.words import harmless
 
 #: The scheduler process's note about a syncfs under way (J7), in the run directory.
 SYNCFS_NOTE = "syncfs"
@@ -38,20 +45,79 @@ def run(call: Call) -> int:
     return REFUSED if damaged else DONE
 
 
+# --- mending ----------------------------------------------------------------------------------------------------------
+
+
 def _repair(call: Call) -> None:
-    """Recovery and setting aside, under the spool's lock: SpoolLocked while kmqd runs."""
+    """Under every lock that a kmqd takes, as the user to whom the spool belongs: SpoolLocked, SpoolError."""
     section = call.settings.kmq
     segment_size = call.settings.queue.queue_database_logging_file_size
-    lock = SpoolLock(section.spool)
+    _make_run_directory(section.run_directory, section.spool.stat())
+    with _as_owner(section.spool), _alone(section.spool, section.run_directory):
+        try:
+            for sentence in repair(section.spool, segment_size, str(section.run_directory / SYNCFS_NOTE)):
+                if call.json:
+                    call.tell_objects([{"Repaired": sentence}])
+                else:
+                    call.tell([harmless(sentence)])
+        except OSError as error:
+            raise SpoolError(f"{section.spool}: {error.filename or 'a file'} cannot be mended: {error}") from error
+
+
+def _make_run_directory(path: Path, owner: os.stat_result) -> None:
+    """Where kmqd's locks lie; systemd takes it away when kmqd stops."""
     try:
-        section.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        done = repair(section.spool, segment_size, str(section.run_directory / SYNCFS_NOTE))
-    finally:
-        lock.release()
-    if call.json:
-        call.tell_objects({"Repaired": sentence} for sentence in done)
+        path.mkdir(mode=0o755, parents=True)
+        if os.geteuid() == 0:
+            os.chown(path, owner.st_uid, owner.st_gid)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _alone(spool: Path, run_directory: Path) -> Iterator[None]:
+    """No kmqd begins meanwhile; SpoolLocked when one lives, or a process of one: it has mail in its hands."""
+    try:
+        with contextlib.ExitStack() as held:
+            held.callback(family.lock_kmqd(run_directory).release)
+            family.outlive_orphans(run_directory, patience=-1)
+            held.callback(SpoolLock(spool).release)
+            yield
+    except SpoolLocked as error:
+        raise SpoolLocked(
+            f"{error}. Stop kmqd first; while it runs, kmq fsck without --repair tells what it finds"
+        ) from None
+
+
+@contextlib.contextmanager
+def _as_owner(spool: Path) -> Iterator[None]:
+    """Files made by a repair belong to the user that kmqd runs as, also when root asked for it."""
+    owner = spool.stat()
+    if os.geteuid() == owner.st_uid:
+        yield
+    elif os.geteuid() == 0:
+        group = os.getegid()
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(group)
     else:
-        call.tell(harmless(sentence) for sentence in done)
+        raise SpoolError(f"{spool} belongs to {_name_of(owner.st_uid)}: repair it as that user, or as root")
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def _object(finding: Finding) -> dict[str, object]:
@@ -75,6 +141,6 @@ def _verdict(number: int, damaged: int, live: bool) -> str:
     if not number:
         return "All files are in order" + (", kmqd runs" if live else "")
     rest = number - damaged
-    parts = [f"{counted(damaged, 'damage')}"] if damaged else []
-    parts += [f"{counted(rest, 'thing')} that kmqd's next start does"] if rest else []
+    parts = [f"{damaged} damaged"] if damaged else []
+    parts += [f"{rest} to be done by kmqd's next start"] if rest else []
     return "-- " + ", ".join(parts)

@@ -85,14 +85,15 @@ def _check_format(disk: Disk) -> None:
     try:
         version = int(json.loads(text)["version"])
     except (ValueError, KeyError, TypeError):
-        raise SpoolError(f"{disk.root}/FORMAT is damaged: it should read {_format_text().decode().strip()}") from None
+        raise SpoolError(f"{disk.root}/FORMAT is damaged: it should read {format_text().decode().strip()}") from None
     if version > VERSION:
         raise SpoolError(
             f"{disk.root} has format {version}, this kmq knows formats up to {VERSION}: install the kmq that made it"
         )
 
 
-def _format_text() -> bytes:
+def format_text() -> bytes:
+    """What FORMAT holds."""
     return b'{"kmq":"spool","version":%d}\n' % VERSION
 
 
@@ -101,7 +102,7 @@ def _write_format(disk: Disk) -> None:
         disk.unlink("FORMAT.new")
     fd = disk.create("FORMAT.new")
     try:
-        disk.write(fd, _format_text())
+        disk.write(fd, format_text())
         disk.sync(fd)
     finally:
         disk.close_file(fd)

@@ -212,7 +212,7 @@ def test_fsck_tells_damage_and_repairs_it(whole: Place) -> None:
     assert f"set aside {name} in poison/" in out
     assert (whole.spool / "poison" / f"{name}.eml").is_file()
     _, out, _ = whole.run("mailq")
-    assert "Suspended: poison, the body is not what was accepted" in out
+    assert "Suspended: poison, a body that is not what was accepted: its checksum is wrong" in out
 
 
 def test_fsck_repairs_nothing_under_a_kmqd_that_runs(whole: Place) -> None:
