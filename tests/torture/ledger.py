@@ -1,0 +1,134 @@
+"""The ledger: what was promised to whom, and the judge who compares it with what came of it.
+
+Promise:  a violation is a sentence. No letter is forgiven for a death that could not touch it: a copy too many is
+          allowed only when a worker died after it had given the first copy away, and before that was durable.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from tests.torture.letters import STRANGER
+
+#: Seconds within which what a worker gave away is durable, while a scheduler process is there to hear of it: the
+#: slowest hop takes one second for its answer.
+IN_FLIGHT = 2.5
+#: File times are that coarse, and a sink's clock ticks no finer.
+COARSE = 0.05
+
+REFUSING = "refuse.test"  #: the hop behind it takes nobody
+LOCAL = "local.test"
+
+
+@dataclass(slots=True)
+class Sent:
+    """A letter as its sender knows it. answered: the 250 of its final dot came, with this ID."""
+
+    recipients: list[str]
+    answered: str = ""
+
+
+class Copy(NamedTuple):
+    """A letter that came to a recipient. at: Unix time."""
+
+    token: str
+    recipient: str
+    whole: bool
+    at: float
+
+
+class Death(NamedTuple):
+    """Something that was killed. at, back: Unix time of the kill, and when its successor was there."""
+
+    name: str
+    at: float
+    back: float
+
+    @property
+    def takes_results(self) -> bool:
+        """Whether what a worker had done, and told nobody durably, is lost with it."""
+        return self.name.startswith("worker") or self.name in ("all", "power")
+
+
+@dataclass
+class Ledger:
+    """What was sent, what came, what died."""
+
+    sent: dict[str, Sent] = field(default_factory=dict)
+    copies: list[Copy] = field(default_factory=list)
+    notices: list[tuple[str, list[str]]] = field(default_factory=list)
+    deaths: list[Death] = field(default_factory=list)
+    queued: set[str] = field(default_factory=set)
+
+    @property
+    def answered(self) -> int:
+        return sum(1 for one in self.sent.values() if one.answered)
+
+    def judge(self) -> "Verdict":
+        """Everything that is not as it must be."""
+        came: dict[tuple[str, str], list[float]] = defaultdict(list)
+        wrong: list[str] = []
+        for copy in self.copies:
+            if copy.token == STRANGER:
+                continue
+            if not copy.whole:
+                wrong.append(f"HALF {copy.token}: what {copy.recipient} got is not whole")
+            came[copy.token, copy.recipient].append(copy.at)
+        told = Counter((token, recipient) for token, recipients in self.notices for recipient in recipients)
+        for token, recipient in {*came, *told}:
+            known = self.sent.get(token)
+            if known is None or recipient not in known.recipients:
+                wrong.append(f"NEVER SENT {token} to {recipient}")
+        duplicates = 0
+        for token, letter in self.sent.items():
+            for recipient in letter.recipients:
+                times = sorted(came.get((token, recipient), ()))
+                duplicates += max(0, len(times) - 1)
+                wrong += self._wrong(token, letter, recipient, times, told[token, recipient])
+        return Verdict(wrong, self.answered, len(self.sent), len(self.copies), sum(told.values()), duplicates)
+
+    def _wrong(self, token: str, letter: Sent, recipient: str, times: list[float], notices: int) -> Iterable[str]:
+        if letter.answered and not times and not notices and token not in self.queued:
+            yield f"LOST {letter.answered} {token} to {recipient}"
+        if notices and (times or not recipient.endswith(REFUSING)):
+            yield f"WRONG NOTICE {letter.answered} {token} to {recipient}: {notices} beside {len(times)} copies"
+        if notices > 1:
+            yield f"TWO NOTICES {letter.answered} {token} to {recipient}: {notices}"
+        for earlier, later in pairwise(times):
+            if recipient.endswith(LOCAL):
+                yield f"TWICE IN A MAILDIR {letter.answered} {token} to {recipient}"
+            elif not self._excused(earlier, later):
+                yield f"TWICE {letter.answered} {token} to {recipient} at {earlier:.3f} and {later:.3f}"
+
+    def _excused(self, earlier: float, later: float) -> bool:
+        """A worker died between the two, soon after the first: its result may not have been durable."""
+        return any(
+            death.takes_results
+            and earlier - COARSE <= death.at <= later + COARSE
+            and death.at - earlier - self._deaf(earlier, death.at) <= IN_FLIGHT
+            for death in self.deaths
+        )
+
+    def _deaf(self, begin: float, end: float) -> float:
+        """Seconds of a span in which no scheduler process was there to make results durable."""
+        away = [one for one in self.deaths if one.name in ("scheduler-1", "all", "kmqd")]
+        return sum(max(0.0, min(end, one.back) - max(begin, one.at)) for one in away)
+
+
+class Verdict(NamedTuple):
+    """What the judge says. answered, sent: letters; copies, notices, duplicates: of any."""
+
+    wrong: list[str]
+    answered: int
+    sent: int
+    copies: int
+    notices: int
+    duplicates: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} letters sent, {self.answered} acknowledged, {self.copies} copies, {self.notices} notices,"
+            f" {self.duplicates} duplicates, {len(self.wrong)} violations"
+        )

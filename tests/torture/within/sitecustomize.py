@@ -1,0 +1,89 @@
+"""What a test changes within kmqd's own processes; Python reads this first where PYTHONPATH names this folder.
+
+Nothing of kmq is changed on disk. Each change is asked for by a variable of the environment:
+
+KMQ_IMPATIENT  the supervisor begins dead children again at once, however many died before.
+KMQ_EVIL       workers meet accidents: a recipient whose address says so kills its worker (abort), makes it raise
+               (raise), stand still (hang), or be killed as if from outside (killed).
+KMQ_TRAP       a file `syscall number`: the next scheduler process takes it away, and dies at the number-th such call of
+               its recovery or of the time after it.
+"""
+
+import os
+import sys
+
+ROLE = sys.orig_argv[sys.orig_argv.index("--role") + 1] if "--role" in sys.orig_argv else ""
+
+
+def impatient() -> None:
+    from kmq.run.children import Patience
+
+    Patience.WAITS = (0.0, 0.05)
+
+
+def evil() -> None:
+    import signal
+    import time
+
+    from kmq.phases import executing
+
+    good = executing.categorize
+
+    def categorize(head, rcpt, route):
+        for index in rcpt:
+            match head.recipients[index].address.split("@")[0].split("-")[0]:
+                case "abort":
+                    os.abort()
+                case "raise":
+                    raise RuntimeError("a mistake in a phase")
+                case "hang":
+                    time.sleep(600)
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return good(head, rcpt, route)
+
+    executing.categorize = categorize
+
+
+def trap(path: str) -> None:
+    """strace is on us before the first step of recovery, and kills us at the step that the file names."""
+    try:
+        with open(path) as file:
+            call, number = file.read().split()
+        os.unlink(path)
+    except OSError:
+        return
+    from kmq.spool.recovery import Recovery
+
+    good = Recovery.recover
+
+    def recover(self):
+        attach(call, number)
+        return good(self)
+
+    Recovery.recover = recover
+
+
+def attach(call: str, number: str) -> None:
+    import subprocess
+    import time
+
+    inject = f"inject={call}:signal=SIGKILL:when={number}"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, "-p", str(os.getpid())]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 10
+    while not traced() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def traced() -> bool:
+    with open("/proc/self/status") as file:
+        return "TracerPid:\t0\n" not in file.read()
+
+
+if "KMQ_IMPATIENT" in os.environ and not ROLE:
+    impatient()
+if "KMQ_EVIL" in os.environ and ROLE == "worker":
+    evil()
+if "KMQ_TRAP" in os.environ and ROLE == "scheduler":
+    trap(os.environ["KMQ_TRAP"])
