@@ -128,11 +128,24 @@ class State:
     until:    per recipient the time before which it waits, "" for at once.
     last:     per recipient the last result, None before the first.
     home:     "queue" or "poison"; why: the reason of the last move.
-    crashes:  deaths of workers that this message caused alone; suspended: an operator holds it.
+    crashes:  deaths of workers that this message caused alone; crash_number: the assignment of the last one.
+    suspended: an operator holds it.
     next_seq: the number of the next line.
     """
 
-    __slots__ = ("crashes", "done", "home", "hop", "last", "next_seq", "results", "suspended", "until", "why")
+    __slots__ = (
+        "crash_number",
+        "crashes",
+        "done",
+        "home",
+        "hop",
+        "last",
+        "next_seq",
+        "results",
+        "suspended",
+        "until",
+        "why",
+    )
 
     def __init__(self, count: int) -> None:
         self.done: dict[int, Delivered | Failed] = {}
@@ -143,6 +156,7 @@ class State:
         self.home = "queue"
         self.why = ""
         self.crashes = 0
+        self.crash_number = 0
         self.suspended = False
         self.next_seq = 1
 
@@ -157,7 +171,7 @@ class State:
                 for index in self._of(event.rcpt):
                     self._result(index, event)
             case Crashed():
-                self.crashes = event.count
+                self.crashes, self.crash_number = event.count, event.n
             case Moved():
                 self.home, self.why = event.home, event.reason
                 if event.home == "queue":

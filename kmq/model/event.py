@@ -55,11 +55,15 @@ class Deferred(Event, tag="deferred"):
 
 
 class Crashed(Event, tag="crashed"):
-    """A worker that had this message alone died of it in `phase`; at the second one the message goes to poison/."""
+    """A worker that had this message alone died of it in `phase`; at the second one the message goes to poison/.
+
+    n: the assignment, when the worker told of it itself, and may tell again (J10).
+    """
 
     phase: str = ""
     count: int = 0
     trace: str = ""
+    n: int = 0
 
 
 class Moved(Event, tag="moved"):

@@ -7,21 +7,30 @@ Callers:  run.queue, run.operators.
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kmq import log
 from kmq.model import queue_id
+from kmq.model.event import Failed
 from kmq.run.numbers import Numbers
+from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.share import open_parts
-from kmq.spool import loading
+from kmq.spool import layout, loading
 from kmq.spool.aside import set_aside
 from kmq.spool.effects import Effects
 from kmq.spool.loading import Damaged, Loaded
 
 _CHUNK = 500
+#: Seconds until a folder that could not be read is tried again.
+_AGAIN = 5.0
+
+
+def _some(found: Iterator[Loaded | Damaged]) -> list[Loaded | Damaged]:
+    return list(itertools.islice(found, _CHUNK))
 
 
 class Loader:
@@ -30,6 +39,7 @@ class Loader:
     def __init__(
         self,
         core: Scheduler,
+        outcasts: Outcasts,
         numbers: Numbers,
         effects: Effects,
         last_id: int,
@@ -37,12 +47,14 @@ class Loader:
     ) -> None:
         self.disk = effects.disk
         self.core = core
+        self.outcasts = outcasts
         self.numbers = numbers
         self.done = False
         self.count = 0
         self._effects = effects
         self._last_id = last_id  # what is newer came in since, and is known
         self._finish = finish
+        self._coming: set[int] = set()
         self._gone: set[int] = set()  # left since the start: must not be taken in from a look that is old by now
         self._damaged: dict[int, str] = {}
 
@@ -52,7 +64,16 @@ class Loader:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         found = loading.everything(self.disk)
-        while chunk := await loop.run_in_executor(None, lambda: list(itertools.islice(found, _CHUNK))):
+        while True:
+            try:
+                chunk = await loop.run_in_executor(None, _some, found)
+            except OSError as error:
+                log.error("the queue cannot be read, trying again", why=str(error))
+                await asyncio.sleep(_AGAIN)
+                found = loading.everything(self.disk)  # what is known is passed over
+                continue
+            if not chunk:
+                break
             for one in chunk:
                 self._take(one)
         self.done = True
@@ -67,9 +88,10 @@ class Loader:
     def need(self, number: int) -> None:
         """Somebody names this message: it is known afterwards, if it is in the queue."""
         if not self.done and number <= self._last_id and not self.core.has(number):
-            found = loading.one(self.disk, number)
-            if found is not None:
-                self._take(found)
+            with contextlib.suppress(OSError):  # told by the walk, which tries again
+                found = loading.one(self.disk, number)
+                if found is not None:
+                    self._take(found)
 
     def number_of(self, number: int, home: str) -> bool:
         """Makes the next event's number of a message known that is not in the queue; False when it cannot be read."""
@@ -79,32 +101,53 @@ class Loader:
         self.numbers.begin(number, found.state.next_seq)
         return True
 
+    def coming(self, number: int) -> None:
+        """The message is on its way back from poison/: `when_made` takes it in, and nobody else."""
+        self._coming.add(number)
+
     def when_made(self, number: int) -> None:
         """Takes in a message that came back from poison/, as soon as its files are in the queue."""
+        effects_done = self._effects.idle
         found = loading.one(self.disk, number)
         if isinstance(found, Loaded) and found.state.home == "queue":
+            self._coming.discard(number)
             self._add(found)
-        elif self._effects.trouble is None:
-            asyncio.get_running_loop().call_later(0.02, self.when_made, number)
+        elif effects_done:
+            self._coming.discard(number)  # removed from poison/ before it came
         else:
-            asyncio.get_running_loop().call_later(1.0, self.when_made, number)
+            asyncio.get_running_loop().call_later(0.02, self.when_made, number)
 
     def _take(self, one: Loaded | Damaged) -> None:
-        if one.id > self._last_id or one.id in self._gone or self.core.has(one.id):
+        if one.id > self._last_id or one.id in self._gone or one.id in self._coming or self.core.has(one.id):
             return
         if one.id in self._damaged:
             one = Damaged(one.id, self._damaged[one.id])
         if isinstance(one, Damaged):
-            self._gone.add(one.id)
-            log.warning("a damaged message is set aside in poison/", id=queue_id.text(one.id), why=one.reason)
-            set_aside(self.disk, one.id, one.reason)
+            self._set_aside(one)
         else:
             self._add(one)
+
+    def _set_aside(self, one: Damaged) -> None:
+        name = queue_id.text(one.id)
+        try:
+            set_aside(self.disk, one.id, one.reason)
+        except OSError as error:
+            log.error("a damaged message cannot be set aside; the next start tries again", id=name, why=str(error))
+            return
+        self._gone.add(one.id)
+        log.warning("a damaged message is set aside in poison/", id=name, why=one.reason)
+        if self.disk.status(layout.envelope(one.id, "poison")):
+            self._effects.homes.moved(one.id, "poison")
+            self.outcasts.poison.add(one.id)
 
     def _add(self, one: Loaded) -> None:
         self.numbers.begin(one.id, one.state.next_seq)
         parts = open_parts(one.state)
         state = one.state
+        if not one.head.sender and any(isinstance(end, Failed) for end in state.done.values()):
+            self.outcasts.unnoticed.add(one.id)
+        if state.crashes:
+            self.outcasts.crash_numbers[one.id] = state.crash_number
         if self.core.loaded(one.id, parts, time.monotonic(), suspended=state.suspended, crashes=state.crashes):
             self.count += 1
         else:

@@ -62,6 +62,11 @@ def compose(head: Head, header: bytes, failures: Sequence[Failure], hostname: st
     return head_tail(_head(head, body, now)), 1, body, stamp
 
 
+def wanted(head: Head, failed: Sequence[int]) -> bool:
+    """Whether the failure of these recipients must not go by in silence; a notice itself has nobody to be told."""
+    return not head.sender or any(_wanted(head.recipients[index]) for index in failed)
+
+
 def _wanted(recipient: Recipient) -> bool:
     """RFC 3461 4.1: NEVER, or a list without FAILURE, asks for silence."""
     asked = recipient.notify.upper().split(",")

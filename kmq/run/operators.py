@@ -213,6 +213,7 @@ class Operators:
         seq = self.numbers.next(number)
         event = Moved(seq=seq, at=moment.as_text(time.time()), home="queue", reason=f"resumed by {by} {reason}".strip())
         self.outcasts.poison.discard(number)
+        self.loader.coming(number)
         move: Operation = Move(number, seq, event_line(event), "queue")
         self.storage.add([move], told)
         told.durable.add_done_callback(lambda _: self.loader.when_made(number))

@@ -26,13 +26,17 @@ _TRACE = 4000
 
 @dataclass(slots=True)
 class Leaving:
-    """Why a message leaves, and who wants to be told. home: "poison", or "" when it is removed."""
+    """Why a message leaves, and who wants to be told. home: "poison", or "" when it is removed.
+
+    after: an operator's removal that came while it was on its way to poison/.
+    """
 
     id: int
     home: str
     reason: str
     by: str = ""
     tell: list[Callable[[], None]] = field(default_factory=list)
+    after: "Leaving | None" = None
 
 
 class Outcasts:
@@ -43,6 +47,8 @@ class Outcasts:
         self.storage = storage
         self.threshold = threshold
         self.poison: set[int] = set()
+        self.unnoticed: set[int] = set()  # messages of which a recipient failed, with nobody to tell
+        self.crash_numbers: dict[int, int] = {}  # the last assignment whose crash was counted
         self.removed = 0
         self._numbers = numbers
         self._leaving: dict[int, Leaving] = {}
@@ -59,6 +65,8 @@ class Outcasts:
         before = self._leaving.get(leaving.id)
         if before is not None:
             before.tell += leaving.tell
+            if before.home and not leaving.home:  # an operator's word goes before poison/
+                before.after = leaving
             return False
         self._leaving[leaving.id] = leaving
         if self.core.verbs.remove(leaving.id, time.monotonic()):
@@ -75,9 +83,19 @@ class Outcasts:
     def gone(self, number: int) -> None:
         """The message ended by itself before it could leave: it was delivered, or failed, to the last recipient."""
         leaving = self._leaving.pop(number, None)
-        if leaving is not None:
-            for tell in leaving.tell:
-                tell()
+        self._forget(number)
+        if leaving is None:
+            return
+        if number in self.poison and (leaving.after or not leaving.home):
+            self._write(leaving.after or leaving)
+            return
+        for tell in leaving.tell:
+            tell()
+
+    def _forget(self, number: int) -> None:
+        self._numbers.forget(number)
+        self.unnoticed.discard(number)
+        self.crash_numbers.pop(number, None)
 
     def _write(self, leaving: Leaving) -> None:
         name = queue_id.text(leaving.id)
@@ -97,9 +115,13 @@ class Outcasts:
         """It has left."""
         self._leaving.pop(leaving.id, None)
         self.core.verbs.removed(leaving.id, time.monotonic())
-        self._numbers.forget(leaving.id)
+        self._forget(leaving.id)
         if leaving.home:
             self.poison.add(leaving.id)
+            if leaving.after is not None:
+                leaving.after.tell = leaving.tell
+                self._write(leaving.after)
+                return
         else:
             self.poison.discard(leaving.id)
             self.removed += 1
@@ -108,10 +130,15 @@ class Outcasts:
 
     # --- crashes -----------------------------------------------------------------------------------------------------
 
-    def crashed(self, number: int, phase: str, trace: str) -> Crashed:
-        """The message alone made a worker fail; at the threshold it leaves."""
+    def counted(self, number: int, n: int) -> bool:
+        """Whether the crash of this assignment was counted before: a result may be said again (J10)."""
+        return n > 0 and self.crash_numbers.get(number) == n
+
+    def crashed(self, number: int, phase: str, trace: str, n: int = 0) -> Crashed:
+        """The message alone made a worker fail (in assignment n); at the threshold it leaves."""
+        self.crash_numbers[number] = n
         count = self.core.crashed_alone(number)
         if count >= self.threshold:
             last = f": {trace.strip().splitlines()[-1]}" if trace.strip() else ""
             self.to_poison(number, f"{count} workers failed on it alone in phase {phase}{last}")
-        return Crashed(at=moment.as_text(time.time()), phase=phase, count=count, trace=trace[-_TRACE:])
+        return Crashed(at=moment.as_text(time.time()), phase=phase, count=count, trace=trace[-_TRACE:], n=n)

@@ -9,7 +9,6 @@ Callers:  cli.kmqd starts it.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
@@ -66,6 +65,8 @@ from kmq.spool.status import StatusFile
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 
 _TICK = 1.0
+#: Seconds between two looks at what is unreachable, whose lifetime may be over.
+_UNREACHABLE_LOOKS = 60.0
 #: Seconds after which a dead receiver's last puts have been read from its socket.
 _LAST_PUTS = 5.0
 #: Seconds between two looks whether a large body's files are made, which its assignment waits for.
@@ -103,6 +104,7 @@ class QueueProcess:
         self._assigning = False
         self._timer: asyncio.TimerHandle | None = None
         self._closings = -1
+        self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
 
@@ -141,7 +143,9 @@ class QueueProcess:
         self.outcasts = Outcasts(self.core, self.storage, self.numbers, queue.poison_threshold)
         self.outcasts.poison = set(recovered.poison)
         self.results = Results(self.core, self.storage, self.arrivals.fresh, self.numbers, self.outcasts)
-        self.loader = Loader(self.core, self.numbers, store.effects, recovered.last_id, self._finish_empty)
+        self.loader = Loader(
+            self.core, self.outcasts, self.numbers, store.effects, recovered.last_id, self._finish_empty
+        )
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
@@ -196,7 +200,8 @@ class QueueProcess:
             case Stop():
                 self._leaves(link)
             case Reload():
-                log.event("rerouted", shares=self.core.verbs.reroute(time.monotonic()))
+                self._reroute()
+                self._loop.call_later(_TICK, self._reroute)  # what was being recorded by the old table just then
             case Living():
                 self._supervised(link, frame)
             case _:
@@ -355,12 +360,16 @@ class QueueProcess:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._loop.call_later(_TICK, self._tick)  # first: whatever fails below must not stop the clock
         now = time.monotonic()
         jumped = self.core.clock(now, time.time())
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.arrivals.check(self.operators.stopped)
         self.roll.watch(now, self.settings.queue.phase_limit)
+        if now > self._looked + _UNREACHABLE_LOOKS:
+            self._looked = now
+            self.core.expire_unreachable(now)
         counters = self.status.counters
         counters["queued"] = len(self.core)
         counters["in_hand"] = self.core.in_hand
@@ -377,7 +386,6 @@ class QueueProcess:
         counters["uncovered"] = int(self.storage.uncovered)
         self.status.flush()
         self._assign_soon()
-        self._loop.call_later(_TICK, self._tick)
 
     def reload(self) -> None:
         """SIGHUP: the configuration again. What was unreachable is routed anew when a worker has read it too."""
@@ -392,12 +400,17 @@ class QueueProcess:
             self.outcasts.threshold = self.settings.queue.poison_threshold
             self._assign_soon()
 
+    def _reroute(self) -> None:
+        again = self.core.verbs.reroute(time.monotonic())
+        if again:
+            log.event("rerouted", shares=again)
+            self._assign_soon()
+
     async def stop(self) -> None:
         """Workers and receivers have gone: what waits is written, every effect made, a checkpoint ends it."""
         if self._ready:
             self._loading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loading
+            await asyncio.wait((self._loading,))
             await self.storage.stop()
         self.ended.set()
 

@@ -50,7 +50,6 @@ class Results:
         self.fresh = fresh
         self.numbers = numbers
         self.outcasts = outcasts
-        self._unnoticed: set[int] = set()  # messages of which a recipient failed, with nobody to tell
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
@@ -93,19 +92,18 @@ class Results:
             self._complete(event, ruling.until, notice)
             self._log(done.m, event)
             operations.append(self._append(number, event))
-        if done.crashed:
+        if done.crashed and not self.outcasts.counted(number, done.n):
             operations.append(self._crash(number, done))
         if done.unnoticed:
-            self._unnoticed.add(number)
+            self.outcasts.unnoticed.add(number)
         if ruling.complete:
             operations.append(self._last(number))
         return operations, children
 
     def _last(self, number: int) -> Operation:
         """The message's end: nothing is deleted that failed and that nobody was told of."""
-        if number not in self._unnoticed:
+        if number not in self.outcasts.unnoticed:
             return Remove(number)
-        self._unnoticed.discard(number)
         self.outcasts.poison.add(number)
         log.warning("a notice cannot be delivered, and is set aside in poison/", id=queue_id.text(number))
         event = Moved(at=moment.as_text(time.time()), home="poison", reason="a notice that cannot be delivered")
@@ -135,7 +133,7 @@ class Results:
             event.notice = notice
 
     def _crash(self, number: int, done: Done) -> Append:
-        return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace))
+        return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace, done.n))
 
     def _log(self, name: str, event: AnyEvent) -> None:
         """The operator's line about a result."""
@@ -165,7 +163,6 @@ class Results:
             told.setdefault(one.link, []).append(one.n)
             if one.complete:
                 self.fresh.drop(one.id)
-                self.numbers.forget(one.id)
                 self.outcasts.gone(one.id)
             for child, count in one.children:
                 self.core.accepted(child, count, now)

@@ -57,6 +57,7 @@ class Roll:
         self._folder = folder
         self._settle, self._again, self._end = settle, again, end
         self._later: dict[Link, list[tuple[AnyFrame, bytes]]] = {}
+        self._ended: set[Link] = set()  # of those, whose socket has ended meanwhile
         self._reaped: dict[tuple[int, int], Reaped] = {}
         self._looked = 0.0
 
@@ -108,6 +109,9 @@ class Roll:
 
     def ended(self, link: Link) -> None:
         """A worker's socket has ended, and all that was in it has been heard."""
+        if link in self._later:
+            self._ended.add(link)
+            return
         for worker in self.workers.values():
             if worker.link is link:
                 worker.link = None
@@ -141,6 +145,9 @@ class Roll:
         for link, frames in later.items():
             for frame, raw in frames:
                 self._again(link, frame, raw)
+            if link in self._ended:
+                self._ended.discard(link)
+                self.ended(link)
 
     # --- who must go -------------------------------------------------------------------------------------------------
 

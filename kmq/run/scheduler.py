@@ -25,7 +25,7 @@ from kmq.run.expiry import Expiry
 from kmq.run.fates import Fates, read
 from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lifetime import Lifetime
-from kmq.run.lines import Lines
+from kmq.run.lines import UNREACHABLE, Lines
 from kmq.run.share import (
     ALONE,
     ASSIGNED,
@@ -121,6 +121,12 @@ class Scheduler:
             self._lines.line_up(share, now)
         return True
 
+    def expire_unreachable(self, now: float) -> None:
+        """What no connector serves is never tried; when its lifetime is over its sender hears of it all the same."""
+        queue = self._lines.queues.get(UNREACHABLE)
+        if queue is not None and not queue.suspended:
+            self._expiry.begin(queue, "554 5.4.4 no connector served the address within the message's lifetime")
+
     def has(self, mid: int) -> bool:
         """Whether the message is queued here."""
         return mid in self._lines.messages
@@ -181,7 +187,9 @@ class Scheduler:
 
         Recipients whose next attempt is the one that the worker has are cut out of what was loaded.
         """
-        worker = self._crew.workers[number]
+        worker = self._crew.workers.get(number)
+        if worker is None:
+            return False
         self._next = max(self._next, held.n + 1)
         known = self._out.get(held.n)
         if known is not None:

@@ -211,6 +211,7 @@ class Storage:
         while True:
             try:
                 self.store.abandon()
+                self._broken = False  # a header is durable: the journal takes records again
                 return
             except OSError as again:
                 log.error("no new journal segment can be begun, trying again", why=str(again))

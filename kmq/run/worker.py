@@ -20,9 +20,9 @@ import msgspec
 
 from kmq import log
 from kmq.config import ConnectorSection, Settings
-from kmq.model import envelope, frame, hop, moment, recipients, reply
+from kmq.model import envelope, hop, moment, recipients, reply
 from kmq.model.envelope import Head
-from kmq.model.event import Event, Failed, Routed
+from kmq.model.event import Deferred, Delivered, Event, Failed, Routed
 from kmq.model.frame import AnyFrame, Assign, Closed, Done, Frame, Hello, Holding, Known, Reload, Stop
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
@@ -40,6 +40,10 @@ from kmq.spool.status import BEAT, StatusFile, addressees
 
 _encode = msgspec.json.Encoder().encode
 _STATUS_PAUSE = 0.1
+#: Characters of all replies in one result: a frame has its limit, and what a server says does not.
+_REPLIES = 150_000
+#: Bytes of an envelope's head: 100,000 recipients with all their parameters are less.
+_HEAD_LIMIT = 64 << 20
 #: Bytes of a body that a notice may need: its header.
 _HEADER_LIMIT = 128 * 1024
 
@@ -147,10 +151,15 @@ class Worker:
 
     def _assigned(self, assign: Assign, raw: bytes) -> None:
         path = f"{self._spool}/{layout.stem(parse(assign.m), assign.home)}"
-        head = envelope.read_head(raw[: assign.head] if assign.head else _first_line(path + ".env"))
+        try:
+            head = envelope.read_head(raw[: assign.head] if assign.head else _first_line(path + ".env"))
+        except OSError as error:
+            self._unreadable(self._headless(assign), "envelope", error)
+            return
         if head is None:
-            job = self.jobs[assign.n] = Job(assign, _NO_HEAD, Body(b"", "", 0), self.status.begin(assign.m, 0, "", ""))
-            self._done(job, self._result(assign, damaged="the first line of the envelope is damaged"))
+            self._done(
+                self._headless(assign), self._result(assign, damaged="the first line of the envelope is damaged")
+            )
             return
         addresses = head.recipients
         to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
@@ -159,6 +168,18 @@ class Worker:
         text: bytes | None = raw[assign.head :] if assign.body else None
         job = self.jobs[assign.n] = Job(assign, head, Body(text, path + ".eml", head.size), slot)
         self._guarded(job, self._work)
+
+    def _headless(self, assign: Assign) -> Job:
+        job = self.jobs[assign.n] = Job(assign, _NO_HEAD, Body(b"", "", 0), self.status.begin(assign.m, 0, "", ""))
+        return job
+
+    def _unreadable(self, job: Job, what: str, error: OSError) -> None:
+        """A file that is not there is damage; one that cannot be read now (descriptors, memory) is tried again."""
+        if isinstance(error, FileNotFoundError):
+            self._done(job, self._result(job.assign, damaged=f"the {what} is missing"))
+        else:
+            log.error(f"the {what} of a message cannot be read, it is tried again", id=job.assign.m, why=str(error))
+            self._done(job, self._result(job.assign))
 
     def _guarded(self, job: Job, step: Callable[[Job], None]) -> None:
         """A step of the walk; what it raises is this message's crash (design: poison)."""
@@ -186,7 +207,7 @@ class Worker:
             with open(job.body.path, "rb") as file:
                 text = file.read(job.head.size + 1)
         except OSError as error:
-            self._done(job, self._result(job.assign, damaged=f"the body cannot be read: {error.strerror}"))
+            self._unreadable(job, "body", error)
             return False
         if len(text) != job.head.size or sha256(text).hexdigest() != job.head.sha256:
             self._done(job, self._result(job.assign, damaged="the body is not what was accepted"))
@@ -256,17 +277,26 @@ class Worker:
         self._with_notice(job, self._result(job.assign, events=[event]), [event])
 
     def _with_notice(self, job: Job, done: Done, failed: list[Failed]) -> None:
+        """The result, with the notice if one is owed. What has been delivered is told in any case: a mistake of ours
+        while the notice is made leaves the failure unnoticed, and the message is set aside."""
         raw = b""
-        done.unnoticed = bool(failed) and not job.head.sender
-        if failed and job.head.sender:
+        if failed:
             self.status.enter(job.slot, Phase.TERMINATING)
-            failures = [(index, one.reply, one.host) for one in failed for index in recipients.from_text(one.rcpt)]
-            made = notices.compose(job.head, self._header(job), failures, self.settings.kmq.hostname, time.time())
+            try:
+                made = self._notice(job, failed)
+            except Exception as error:
+                log.error("no notice could be made of a failure", id=job.assign.m, trace=log.traced(error))
+                made = None
             if made is not None:
                 tail, count, body, stamp = made
                 done.children = [(count, len(tail), len(body), stamp)]
                 raw = tail + body
+            done.unnoticed = made is None and notices.wanted(job.head, _indices(failed))
         self._done(job, done, raw)
+
+    def _notice(self, job: Job, failed: list[Failed]) -> notices.Notice | None:
+        failures = [(index, one.reply, one.host) for one in failed for index in recipients.from_text(one.rcpt)]
+        return notices.compose(job.head, self._header(job), failures, self.settings.kmq.hostname, time.time())
 
     def _header(self, job: Job) -> bytes:
         if job.body.text is not None:
@@ -282,8 +312,11 @@ class Worker:
     def _result(self, assign: Assign, events: list[Event] | None = None, **more: str | bool) -> Done:
         now = moment.as_text(time.time())
         encoded = []
+        longest = _REPLIES // max(1, len(events or ()))
         for event in events or ():
             event.at = now
+            if isinstance(event, (Delivered, Failed, Deferred)) and len(event.reply) > longest:
+                event.reply = event.reply[:longest]
             encoded.append(msgspec.Raw(_encode(event)))
         return Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded, **more)  # type: ignore[arg-type]
 
@@ -337,13 +370,14 @@ class Worker:
 
 
 def _first_line(path: str) -> bytes:
-    """The head of an envelope on disk; empty when it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
+    """The head of an envelope on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as file:
-        return file.readline(frame.HEAD_LIMIT).rstrip()
+        return file.readline(_HEAD_LIMIT).rstrip()
+
+
+def _indices(failed: list[Failed]) -> list[int]:
+    return [index for one in failed for index in recipients.from_text(one.rcpt)]
 
 
 _NO_HEAD = Head("", "", "", "", [], 0)
