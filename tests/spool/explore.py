@@ -24,7 +24,7 @@ FOLDERS = ("queue", "poison")
 
 @dataclass(slots=True)
 class Explorer:
-    """seeds: power cuts at each step; depth: the share of recovery's own steps at which it is stopped again.
+    """seeds: power cuts at each step; depth: how often, on average, recovery is stopped again at each step of its own.
 
     once: the first broken promise will do. fresh: the story begins in an empty folder, and its start is a part of it.
     """
@@ -42,24 +42,26 @@ class Explorer:
 
     def run(self) -> list[str]:
         """The broken promises, each with the way that led to it."""
-        kernel = Kernel() if self.fresh else empty_spool()
-        ledger = Ledger(atomic=self.kind == "journal")
-
-        def fork(kind: str, name: str) -> None:
-            self._fork(kernel, ledger, f"{kind} {name}")
-
         try:
-            life = Life(kernel, ledger, self.kind, fork if self.fresh else None)
-            life.disk.watch = life.outside.watch = fork
-            self.story(life)
-            self._fork(kernel, ledger, "the end")
-            if not life.store.pending and not all(one.told for one in ledger.records):
-                self._say("the end", ["a record was neither told nor refused"])
-        except StorageFailed:
-            self._fork(kernel, ledger, "a failed syncfs")
+            self._lead(Kernel() if self.fresh else empty_spool(), Ledger(atomic=self.kind == "journal"))
         except _Enough:
             pass
         return self.broken
+
+    def _lead(self, kernel: Kernel, ledger: Ledger) -> None:
+        def fork(kind: str, name: str) -> None:
+            self._fork(kernel, ledger, f"{kind} {name}")
+
+        life = Life(kernel, ledger, self.kind, fork if self.fresh else None)
+        life.disk.watch = life.outside.watch = fork
+        try:
+            self.story(life)
+        except StorageFailed:
+            self._fork(kernel, ledger, "a failed sync")
+            return
+        self._fork(kernel, ledger, "the end")
+        if not life.store.pending and not all(one.told for one in ledger.records):
+            self._say("the end", ["a record was neither told nor refused"])
 
     def _fork(self, kernel: Kernel, ledger: Ledger, before: str) -> None:
         self.steps += 1
@@ -76,8 +78,9 @@ class Explorer:
         trees: list[tuple[str, dict[str, bytes]]] = []
 
         def stop(kind: str, name: str) -> None:
-            if rng.random() < self.depth:
-                trees.extend(self._again(kernel, ledger, f"{way}; recovery before {kind} {name}", cut, rng.random()))
+            for time in range(int(self.depth + rng.random())):
+                stopped = f"{way}; recovery before {kind} {name} ({time})"
+                trees.extend(self._again(kernel, ledger, stopped, cut, rng.random()))
 
         tree = self._recover(kernel, ledger, way, stop)
         for other, found in trees:

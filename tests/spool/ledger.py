@@ -25,10 +25,11 @@ HOMES = ("queue", "poison")
 
 @dataclass(slots=True, eq=False)
 class Written:
-    """A record, in the order of writing."""
+    """A record, in the order of writing. sent: the journal has begun to write it; before, nothing of it may be seen."""
 
     operations: list[Operation]
     told: bool = False
+    sent: bool = False
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Ledger:
         return one
 
     def tell(self, one: Written) -> None:
-        one.told = True
+        one.told = one.sent = True
         self.highest = max([self.highest, *(operation.id for operation in one.operations)])
         for operation in one.operations:
             if isinstance(operation, Put) and operation.dropped:
@@ -98,8 +99,7 @@ class Ledger:
             wrong += self._judge_message(disk, number, story, found.get(number) or Found())
         wrong += self._judge_incoming(disk, stories)
         wrong += self._judge_dropped(disk, stories, found)
-        if self.atomic:
-            wrong += self._judge_order(found)
+        wrong += self._judge_order(found) if self.atomic else self._judge_notices(found)
         if recovered:
             wrong += self._judge_knowledge(disk, recovered, found)
         return wrong
@@ -110,7 +110,7 @@ class Ledger:
         for one in list(self.records):
             if one.told:
                 continue
-            there = [op for op in one.operations if self._evidence(op, found.get(op.id) or Found())]
+            there = [op for op in one.operations if one.sent and self._evidence(op, found.get(op.id) or Found())]
             if there:
                 one.operations = there
                 self.tell(one)
@@ -140,7 +140,7 @@ class Ledger:
     def _stories(self) -> dict[int, list[tuple[Written, Operation]]]:
         stories: dict[int, list[tuple[Written, Operation]]] = defaultdict(list)
         for one in self.records:
-            for operation in one.operations:
+            for operation in one.operations if one.sent else ():
                 stories[operation.id].append((one, operation))
         return stories
 
@@ -173,7 +173,7 @@ class Ledger:
         self, name: str, home: str, story: list[tuple[Written, Operation]], put: Put, found: Found
     ) -> list[str]:
         lines = found.lines
-        wrong = [] if lines[0] == put.line else [f"{name}: the head is not what was accepted"]
+        wrong = [] if lines[:1] == [put.line] else [f"{name}: the head is not what was accepted"]
         known = {op.line: one.told for one, op in story if isinstance(op, Append | Move)}
         for line, told in known.items():
             if told and line not in lines:
@@ -238,7 +238,7 @@ class Ledger:
         removed = {op.id for one in self.records for op in one.operations if isinstance(op, Remove)}
         put = {op.id for one in self.records if one.told for op in one.operations if isinstance(op, Put)}
         for one in self.records:
-            if one.told:
+            if one.told or not one.sent:
                 continue
             seen = set()
             for op in one.operations:
@@ -254,6 +254,16 @@ class Ledger:
                 wrong.append("a record is there, one that was written before it is not")
             if seen == {False}:
                 lost = one
+        return wrong
+
+    def _judge_notices(self, found: dict[int, Found]) -> list[str]:
+        """Without a journal at least this: what a record puts is there before the events that tell of it."""
+        wrong = []
+        for one in self.records:
+            put = next((op for op in one.operations if isinstance(op, Put)), None)
+            shown = [self._evidence(op, found.get(op.id) or Found()) for op in one.operations if op is not put]
+            if put and not one.told and any(shown) and not (found.get(put.id) or Found()).there:
+                wrong.append(f"{queue_id.text(put.id)}: an event tells of a notice that is not there")
         return wrong
 
     def _judge_knowledge(self, disk: Disk, recovered: Recovered, found: dict[int, Found]) -> list[str]:

@@ -154,8 +154,16 @@ class Life:
 
     def sync(self) -> bool:
         """One batch: written, synced, told; False when it failed or there was none."""
-        batch = self.store.take()
+        batch = self.take()
         return batch is not None and self.finish_sync(batch, self.write(batch))
+
+    def take(self) -> list[Pending] | None:
+        """The next batch."""
+        batch = self.store.take()
+        for one in batch or ():
+            assert isinstance(one.ticket, Written)
+            one.ticket.sent = True
+        return batch
 
     def write(self, batch: list[Pending]) -> int | None:
         """The journal's thread: -> the generation, or None when the batch does not count and a new segment begins."""

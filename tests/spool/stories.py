@@ -19,6 +19,26 @@ def accept(life: Life) -> None:
     life.checkpoint()
 
 
+def deferred_later(life: Life) -> None:
+    """An event of a message whose put is covered by a checkpoint."""
+    number = life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.defer(number)
+    life.sync()
+
+
+def moved_later(life: Life) -> None:
+    """Into poison/, when the put is covered by a checkpoint."""
+    number = life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.move(number)
+    life.settle()
+
+
 def results(life: Life) -> None:
     """Deferred before its files are made and after, delivered before a checkpoint and after."""
     first, second = life.put(), life.put()
@@ -176,6 +196,17 @@ def covered_early(life: Life) -> None:
     life.apply_all()
 
 
+def remove_waits(life: Life) -> None:
+    """A remove is written and not yet synced while the put has its turn and is covered."""
+    number = life.put()
+    life.sync()
+    life.remove(number)
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+    life.settle()
+
+
 def all_delivered(life: Life) -> None:
     """Nothing is left in the queue: the IDs stand in the checkpoint alone."""
     first, second = life.put(), life.put()
@@ -256,6 +287,22 @@ def failed_sync(life: Life) -> None:
     life.checkpoint()
 
 
+def failed_put(life: Life) -> None:
+    """The sync of a put fails (J8)."""
+    life.put()
+    life.disk.fault = Failing("datasync")
+    life.sync()
+
+
+def failed_checkpoint(life: Life) -> None:
+    """The syncfs of a checkpoint fails (J7), and nothing else."""
+    life.put()
+    life.settle()
+    life.turn()
+    life.disk.fault = Failing("sync_all")
+    life.checkpoint()
+
+
 def failed_write(life: Life) -> None:
     """Half of a batch is written, then the disk fails; the next segment cannot be begun at once either."""
     first = life.put()
@@ -319,7 +366,7 @@ def full_then_removed(life: Life) -> None:
     """A put's effect stops half-way, and the remove comes before it is tried again."""
     number = life.put()
     life.sync()
-    life.disk.fault = Failing("create", errno.ENOSPC, 1)
+    life.disk.fault = Failing("create", errno.ENOSPC, name=".env")
     life.apply(1)
     life.remove(number)
     life.sync()
@@ -328,8 +375,24 @@ def full_then_removed(life: Life) -> None:
     life.checkpoint()
 
 
+def owed_then_deferred(life: Life) -> None:
+    """An event waits behind the put whose files could not be made."""
+    number = life.put()
+    life.sync()
+    life.disk.fault = Failing("create", errno.ENOSPC)
+    life.defer(number)
+    life.sync()
+    while life.effects.apply_next():
+        pass
+    life.effects.retry_owed()
+    life.turn()
+    life.checkpoint()
+
+
 STORIES: tuple[Story, ...] = (
     accept,
+    deferred_later,
+    moved_later,
     results,
     notice,
     cancel,
@@ -340,15 +403,19 @@ STORIES: tuple[Story, ...] = (
     dropped_elsewhere,
     twice_offered,
     covered_early,
+    remove_waits,
     all_delivered,
     restarted,
     generations,
 )
 FAILURES: tuple[Story, ...] = (
+    failed_put,
     failed_sync,
+    failed_checkpoint,
     failed_write,
     failed_syncfs,
     full_then_removed,
+    owed_then_deferred,
     full("create"),
     full("create", 1),
     full("write", half=True),

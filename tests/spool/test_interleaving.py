@@ -10,7 +10,7 @@ from tests.spool import stories
 from tests.spool.explore import Explorer, empty_spool
 from tests.spool.ledger import Ledger
 from tests.spool.life import Life, Story
-from tests.spool.walks import FAULTS, Walk
+from tests.spool.walks import FAULTS, PEEKS, Walk
 
 ALL = (*stories.STORIES, *stories.FAILURES)
 #: The store without a journal promises nothing about a disk that fails.
@@ -26,7 +26,7 @@ def test_whatever_is_told_is_kept_at_every_step(story: Story) -> None:
     depth = 0.01 if story is stories.generations else 0.06
     explorer = Explorer(story, seeds=3, depth=depth)
     assert explorer.run() == []
-    assert explorer.starts > 150, "a story of so few starts shows nothing"
+    assert explorer.starts > 100, "a story of so few starts shows nothing"
 
 
 @pytest.mark.parametrize("story", [stories.notice, stories.poison], ids=name)
@@ -73,9 +73,9 @@ def test_walks_without_a_journal(torture_seconds: float) -> None:
 
 
 def walk(kind: str, faults: tuple[str, ...], seconds: float) -> list[str]:
-    """About 2000 steps a second, from the same seeds in every run."""
-    for seed in range(1, 2 + int(seconds)):
-        broken = Walk(seed, kind, faults).run(1200)
+    """From the same seeds in every run, about as long as it should take on a machine that has nothing else to do."""
+    for seed in range(1, 2 + int(seconds * 4)):
+        broken = Walk(seed, kind, faults, PEEKS[seed % len(PEEKS)]).run(1500)
         if broken:
             return broken
     return []

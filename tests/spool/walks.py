@@ -21,6 +21,8 @@ from tests.spool.life import Life
 from tests.spool.tracks import PatientLock, Track, pause
 
 MESSAGES = 10
+#: Most walks go far and fast; some look at every corner of their way.
+PEEKS = (0.0, 0.0, 0.0, 0.001, 0.01)
 #: kind of operation -> (error, half of a write may be done). A failed syncfs ends the process (J7).
 FAULTS = {
     "datasync": (errno.EIO, False),
@@ -165,7 +167,7 @@ class Walk:
         elif not self.turning and self.random.random() < 0.05:
             self.turning = True
             self.journal.begin(life.turn)
-        elif batch := life.store.take():
+        elif batch := life.take():
             self.batch = batch
             self.journal.begin(lambda: life.write(batch))
 
@@ -238,10 +240,11 @@ class Walk:
     def _rest(self) -> None:
         """No fault any more: everything is carried out, and nothing is left to do or lies about."""
         self.life.disk.fault = None
-        for track, done in ((self.journal, self._journal_done), (self.effects, lambda: None)):
-            while track.busy:
-                if track.step():
-                    done()
+        while self.journal.busy or self.effects.busy:
+            if self.effects.busy:
+                self.effects.step()
+            if self.journal.busy and self.journal.step():
+                self._journal_done()
         if self.broken:
             return
         life = self.life
@@ -259,7 +262,7 @@ def main(seconds: float, seed: int, kind: str) -> int:
     faults = tuple(FAULTS) if kind == "journal" else ()
     end, first, steps = time.monotonic() + seconds, seed, 0
     while time.monotonic() < end:
-        walk = Walk(seed, kind, faults)
+        walk = Walk(seed, kind, faults, peek=PEEKS[seed % len(PEEKS)])
         broken = walk.run(2000)
         steps += walk.steps
         if broken:
