@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kmq.config import KmqSection, ReceiverSection, Settings
+from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
 from kmq.spool.lock import spool_held
 from kmq.spool.processes import Condition, read_all
@@ -56,12 +57,12 @@ def examine(settings: Settings) -> Iterator[Verdict]:
 
 
 def spool(settings: Settings) -> Iterator[Verdict]:
-    """The spool folder: there or to be made, ours, on one local disk, with room."""
+    """The spool folder: there, ours, on one local disk, with room."""
     root = settings.kmq.spool
     try:
         found = os.lstat(root)
     except FileNotFoundError:
-        yield _to_be_made(root)
+        yield _missing(settings)
         return
     except OSError as error:
         yield Verdict(Grade.WRONG, f"spool {root}: {error.strerror}", "run this as root or as the user of kmqd")
@@ -76,13 +77,12 @@ def spool(settings: Settings) -> Iterator[Verdict]:
         yield Verdict(Grade.GOOD, "kmqd runs on this spool" if running else "no kmqd runs on this spool")
 
 
-def _to_be_made(root: Path) -> Verdict:
-    parent = next(folder for folder in root.parents if folder.exists())
-    if os.access(parent, os.W_OK | os.X_OK):
-        return Verdict(Grade.GOOD, f"spool {root} is not there yet; kmqd will make it")
-    return Verdict(
-        Grade.WRONG, f"spool {root} is not there and cannot be made in {parent}", f"mkdir {root} for kmqd's user"
-    )
+def _missing(settings: Settings) -> Verdict:
+    """As kmqd sees it (run/ground): a spool that is not there may be a disk that is not mounted."""
+    root = settings.kmq.spool
+    if settings.path == EMBEDDED_PATH:
+        return Verdict(Grade.GOOD, f"spool {root} is not there yet; kmqd --try makes it")
+    return Verdict(Grade.WRONG, f"spool {root} is missing", f"make it: install -d -m 750 {root}")
 
 
 def _shape(root: Path, found: os.stat_result) -> Iterator[Verdict]:

@@ -11,6 +11,9 @@ import pytest
 
 from kmq.admin import check
 from kmq.cli.parser import VERBS
+from kmq.config import load
+from kmq.errors import SpoolError
+from kmq.run import ground
 from kmq.spool.disk import Disk
 from kmq.spool.layout import prepare
 from kmq.spool.lock import SpoolLock
@@ -38,12 +41,17 @@ def test_all_is_well(whole: Place) -> None:
     assert "no kmqd runs on this spool" in out
 
 
-def test_a_spool_that_is_not_there_yet_is_no_fault(place: Place) -> None:
-    place.path.write_text(place.path.read_text().replace("spool = spool", "spool = a/b/spool"))
+def test_a_spool_that_is_missing_is_made_with_the_command_that_kmqd_names(place: Place) -> None:
+    place.path.write_text(place.path.read_text().replace("spool = spool", "spool = a/spool"))
     place.path.write_text(place.path.read_text().replace("2525", str(free_port())))
     status, out, _ = place.run("check")
-    assert status == 0
-    assert "is not there yet; kmqd will make it" in out
+    assert status == 78
+    root = load(str(place.path)).kmq.spool
+    with pytest.raises(SpoolError) as refused:
+        ground.enter(load(str(place.path)))
+    what, remedy = str(refused.value).split("; ")
+    assert what == f"{root} is missing"
+    assert f"WRONG  spool {what}\n       {remedy}\n" in out
 
 
 def test_a_wrong_configuration_is_all_that_is_said(whole: Place) -> None:
