@@ -1,4 +1,4 @@
-"""Is everything in order for kmqd to start, or to go on? Configuration, spool, ports.
+"""Is everything in order for kmqd to start, or to go on? Configuration, certificates, spool, ports.
 
 Promise:  only looks: makes nothing, and a port that is tried is free again at once. Each verdict says what was looked
           at, and, when it is wrong, what to do.
@@ -15,7 +15,9 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from kmq.admin.circumstances import hidden
 from kmq.config import KmqSection, ReceiverSection, Settings
+from kmq.config.certificates import unusable
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
 from kmq.spool.lock import spool_held
@@ -49,8 +51,17 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield Verdict(Grade.GOOD, f"configuration {settings.path}")
     for warning in settings.warnings:
         yield Verdict(Grade.NOTE, warning)
+    yield from certificates(settings)
     yield from spool(settings)
     yield from ports(settings)
+
+
+def certificates(settings: Settings) -> Iterator[Verdict]:
+    """Whether receivers can load what they are to show in STARTTLS."""
+    wrong = [Verdict(Grade.WRONG, f"{place} {found.text}", found.remedy) for place, found in unusable(settings)]
+    yield from wrong
+    if not wrong and any(receiver.tls_certificate for receiver in settings.receivers):
+        yield Verdict(Grade.GOOD, "certificates of the receivers")
 
 
 # --- the spool -------------------------------------------------------------------------------------------------------
@@ -158,13 +169,15 @@ def ports(settings: Settings) -> Iterator[Verdict]:
             yield _port(receiver, host, port, ours)
 
 
-def _processes(section: KmqSection) -> set[int]:
-    """The processes of the kmqd that runs on this spool."""
+def _processes(section: KmqSection) -> set[int] | None:
+    """The processes of the kmqd that runs on this spool; None when this user may not look."""
+    if hidden(section.spool):
+        return None
     living = read_all(section.spool / "status", dead=False)
     return {status.pid for status in living if status.condition is not Condition.DEAD}
 
 
-def _port(receiver: ReceiverSection, host: str, port: int, ours: set[int]) -> Verdict:
+def _port(receiver: ReceiverSection, host: str, port: int, ours: set[int] | None) -> Verdict:
     name = f"[{receiver.name}] listen = {write_endpoint(host, port)}"
     try:
         _try(host, port)
@@ -178,8 +191,10 @@ def _port(receiver: ReceiverSection, host: str, port: int, ours: set[int]) -> Ve
     return Verdict(Grade.GOOD, f"{name}: free")
 
 
-def _in_use(name: str, port: int, ours: set[int]) -> Verdict:
+def _in_use(name: str, port: int, ours: set[int] | None) -> Verdict:
     holders = _holders(port)
+    if ours is None:
+        return Verdict(Grade.NOTE, f"{name}: in use; whether by kmqd, this user may not see (root could tell)")
     if holders & ours:
         return Verdict(Grade.GOOD, f"{name}: held by the kmqd that runs")
     if ours and not holders:

@@ -6,6 +6,7 @@ On crash: read-only.
 Callers:  kmq.cli.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,17 @@ def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
     for line in response.lines:
         around.queues[text_of(line, "NextHop")] = queue_state(line)
     return around
+
+
+def hidden(spool: Path) -> bool:
+    """Whether this user may not see the status files: that none is found then says nothing about kmqd."""
+    try:
+        os.listdir(spool / "status")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def inquire(around: Circumstances, run_directory: Path, ids: Sequence[str]) -> None:

@@ -25,12 +25,20 @@ SYNCFS_NOTE = "syncfs"
 
 
 def run(call: Call) -> int:
-    """The verb."""
+    """The verb. SpoolError when this user may not look."""
     spool = call.settings.kmq.spool
-    if not spool.is_dir():
-        raise SpoolError(f"{spool} is not there: kmqd makes the spool when it starts")
-    if call.arguments.repair:
-        _repair(call)
+    try:
+        if not spool.is_dir():
+            raise SpoolError(f"{spool} is not there: kmqd makes what is in it when it starts")
+        if call.arguments.repair:
+            _repair(call)
+        return _examine(call, spool)
+    except PermissionError as error:
+        where = spool / str(error.filename or "")
+        raise SpoolError(f"{where}: this user may not read it; ask as root or as the user that kmqd runs as") from None
+
+
+def _examine(call: Call, spool: Path) -> int:
     live = spool_held(spool) is True
     damaged = number = 0
     for finding in examine(spool, live, deep=not call.arguments.quick):

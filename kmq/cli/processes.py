@@ -5,7 +5,9 @@ Callers:  kmq.cli.kmq.
 
 from collections.abc import Iterator
 
+from kmq.admin.circumstances import hidden
 from kmq.cli.call import DONE, Call
+from kmq.errors import SpoolError
 from kmq.spool.processes import Condition, ProcessStatus, read_all
 from kmq.view.processes import processes, properties
 from kmq.view.table import Page
@@ -14,7 +16,10 @@ NOBODY = "kmqd does not run: no process lives"
 
 
 def run(call: Call) -> int:
-    """The verb."""
+    """The verb. SpoolError when this user may not look."""
+    folder = call.settings.kmq.spool / "status"
+    if hidden(call.settings.kmq.spool):
+        raise SpoolError(f"{folder}: this user may not read it; ask as root or as the user that kmqd runs as")
     if call.json:
         call.tell_objects(line for status in _statuses(call) for line in properties(status))
     elif call.arguments.watch:

@@ -1,10 +1,13 @@
 """check, config, fsck: what is wrong is found, said with its remedy, and told by the exit status."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from kmq.spool.layout import prepare
 from kmq.spool.lock import SpoolLock
 from kmq.spool.status import StatusFile
 from tests.cli.conftest import Place
+from tests.mailbag import Mailbag
 from tests.waiting import free_port
 
 
@@ -242,3 +246,49 @@ def test_every_verb_has_its_module() -> None:
     for name, verb in VERBS.items():
         module = __import__(f"kmq.cli.{verb.module}", fromlist=["run"])
         assert callable(module.run), name
+
+
+# --- without rights ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forbidden(capsys: pytest.CaptureFixture[str]) -> Iterator[Place]:
+    """A configuration that every user may read, and a spool that is for its owner alone."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        os.chmod(folder, 0o755)
+        place = Place(Path(folder) / "kmq.conf", Mailbag(Path(folder) / "spool"), capsys)
+        place.configure()
+        os.chmod(place.spool, 0o700 if os.geteuid() == 0 else 0)
+        yield place
+        os.chmod(place.spool, 0o700)
+
+
+@contextlib.contextmanager
+def _nobody() -> Iterator[None]:
+    """As a user without rights, when the tests have those of root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("words", [["fsck"], ["fsck", "--quick"], ["processes"], ["processes", "--json"], ["mailq"]])
+def test_who_may_not_look_is_told_so(forbidden: Place, words: list[str]) -> None:
+    with _nobody():
+        status, out, err = forbidden.run(*words)
+    assert (status, out) == (78, "")
+    assert err.startswith(f"kmq: {forbidden.spool}")
+    assert "this user may not read it; ask as root" in err
+
+
+def test_who_may_not_look_is_not_sent_to_stop_kmqd(forbidden: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        forbidden.configure(port=listening.getsockname()[1])
+        with _nobody():
+            _, out, _ = forbidden.run("check")
+    assert "in use; whether by kmqd, this user may not see" in out
+    assert "stop that program" not in out
