@@ -4,6 +4,16 @@ Promise:  each class has one reader: the exit status in `exit_status` is what a 
           catches it (sysexits: 75 try again, 78 configuration wrong).
 """
 
+import re
+
+#: Where in its own source Python's ssl module gave up: nothing to an operator.
+_SOURCE = re.compile(r" \(_ssl\.c:\d+\)$")
+
+
+def openssl_text(error: BaseException) -> str:
+    """What OpenSSL says is wrong, as a person is to read it; "" when it says nothing."""
+    return _SOURCE.sub("", str(error.args[-1])) if error.args else ""
+
 
 class KmqError(Exception):
     """Something went wrong that kmq can name. The text is written for the operator."""

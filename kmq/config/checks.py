@@ -1,11 +1,10 @@
 """What options must be together: mistakes and doubts that no value shows by itself.
 
-Promise:  pure, but for one look whether the certificate's files are there. Each finding names the section and the
-          option where it is mended.
+Promise:  pure. Each finding names the section and the option where it is mended. Whether certificates can be used is
+          looked at in `certificates`.
 Callers:  `reading`, which knows the lines.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -129,21 +128,6 @@ def _receiver_doubts(receivers: Iterable[ReceiverSection]) -> Iterator[Finding]:
                 f"recipient_limit is less than {RECIPIENTS_AT_LEAST}, which every server must take (RFC 5321 4.5.3.1.8)"
             )
             yield Finding(receiver.name, "recipient_limit", text)
-        for option in ("tls_certificate", "tls_key"):
-            name = getattr(receiver, option)
-            if name and not _there(name):
-                yield Finding(receiver.name, option, f"{option} = {name} is not there")
-
-
-def _there(path: str) -> bool:
-    """False when a file is surely not there; one that we may not look at counts as there."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -> Iterator[Finding]:

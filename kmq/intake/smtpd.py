@@ -25,8 +25,9 @@ from typing import Any, AnyStr
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from kmq import log
+from kmq.config.certificates import Unusable, context_of
 from kmq.config.sections import ReceiverSection
-from kmq.errors import ConfigError
+from kmq.errors import ConfigError, openssl_text
 from kmq.intake import deeds, replies
 from kmq.intake.door import Door, LargeBody
 from kmq.intake.patience import Patience
@@ -234,7 +235,7 @@ class Carrier(SMTP):
         try:
             await self.smtp_STARTTLS("")
         except (TLSSetupException, OSError) as error:
-            log.event("tls-failed", ip=self.ip, reason=str(error.__cause__ or error))
+            log.event("tls-failed", ip=self.ip, reason=_reason(error.__cause__ or error))
         if self.transport is not None and not self._is_secure():
             self._original_transport.abort()
             self.connection_lost(None)  # the TLS layer tells nobody of a connection that it never made
@@ -412,18 +413,15 @@ class Smtpd:
 
 
 def _tls_context(section: ReceiverSection) -> ssl.SSLContext | None:
-    """None without a certificate; TLS 1.2 at least (RFC 8996)."""
-    if not section.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(section.tls_certificate, section.tls_key or None)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            f"[{section.name}] tls_certificate = {section.tls_certificate}, tls_key = {section.tls_key}: {error}"
-        ) from None
-    return context
+    found = context_of(section)
+    if isinstance(found, Unusable):
+        raise ConfigError(f"[{section.name}] {found.text}: {found.remedy}")
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """Why a handshake failed; a connection that just ends comes without a word."""
+    return openssl_text(error) or "the client ended the connection during the handshake"
 
 
 def _unread(transport: Any) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from kmq import log
 from kmq.config import ReceiverSection, Settings
+from kmq.config.certificates import require
 from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
 from kmq.intake.submission import Submission
@@ -54,6 +55,7 @@ class Receiver:
 
     async def run(self, sockets: dict[str, socket.socket], tallies: Mapping[str, int]) -> None:
         """Serves until told to stop. tallies: section -> memory in which all receivers count sessions together."""
+        require(self.settings)
         self._connect()
         routes = Routes(self.settings)
         for section in self.settings.receivers:
@@ -178,16 +180,23 @@ def main(
 
     status = StatusFile(settings.kmq.spool / "status", "receiver", number)
 
-    async def receive() -> None:
+    async def receive() -> int:
         loop = asyncio.get_running_loop()
         log.gather(loop)
         receiver = Receiver(settings, number, status, started)
         loop.add_signal_handler(signal.SIGTERM, receiver.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
         loop.add_signal_handler(signal.SIGHUP, receiver.reload)
-        await receiver.run(sockets, tallies or {})
-        receiver.submission.close()
+        try:
+            await receiver.run(sockets, tallies or {})
+        except ConfigError as error:  # said while the loop is there to say it: the certificate broke after kmqd's look
+            for line in str(error).splitlines():
+                log.error(line)
+            return error.exit_status
+        finally:
+            receiver.submission.close()
+        return 0
 
-    uvloop.run(receive())
+    ended = uvloop.run(receive())
     status.close()
-    return 0
+    return ended

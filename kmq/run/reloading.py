@@ -1,7 +1,8 @@
 """A configuration that is read again: what counts at once is taken, what needs a restart stays as it is.
 
-Promise:  all processes of one kmqd work in one spool, with one set of listeners and one number of workers, whatever the
-          file says meanwhile; also those that are begun after it was changed.
+Promise:  a configuration is taken whole or not at all: the supervisor asks here first, and nobody else is told of one
+          that is wrong. All processes of one kmqd work in one spool, with one set of listeners and one number of
+          workers, whatever the file says meanwhile; also those that are begun after it was changed.
 On crash: the next kmqd reads the file as it is.
 Callers:  the supervisor, and every child, each when told to reload.
 """
@@ -10,6 +11,7 @@ import dataclasses
 from typing import TypeVar
 
 from kmq.config import ConnectorSection, KmqSection, QueueSection, ReceiverSection, Settings, load
+from kmq.config.certificates import require
 from kmq.config.sections import OPTIONS
 
 S = TypeVar("S", KmqSection, QueueSection, ReceiverSection, ConnectorSection)
@@ -17,7 +19,15 @@ S = TypeVar("S", KmqSection, QueueSection, ReceiverSection, ConnectorSection)
 
 def reread(settings: Settings) -> Settings:
     """The file of these settings again, as far as it counts without a restart; ConfigError when it is wrong."""
-    return applied(settings, load(settings.path))
+    return accepted(settings, load(settings.path))
+
+
+def accepted(old: Settings, new: Settings) -> Settings:
+    """`applied`; ConfigError when a certificate of `new`, or of a receiver that stays, cannot be used."""
+    require(new)
+    now = applied(old, new)
+    require(now)
+    return now
 
 
 def applied(old: Settings, new: Settings) -> Settings:

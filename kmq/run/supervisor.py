@@ -21,13 +21,14 @@ from collections.abc import Iterator, Sequence
 
 from kmq import log
 from kmq.config import Settings, load, restart_needed
+from kmq.config.certificates import require
 from kmq.errors import ConfigError
 from kmq.model.frame import AnyFrame, End, Hello, Living, Reaped
 from kmq.run import family, ground, listeners
 from kmq.run.children import TEMPORARY, WRONG, Child
 from kmq.run.inheritance import Estate
 from kmq.run.link import Link
-from kmq.run.reloading import applied
+from kmq.run.reloading import accepted
 
 #: What a child's command begins with. -P: no module of the current folder is taken for one of ours.
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
@@ -105,6 +106,7 @@ class Supervisor:
         """Reads the configuration again. When it is wrong, the old one stays and nobody hears of it."""
         try:
             new = load(self.settings.path)
+            now = accepted(self.settings, new)
         except ConfigError as error:
             for line in str(error).splitlines():
                 log.error("the new configuration is wrong, the old one stays", why=line)
@@ -114,7 +116,7 @@ class Supervisor:
         waiting = restart_needed(self.settings, new)
         if waiting:
             log.warning("these options count only when kmqd is started anew", options=", ".join(waiting))
-        self.settings = applied(self.settings, new)
+        self.settings = now
         self._estate.accept(self.settings)
         log.start("kmqd", new.kmq.log_level)
         log.event("reloaded", path=new.path)
@@ -251,6 +253,7 @@ class Supervisor:
 
 def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     """kmqd's whole life in this process; -> its exit status. KmqError when it cannot begin."""
+    require(settings)
     for text in settings.warnings:
         log.warning(text)
     if os.geteuid() == 0:

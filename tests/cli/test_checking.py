@@ -65,6 +65,15 @@ def test_a_wrong_configuration_is_all_that_is_said(whole: Place) -> None:
     assert f"{whole.path}:2" in err
 
 
+def test_a_certificate_that_cannot_be_used_is_wrong(whole: Place) -> None:
+    tls = "tls_certificate = chain.pem\ntls_key = key.pem\n\n[isp"
+    whole.path.write_text(whole.path.read_text().replace("\n[isp", tls))
+    status, out, _ = whole.run("check")
+    assert status == 78
+    assert f"WRONG  {whole.path}:8: [mx : receiver] tls_certificate = {whole.path.parent}/chain.pem is not there" in out
+    assert "leave both TLS options out" in out
+
+
 def test_doubts_of_the_configuration_are_notes(whole: Place) -> None:
     whole.path.write_text(whole.path.read_text().replace("hosts = smtp.isp.example:587", "hosts ="))
     status, out, _ = whole.run("check")

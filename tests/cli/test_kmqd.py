@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import smtplib
 import subprocess
 import sys
@@ -52,6 +53,10 @@ class Here:
         return subprocess.run(
             [*COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60
         )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
 
     def start(self, terminal: int | None = None) -> subprocess.Popen[bytes]:
         """A kmqd with this configuration; terminal: the side of a terminal that it is to have."""
@@ -168,3 +173,42 @@ def test_what_a_trial_says(tmp_path: Path) -> None:
     assert "SMTP on   127.0.0.1:2525" in text
     assert f"spool     {tmp_path}/spool" in text
     assert "watch     kmq mailq --watch" in text
+
+
+@pytest.fixture
+def tls(here: Here) -> str:
+    """Options of a certificate that is no certificate."""
+    (here.folder / "chain.pem").write_text("garbage")
+    (here.folder / "key.pem").write_text("garbage")
+    return f"tls_certificate = {here.folder}/chain.pem\ntls_key = {here.folder}/key.pem\n"
+
+
+def test_a_certificate_that_cannot_be_used_is_said_and_nothing_is_begun(here: Here, tls: str) -> None:
+    here.path.write_text(here.path.read_text().replace("[mailboxes", f"{tls}[mailboxes"))
+    ended = here.run("-c", str(here.path))
+    assert ended.returncode == 78
+    assert re.fullmatch(
+        rf"kmqd: {here.path}:10: \[smtp : receiver\] tls_certificate = .* is no certificate.*\n",
+        "".join(line for line in ended.stderr.splitlines(True) if "runs as root" not in line),
+    )
+    assert os.listdir(here.folder / "spool") == []
+
+
+def test_a_reload_with_a_certificate_that_cannot_be_used_reaches_no_process(here: Here, tls: str) -> None:
+    good = here.path.read_text()
+    kmqd = here.start()
+    here.path.write_text(good.replace("[mailboxes", f"{tls}size_limit = 1M\n[mailboxes"))
+    os.kill(kmqd.pid, signal.SIGHUP)
+    until(lambda: "the new configuration is wrong" in here.log, "it is said")
+    here.path.write_text(good.replace("[mailboxes", "size_limit = 2M\n[mailboxes"))
+    os.kill(kmqd.pid, signal.SIGHUP)
+    until(lambda: size_offered(here.port) == "2097152", "the next good one counts")
+    told = [line for line in here.log.splitlines() if "the new configuration is wrong" in line]
+    assert len(told) == 1, "by the supervisor alone"
+    assert f"{here.path}:10: " in told[0]
+
+
+def size_offered(port: int) -> str:
+    with smtplib.SMTP("127.0.0.1", port, local_hostname="client.example") as client:
+        client.ehlo()
+        return client.esmtp_features["size"]

@@ -127,7 +127,6 @@ DOUBTS = [
     (MX + "relay_from = 0.0.0.0/0\n", 3, r"an open relay"),
     (MX + "relay_from = ::/0\n", 3, r"an open relay"),
     (MX + "recipient_limit = 10\n", 3, r"less than 100"),
-    (MX + "tls_certificate = /nowhere/c\ntls_key = /dev/null\n", 3, r"tls_certificate = /nowhere/c is not there"),
     (ISP.replace("smtp.isp.example", ""), 4, r"mail for \* waits in the Unreachable queue"),
     ("[kmq]\nlocal_domains = a.example\n", 2, r"no connector of type mailbox serves a\.example"),
     ("[kmq]\nlocal_domains = a.example\n" + MAIL + ISP.replace("*", "a.example"), 8, r"never to this connector"),

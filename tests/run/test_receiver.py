@@ -470,6 +470,21 @@ def test_a_certificate_that_cannot_be_used_leaves_all_sections_as_they_were(tmp_
     run(story())
 
 
+def test_a_certificate_that_broke_before_the_birth_is_one_sentence_and_78(tmp_path: Path) -> None:
+    """The supervisor has seen it whole: what ends a child with 78 begins no loop."""
+    (tmp_path / "nothing.pem").touch()
+    tls = f"tls_certificate = {tmp_path}/nothing.pem\ntls_key = {tmp_path}/nothing.pem"
+
+    async def story() -> None:
+        async with place(tmp_path, more=tls) as here:
+            process = here.start()
+            await here.until(lambda: process.poll() is not None, "it ends")
+            assert process.returncode == 78
+            assert re.fullmatch(r"[^\n]*kmq\.conf:10: \[smtp : receiver\] tls_certificate = [^\n]*\n", here.log)
+
+    run(story())
+
+
 def test_limits_hold_over_all_receivers_together(tmp_path: Path) -> None:
     async def story() -> None:
         async with place(tmp_path, receivers=2, more="sessions = 12\nsessions_per_client = 12") as here:
