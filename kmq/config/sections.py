@@ -216,9 +216,14 @@ class ReceiverSection:
         " limit takes in mail that other servers may refuse (RFC 5322 2.1.1).",
     )
     tls_certificate: str = option(
-        kinds.file(), default="", doc="Certificate chain (PEM) for STARTTLS, which is offered when this is set."
+        kinds.file(),
+        default="",
+        doc="Certificate chain (PEM), the server's own first, for STARTTLS, which is offered when this is set. It is"
+        " loaded at the start and at each reload, so that a renewed one counts after `systemctl reload kmq`.",
     )
-    tls_key: str = option(kinds.file(), default="", doc="Its private key (PEM).")
+    tls_key: str = option(
+        kinds.file(), default="", doc="Its private key (PEM), without a passphrase, which kmqd's user can read."
+    )
 
 
 @section
@@ -250,7 +255,10 @@ class ConnectorSection:
     tls: str = option(
         kinds.choice("never", "may", "must"),
         default="may",
-        doc="Smart host: STARTTLS never, when it is offered, or always: where it is not offered, mail waits.",
+        doc="Smart host: STARTTLS `never`, when it is offered (`may`), or always (`must`). `must` verifies the server:"
+        " its certificate has to be valid for the name in `hosts` and issued by an authority that this machine trusts"
+        " (/etc/ssl/certs; the environment variables SSL_CERT_FILE and SSL_CERT_DIR name others); otherwise mail waits."
+        " `may` verifies nothing, and tries in clear later where TLS fails.",
     )
     helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="Smart host: the name that EHLO says.")
     maildir: str = option(

@@ -19,6 +19,7 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from kmq.config.sections import ConnectorSection
+from kmq.errors import openssl_text
 from kmq.model.reply import Reply
 from kmq.phases.commands import Offers
 from kmq.phases.hosts import Host
@@ -190,7 +191,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ssl.SSLError | socket.gaierror):
-        text = error.args[-1] if error.args else type(error).__name__
+        text = openssl_text(error) or type(error).__name__
     elif isinstance(error, OSError) and error.errno:
         text = os.strerror(error.errno)
     else:

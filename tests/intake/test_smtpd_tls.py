@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kmq import log
 from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
 from tests.intake.doors import NO_STORAGE, MemoryDoor, Routes, receiver
@@ -201,6 +202,29 @@ def test_while_the_disk_is_behind_nothing_is_read_by_tls(loop, tls):
             large.on_room()
             assert (await peer.hear())[:3] == "250"
             assert len(door.messages[0].content) == len(LINE) * 100_000
+
+    run(loop, story)
+
+
+@pytest.mark.parametrize(
+    ("garbage", "why"), [(b"no handshake\r\n", "SSL: "), (b"", "the client ended the connection during the handshake")]
+)
+def test_why_a_handshake_failed_is_in_the_log(loop, tls, monkeypatch, garbage, why):
+    told: list[str] = []
+    monkeypatch.setattr(log, "event", lambda what, *_, **keys: told.append(f"{what} {keys.get('reason', '')}"))
+
+    async def story() -> None:
+        async with serving(**tls) as smtpd, Peer(smtpd.port) as peer:
+            await peer.hear()
+            await peer.say("EHLO c\r\n")
+            await peer.say("STARTTLS\r\n")
+            peer.writer.write(garbage)
+            if not garbage:
+                peer.writer.close()
+            await until(lambda: any(line.startswith("tls-failed") for line in told), "it is said")
+        (line,) = [line for line in told if line.startswith("tls-failed")]
+        assert why in line
+        assert "_ssl.c" not in line
 
     run(loop, story)
 
