@@ -108,6 +108,10 @@ def doubts(
     """What is allowed, and probably not meant."""
     yield from _receiver_doubts(receivers)
     yield from _connector_doubts(kmq, connectors)
+    yield from _loops(kmq, receivers, connectors)
+    if not receivers and not connectors:
+        text = "there is no receiver and no connector: no mail comes in and none goes out"
+        yield Finding("kmq", "", text)
     for domain in kmq.local_domains:
         if not any(one.type == "mailbox" and covers(one.address_spaces, domain) for one in connectors):
             text = f"no connector of type mailbox serves {domain}: its mail waits in the Unreachable queue"
@@ -139,7 +143,43 @@ def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -
         yield from _spaces_without_use(connector, kmq.local_domains)
 
 
+def _loops(
+    kmq: KmqSection, receivers: Iterable[ReceiverSection], connectors: Iterable[ConnectorSection]
+) -> Iterator[Finding]:
+    """Smart hosts that are this kmqd: each message goes round until `hop_limit` ends it."""
+    listening = [(endpoint, receiver.name) for receiver in receivers for endpoint in receiver.listen]
+    for connector in connectors:
+        for host in connector.hosts:
+            name = next((name for endpoint, name in listening if _is_ours(host, endpoint, kmq.hostname)), None)
+            if name is not None:
+                text = f"{write_endpoint(*host)} is our own receiver [{name}]: mail would go round until hop_limit"
+                yield Finding(connector.name, "hosts", text)
+
+
+def _is_ours(host: Endpoint, listener: Endpoint, hostname: str) -> bool:
+    """Whether whoever connects to `host` surely, or by its name, reaches the listener. No name is looked up."""
+    name, port = host
+    address = ip_address(listener[0])
+    if port != listener[1]:
+        return False
+    if name == "localhost":
+        return address.is_loopback or address.is_unspecified
+    if name == hostname:
+        return not address.is_loopback
+    try:
+        there = ip_address(name)
+    except ValueError:
+        return False
+    if address.is_unspecified:
+        return there.version == address.version and (there.is_loopback or there.is_unspecified)
+    return there == address
+
+
 def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> Iterator[Finding]:
+    if connector.type == "mailbox" and not local:
+        text = "local_domains is empty: no mail comes to this connector"
+        yield Finding(connector.name, "type", text)
+        return
     for space in connector.address_spaces:
         if connector.type == "smarthost" and space in local:
             text = f"{space} is one of local_domains: its mail goes to mailboxes and never to this connector"

@@ -128,7 +128,15 @@ DOUBTS = [
     (MX + "relay_from = ::/0\n", 3, r"an open relay"),
     (MX + "recipient_limit = 10\n", 3, r"less than 100"),
     (ISP.replace("smtp.isp.example", ""), 4, r"mail for \* waits in the Unreachable queue"),
-    ("[kmq]\nlocal_domains = a.example\n", 2, r"no connector of type mailbox serves a\.example"),
+    ("[kmq]\n", 1, r"no receiver and no connector"),
+    (MAIL, 2, r"local_domains is empty: no mail comes"),
+    (MAIL + "address_spaces = a.example\n", 2, r"local_domains is empty: no mail comes"),
+    (MX + ISP.replace("smtp.isp.example", "127.0.0.1"), 6, r"127\.0\.0\.1:25 is our own receiver \[mx\]"),
+    (MX + ISP.replace("smtp.isp.example", "localhost"), 6, r"localhost:25 is our own receiver \[mx\]"),
+    (MX.replace("127.0.0.1", "0.0.0.0") + ISP.replace("smtp.isp.example", "127.0.0.2"), 6, r"our own receiver"),
+    (MX.replace("127.0.0.1", "[::]") + ISP.replace("smtp.isp.example", "[::1]"), 6, r"\[::1\]:25 is our own receiver"),
+    (MX.replace("127.0.0.1", "192.0.2.1") + ISP.replace("smtp.isp.example", "mx1.example.org"), 6, r"our own receiver"),
+    (MX + "[kmq]\nlocal_domains = a.example\n", 4, r"no connector of type mailbox serves a\.example"),
     ("[kmq]\nlocal_domains = a.example\n" + MAIL + ISP.replace("*", "a.example"), 8, r"never to this connector"),
     (
         "[kmq]\nlocal_domains = a.example\n" + MAIL + "[b : mail]\naddress_spaces = b.example\n",
@@ -148,4 +156,5 @@ def test_what_is_allowed_and_hardly_meant_is_a_warning(text: str, line: int, tol
 
 def test_a_sound_configuration_has_no_warnings() -> None:
     text = "[kmq]\nlocal_domains = a.example, b.a.example\n" + MX + "relay_from = 10.0.0.0/8\n" + ISP + MAIL
+    text = text.replace("smtp.isp.example", "smtp.isp.example, 127.0.0.1:2525, 127.0.0.2, [::1], mx.example")
     assert read(text + "address_spaces = a.example, *.a.example\n", "kmq.conf", "/etc/kmq", "mx.example").warnings == ()
