@@ -14,6 +14,13 @@ def test_the_unit_gives_little_of_the_machine_away(tree):
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
+def test_a_wrong_configuration_begins_no_loop(tree):
+    """RestartPreventExitStatus= counts for the main process alone: a command ahead of it would be repeated for ever."""
+    lines = (tree / "systemd/kmq.service").read_text().splitlines()
+    assert "RestartPreventExitStatus=78" in lines
+    assert not [line for line in lines if line.startswith(("ExecStartPre=", "ExecCondition="))]
+
+
 def test_the_unit_has_no_mistakes(tree):
     command = ["systemd-analyze", "verify", "--man=no", tree / "systemd/kmq.service"]
     complaints = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()

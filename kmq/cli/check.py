@@ -1,7 +1,7 @@
 """`kmq check`: is everything in order for kmqd to start, or to go on?
 
 Promise:  looks only. Exit status 0 when nothing is wrong (notes are not), else 78.
-Callers:  kmq.cli.kmq; ExecStartPre of the unit.
+Callers:  kmq.cli.kmq.
 """
 
 import sys
