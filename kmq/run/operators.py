@@ -17,7 +17,9 @@ from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Resumed, Suspended
 from kmq.model.frame import Answer
 from kmq.model.reply import Reply
+from kmq.run import tried
 from kmq.run.hopqueue import QueueFacts
+from kmq.run.lines import UNREACHABLE
 from kmq.run.loader import Loader
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
@@ -69,7 +71,7 @@ class Operators:
             case "flush":
                 self.core.verbs.flush(time.monotonic())
                 log.event("flush", by=by)
-                return Answer(status=_DONE, text=f"{len(self.core)} messages are tried now")
+                return self._told(self.core.mids, refusable=False)
             case "remove":
                 return self._remove(arguments, by, reason)
             case "suspend" | "resume":
@@ -130,16 +132,45 @@ class Operators:
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
-    def _retry(self, arguments: Mapping[str, Argument], by: str) -> Answer:
+    def _retry(self, arguments: Mapping[str, Argument], by: str) -> Answer | AsyncIterator[Line | Answer]:
         now = time.monotonic()
         log.event("retry", by=by, queue=str(arguments["queue"]) if "queue" in arguments else None)
         if "queue" in arguments:
-            found = self._hops(str(arguments["queue"]))
-            for one in found:
-                self.core.verbs.retry_queue(one, now)
-            return _counted(len(found), "queue is tried now", "queues are tried now")
-        count = sum(self.core.verbs.retry(number, now) for number in self._named(arguments))
-        return _counted(count, "message is tried now", "messages are tried now")
+            return self._retry_queues(self._hops(str(arguments["queue"])), now)
+        named = self._named(arguments)
+        for number in named:
+            self.core.verbs.retry(number, now)
+        return self._told(named)
+
+    def _retry_queues(self, found: list[str], now: float) -> Answer:
+        """Only a queue that goes somewhere, and that nobody holds, is tried."""
+        closed = tried.closed_queues(self.core, now)
+        count = 0
+        for one in found:
+            self.core.verbs.retry_queue(one, now)
+            count += one not in closed and one != UNREACHABLE
+        if UNREACHABLE in found and not count:
+            return Answer(status=_REFUSED, text="nothing is tried: what is in this queue waits for a connector")
+        if closed.intersection(found) and not count:
+            name = hops.parse(found[0]).name
+            return Answer(status=_REFUSED, text=f"the queue is suspended, not tried: kmq resume --queue {name}")
+        return _counted(count, "queue is tried now", "queues are tried now")
+
+    async def _told(self, numbers: list[int], refusable: bool = True) -> AsyncIterator[Line | Answer]:
+        """What came of an attempt that was asked for. refusable: nothing tried is a refusal."""
+        tally = tried.Tally()
+        closed = tried.closed_queues(self.core, time.monotonic())
+        elsewhere = {number for number in numbers if not self.core.has(number)}
+        for chunk in _chunks(numbers):
+            for number in chunk:
+                if number not in elsewhere:  # what has left since then was tried
+                    tally.add(tried.outcome(self.core.state_of(number), closed), number)
+                elif number in self.outcasts.poison:
+                    tally.add(tried.Outcome.POISON, number)
+                else:
+                    tally.add(tried.Outcome.ABSENT, number)
+            await asyncio.sleep(0)
+        yield Answer(status=_DONE if tally.tried or not refusable else _REFUSED, text=str(tally))
 
     async def _remove(self, arguments: Mapping[str, Argument], by: str, reason: str) -> AsyncIterator[Line | Answer]:
         removed = pending = 0
