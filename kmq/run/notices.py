@@ -29,21 +29,34 @@ Notice = tuple[bytes, int, bytes, int]
 
 
 class _Lost(NamedTuple):
-    """A recipient who did not get it."""
+    """A recipient who did not get it. tried: seconds after which we gave up with this last reply; 0: it was final."""
 
     recipient: Recipient
     reply: Reply
     host: str
+    tried: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """RFC 3463: of a final failure 5; 4.7 (3.5): delivery time expired, whatever was heard last."""
+        if self.tried:
+            return "5.4.7"
+        if self.reply.permanent:
+            return self.reply.status
+        return "5" + self.reply.status[1:]
 
 
-def compose(head: Head, header: bytes, failures: Sequence[Failure], hostname: str, now: float) -> Notice | None:
+def compose(
+    head: Head, header: bytes, failures: Sequence[Failure], hostname: str, now: float, expired: bool = False
+) -> Notice | None:
     """The notice about these recipients; None when nobody is to be told.
 
     header:   the beginning of the message's body, its header at least; what follows the header is not used.
-    hostname: ours; now: Unix time.
+    hostname: ours; now: Unix time; expired: the message's time is over, and the replies are the last that were heard.
     """
+    tried = max(1.0, now - _unix(head.created)) if expired else 0.0
     lost = [
-        _Lost(head.recipients[index], reply.parse(said), host)
+        _Lost(head.recipients[index], reply.parse(said), host, tried)
         for index, said, host in failures
         if _wanted(head.recipients[index])
     ]
@@ -120,8 +133,8 @@ def _words(head: Head, lost: Iterable[_Lost], hostname: str) -> bytes:
             " recipients below, and is not tried again for them. Whoever is not named here is not concerned."
         )
     ]
-    for recipient, said, host in lost:
-        blocks.append(f"<{recipient.address}>\n" + _indented(_what_happened(said, host)))
+    for one in lost:
+        blocks.append(f"<{one.recipient.address}>\n" + _indented(_what_happened(one)))
     blocks.append(fill("What you can do: " + _advice(lost)))
     blocks.append(
         fill(
@@ -133,10 +146,23 @@ def _words(head: Head, lost: Iterable[_Lost], hostname: str) -> bytes:
     return _text_part("text/plain", text.encode("utf-8", "backslashreplace"), "Notification")
 
 
-def _what_happened(said: Reply, host: str) -> str:
-    if host:
-        return f"The server {host} answered: {said}"
-    return f"Our own server says: {said}"
+def _what_happened(lost: _Lost) -> str:
+    if lost.tried:
+        by = f" of the server {lost.host}" if lost.host else ""
+        return f"We tried for {_span(lost.tried)} and gave up. The last answer{by} was: {lost.reply}"
+    if lost.host:
+        return f"The server {lost.host} answered: {lost.reply}"
+    return f"Our own server says: {lost.reply}"
+
+
+def _span(seconds: float) -> str:
+    """`5 days`, `36 hours`, `10 minutes`."""
+    length, unit = next(one for one in _SPANS if seconds >= 2 * one[0] or one is _SPANS[-1])
+    number = max(1, int(seconds // length))
+    return f"{number} {unit}{'s' * (number > 1)}"
+
+
+_SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
 def _indented(text: str) -> str:
@@ -152,6 +178,7 @@ _ADVICE = {
     "2.2": "try again later, or reach the recipient in another way; the mailbox is full",
     "3.4": "send a smaller message, or put the large part where the recipient can fetch it",
     "2.3": "send a smaller message, or put the large part where the recipient can fetch it",
+    "4.6": "show this notice to your postmaster; the message went round between servers in a mail loop",
     "4.7": "send it again; the server could not be reached for as long as we tried",
     "6.7": "use an address without international characters, if the recipient has one",
     "7.1": "ask the recipient in another way; the server there refused your message",
@@ -160,8 +187,15 @@ _OTHERWISE = "read the answer above; if it tells you nothing, show this notice t
 
 
 def _advice(lost: Iterable[_Lost]) -> str:
-    found = dict.fromkeys(_ADVICE.get(one.reply.enhanced.partition(".")[2], _OTHERWISE) for one in lost)
+    found = dict.fromkeys(_ADVICE.get(_trouble(one), _OTHERWISE) for one in lost)
     return "; ".join(found) + "."
+
+
+def _trouble(lost: _Lost) -> str:
+    """Subject and detail; many servers have no code of its own for a loop."""
+    if not lost.tried and "too many hops" in lost.reply.text.lower():
+        return "4.6"
+    return lost.status.partition(".")[2]
 
 
 def _day(created: str) -> str:
@@ -184,14 +218,14 @@ def _fields(head: Head, lost: Iterable[_Lost], hostname: str) -> bytes:
 
 
 def _recipient_fields(lost: _Lost) -> list[tuple[str, str]]:
-    recipient, said, host = lost
+    recipient, said, host = lost.recipient, lost.reply, lost.host
     fields = []
     if recipient.orcpt:
         kind, _, address = recipient.orcpt.partition(";")
         fields.append(("Original-Recipient", f"{kind}; {_xtext_decoded(address)}"))
     fields.append(("Final-Recipient", _typed(recipient.address)))
     fields.append(("Action", "failed"))
-    fields.append(("Status", said.status if said.permanent else "5" + said.status[1:]))
+    fields.append(("Status", lost.status))
     if host:
         fields.append(("Remote-MTA", f"dns; {host.partition('[')[0]}"))
         fields.append(("Diagnostic-Code", f"smtp; {said}"))

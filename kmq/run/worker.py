@@ -296,7 +296,8 @@ class Worker:
 
     def _notice(self, job: Job, failed: list[Failed]) -> notices.Notice | None:
         failures = [(index, one.reply, one.host) for one in failed for index in recipients.from_text(one.rcpt)]
-        return notices.compose(job.head, self._header(job), failures, self.settings.kmq.hostname, time.time())
+        expired = bool(job.assign.expire) and job.assign.hop != _UNREACHABLE  # that was never tried
+        return notices.compose(job.head, self._header(job), failures, self.settings.kmq.hostname, time.time(), expired)
 
     def _header(self, job: Job) -> bytes:
         if job.body.text is not None:
@@ -382,6 +383,7 @@ def _indices(failed: list[Failed]) -> list[int]:
 
 _NO_HEAD = Head("", "", "", "", [], 0)
 _SUBMISSION = str(hop.SUBMISSION)
+_UNREACHABLE = str(hop.UNREACHABLE)
 GRACE = 30.0
 #: Seconds for connections to say QUIT, and for a file that is being written.
 _CLOSE = 1.0

@@ -59,7 +59,8 @@ def _told(event: AnyEvent, head: Head) -> str:
             return f"delivered  {_whom(event.rcpt, head)}: {_reply(event)}"
         case Failed():
             told = f"; the sender was told by {event.notice}" if event.notice else ""
-            return f"failed     {_whom(event.rcpt, head)}: {_reply(event)}{told}"
+            over = "given up, its time is over; last reply: " if event.reply.startswith("4") else ""
+            return f"failed     {_whom(event.rcpt, head)}: {over}{_reply(event)}{told}"
         case Deferred():
             again = f"; again at {local_time(unix(event.until))}" if event.until else ""
             return f"deferred   {_whom(event.rcpt, head)}: {_reply(event)}{again}"

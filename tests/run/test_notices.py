@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kmq.model import envelope
+from kmq.model import envelope, moment
 from kmq.model.envelope import Head, Recipient, Source
 from kmq.run.notices import HEADER_LIMIT, Failure, Notice, compose
 
@@ -298,3 +298,35 @@ def test_whatever_the_envelope_holds_the_notice_is_mail() -> None:
         assert not set(notice[2]) & (set(range(32)) - set(b"\t\r\n")) - {0x7F}
         assert len(fields(parsed)) == 1 + len(to)
         assert {group["Action"] for group in fields(parsed)[1:]} == {"failed"}
+
+
+# --- given up, and loops ----------------------------------------------------------------------------------------------
+
+
+def expired(said: str, seconds: float) -> EmailMessage:
+    now = moment.from_text(head().created) + seconds
+    notice = compose(head(), BODY, [(0, said, "")], "mx.here.test", now, expired=True)
+    assert notice is not None
+    parsed = BytesParser(policy=policy.default).parsebytes(notice[2])
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "span"),
+    [(5 * 86400 + 60, "5 days"), (47 * 3600, "47 hours"), (7300, "2 hours"), (600, "10 minutes"), (3, "1 minute")],
+)
+def test_mail_whose_time_is_over_is_told_as_given_up(seconds: float, span: str) -> None:
+    parsed = expired("451 4.4.1 connect to mx.b.test: Connection refused", seconds)
+    words = " ".join(parts(parsed)[0].get_content().split())
+    assert f"We tried for {span} and gave up. The last answer was: 451 4.4.1 connect to mx.b.test" in words
+    assert "could not be reached for as long as we tried" in words
+    (_, recipient) = fields(parsed)
+    assert (recipient["Action"], recipient["Status"]) == ("failed", "5.4.7")
+    assert recipient["Diagnostic-Code"] == "X-kmq; 451 4.4.1 connect to mx.b.test: Connection refused"
+
+
+@pytest.mark.parametrize("said", ["554 5.4.6 Too many hops", "554 5.4.0 Error: too many hops", "550 5.4.6 loops back"])
+def test_a_loop_is_called_a_loop(said: str) -> None:
+    _, parsed = made(head(), [(0, said, "mx.b.test")])
+    assert "mail loop" in " ".join(parts(parsed)[0].get_content().split())
