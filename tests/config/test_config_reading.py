@@ -93,7 +93,8 @@ def test_a_section_takes_from_its_parents_what_it_does_not_say() -> None:
 def test_the_defaults_are_those_of_the_manual() -> None:
     found = settings("")
     queue = found.queue
-    assert (queue.durability, queue.queue_database_batch_size, queue.queue_database_batch_timeout) == ("journal", 40, 0.003)
+    assert queue.durability == "journal"
+    assert (queue.queue_database_batch_size, queue.queue_database_batch_timeout) == (40, 0.003)
     assert (queue.queue_database_logging_file_size, queue.checkpoint_size) == (8 << 20, 32 << 20)
     assert (queue.checkpoint_interval, queue.effects_delay, queue.phase_limit) == (10.0, 0.05, 300.0)
     assert (queue.retry_interval, queue.retry_interval_max, queue.connection_retry_interval) == (300.0, 3600.0, 60.0)
