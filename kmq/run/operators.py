@@ -25,6 +25,8 @@ from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
+from kmq.spool import loading
+from kmq.spool.loading import Damaged
 from kmq.spool.record import Append, Move, Operation, Remove
 
 Argument = str | int | bool | list[str]
@@ -32,6 +34,8 @@ Line = Mapping[str, object]
 _DONE, _REFUSED = 0, 1
 #: Messages that a verb works on before the loop has its turn.
 _CHUNK = 500
+#: A queue has no file that could keep this.
+_FORGOTTEN = " until kmq resume, or until kmqd or its scheduler process starts anew: that forgets it"
 
 
 class Told:
@@ -209,7 +213,8 @@ class Operators:
             act = self.core.verbs.suspend_queue if verb == "suspend" else self.core.verbs.resume_queue
             count = sum(act(one, now) for one in self._hops(str(arguments["queue"])))
             log.event(f"{verb}-queue", by=by, queue=str(arguments["queue"]), reason=reason)
-            return _counted(count, f"queue {verb}{_ed(verb)}", f"queues {verb}{_ed(verb)}")
+            until = _FORGOTTEN if verb == "suspend" and count else ""
+            return _counted(count, f"queue {verb}{_ed(verb)}{until}", f"queues {verb}{_ed(verb)}{until}")
         return self._hold_messages(verb, self._named(arguments), by, reason)
 
     async def _hold_messages(
@@ -217,13 +222,20 @@ class Operators:
     ) -> AsyncIterator[Line | Answer]:
         count = 0
         for chunk in _chunks(list(numbers)):
-            told = [one for number in chunk if (one := self._hold_one(verb, number, by, reason)) is not None]
+            told = []
+            for number in chunk:
+                one = self._hold_one(verb, number, by, reason)
+                if isinstance(one, Told):
+                    told.append(one)
+                elif one:
+                    yield {"ID": queue_id.text(number), "Result": one}
             for one in told:
                 await one.durable
             count += len(told)
         yield _counted(count, f"message {verb}{_ed(verb)}", f"messages {verb}{_ed(verb)}")
 
-    def _hold_one(self, verb: str, number: int, by: str, reason: str) -> Told | None:
+    def _hold_one(self, verb: str, number: int, by: str, reason: str) -> Told | str | None:
+        """None: no such message; a text: why it cannot be."""
         now = time.monotonic()
         if verb == "resume" and number in self.outcasts.poison:
             return self._out_of_poison(number, by, reason)
@@ -236,10 +248,12 @@ class Operators:
         log.event(verb, queue_id.text(number), by=by, reason=reason)
         return told
 
-    def _out_of_poison(self, number: int, by: str, reason: str) -> Told | None:
-        """Once more from poison/ into the queue; its crashes are forgotten."""
+    def _out_of_poison(self, number: int, by: str, reason: str) -> Told | str | None:
+        """Once more from poison/ into the queue; its crashes are forgotten. A text: why it cannot be."""
         if not self.loader.number_of(number, "poison"):
-            return None
+            found = loading.one(self.loader.disk, number, "poison")
+            why = found.reason if isinstance(found, Damaged) else "it has no envelope"
+            return f"stays in poison/, it is damaged: {why}"
         told = Told()
         seq = self.numbers.next(number)
         event = Moved(seq=seq, at=moment.as_text(time.time()), home="queue", reason=f"resumed by {by} {reason}".strip())
