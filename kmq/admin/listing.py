@@ -228,7 +228,8 @@ def domains(addresses: Sequence[str]) -> list[str]:
 
 def _no_connector(addresses: Sequence[str]) -> str:
     names = domains(addresses)
-    more = f" and {len(names) - 1} other domains" if len(names) > 1 else ""
+    others = len(names) - 1
+    more = f" and {others} other domain{'s' * (others > 1)}" if others else ""
     return f"waiting for a connector: none serves {names[0]}{more}"
 
 

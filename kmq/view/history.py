@@ -33,6 +33,8 @@ def history(found: Found) -> Iterator[str]:
     yield harmless(f"{local_time(unix(head.created))}  accepted   {origin(head)}, {counted(head.size, 'byte')}")
     for event in found.events:
         yield harmless(f"{local_time(unix(event.at))}  {_told(event, head)}")
+    if found.home == "poison" and found.reason != found.state.why:  # told beside the envelope, not in it
+        yield harmless(f"set aside in poison/: {found.reason}")
 
 
 def origin(head: Head) -> str:

@@ -50,6 +50,8 @@ def message(found: Found, entry: Listed, page: Page) -> Iterator[str]:
     yield f"  Came       {harmless(origin(head))}"
     yield f"  Status     {harmless(entry.status)}"
     yield f"  Next try   {next_try(entry.next_try)}"
+    if found.home == "poison":
+        yield f"  Set aside  {harmless(found.reason)}"
     yield f"  Envelope   {harmless(str(found.path))}"
     yield f"  Message    {harmless(str(found.body))}{_body_trouble(found)}"
     yield ""

@@ -28,12 +28,13 @@ def queues(lines: Iterable[Mapping[str, object]], page: Page) -> Iterator[str]:
 
 def _row(line: Mapping[str, object]) -> Row:
     state = queue_state(line)
+    over = state.status == "Ready" and line.get("MessageCount") == 0  # the trouble was that of mail which has gone
     cells = (
         text_of(line, "NextHopDomain"),
         text_of(line, "DeliveryType"),
         state.status or "-",
         text_of(line, "MessageCount"),
         local_time(state.next_retry) if state.next_retry else "-",
-        state.last_error or "-",
+        "-" if over else state.last_error or "-",
     )
     return Row(cells, _TONES.get(state.status, ""))

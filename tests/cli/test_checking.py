@@ -123,7 +123,7 @@ def test_folders_on_two_file_systems(whole: Place, monkeypatch: pytest.MonkeyPat
             return found
         return os.stat_result((*found[:2], found.st_dev + 1, *found[3:10]))
 
-    monkeypatch.setattr(check.os, "lstat", lstat)
+    monkeypatch.setattr(os, "lstat", lstat)
     status, out, _ = whole.run("check")
     assert status == 78
     assert "incoming is on another file system" in out

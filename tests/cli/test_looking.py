@@ -71,7 +71,7 @@ def test_mail_without_a_connector_says_what_to_write_and_where(place: Place) -> 
     place.bag.lay(Routed(rcpt="0-1", hop=NOWHERE), to=("x@example.com", "y@example.net"))
     _, out, _ = place.run("mailq")
     assert "waiting for a connector: none serves example.net" in out
-    assert "waiting for a connector: none serves example.com and 1 other domains" in out
+    assert "waiting for a connector: none serves example.com and 1 other domain\n" in out
     assert "2 messages wait: no connector serves example.net, example.com." in out
     assert f"Write into {place.path}, for example:\n    [outbound : connector]\n    type = smarthost\n" in out
 
@@ -94,6 +94,41 @@ def test_damage_and_poison_are_lines_like_others(place: Place) -> None:
     assert "Damaged: the envelope's first line is damaged" in out
     assert f"{poison} " in out
     assert "Suspended: poison, it killed two workers" in out
+
+
+def test_the_reason_beside_a_message_in_poison_is_shown(place: Place) -> None:
+    name = place.bag.lay(home="poison")
+    (place.spool / "poison" / f"{name}.reason").write_text("its checksum is wrong; it lay in queue/69212\n")
+    assert "  Set aside  its checksum is wrong; it lay in queue/69212\n" in place.run("show", name)[1]
+    assert place.run("history", name)[1].endswith(
+        "\nset aside in poison/: its checksum is wrong; it lay in queue/69212\n"
+    )
+    told = place.bag.lay(Moved(home="poison", reason="it killed two workers"), home="poison")
+    assert place.run("history", told)[1].count("it killed two workers") == 1
+
+
+def test_mail_whose_time_is_over_is_told_as_given_up(place: Place) -> None:
+    name = place.bag.lay(Failed(rcpt="0", attempt=9, reply="451 4.4.1 refused"), to=("a@x.test", "b@x.test"))
+    assert (
+        "failed     a@x.test: given up, its time is over; last reply: 451 4.4.1 refused"
+        in place.run("history", name)[1]
+    )
+
+
+def test_an_empty_queue_that_is_ready_has_no_old_trouble(place: Place, kmqd: Kmqd) -> None:
+    queue = {"NextHop": ISP, "NextHopDomain": "isp", "DeliveryType": "x", "LastError": "451 old", "MessageCount": 0}
+    kmqd.queues = [{**queue, "Status": "Ready"}]
+    assert "old" not in place.run("queues")[1]
+    kmqd.queues = [{**queue, "Status": "Retry"}]
+    assert "451 old" in place.run("queues")[1]
+
+
+def test_domains_without_a_connector_are_counted_in_english(place: Place) -> None:
+    for count in (2, 3):
+        place.bag.lay(Routed(rcpt=f"0-{count - 1}", hop=NOWHERE), to=tuple(f"a@{one}.test" for one in "xyz"[:count]))
+    _, out, _ = place.run("mailq")
+    assert "none serves x.test and 1 other domain\n" in out
+    assert "none serves x.test and 2 other domains\n" in out
 
 
 def test_foreign_text_cannot_touch_the_terminal(place: Place) -> None:
