@@ -8,6 +8,7 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescription
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
+from kmq import __version__
 from kmq.model import queue_id
 
 _EPILOG = """\
@@ -125,6 +126,7 @@ def parser(needed: Container[str] = frozenset(VERBS)) -> ArgumentParser:
         allow_abbrev=False,
     )
     _general(whole, {"config": None, "json": False})
+    whole.add_argument("--version", action="version", version=f"kmq {__version__}")
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         one = verbs.add_parser(name, help=verb.does, description=verb.does.capitalize() + ".", allow_abbrev=False)
