@@ -21,11 +21,12 @@ from kmq.spool.status import InHand
 
 @dataclass(slots=True)
 class QueueState:
-    """What kmqd says of a queue. next_retry: Unix time, 0 for none."""
+    """What kmqd says of a queue. next_retry: Unix time, 0 for none; failures: attempts in vain on end."""
 
     status: str = ""
     last_error: str = ""
     next_retry: float = 0.0
+    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -92,7 +93,9 @@ def queue_state(line: Mapping[str, object]) -> QueueState:
         next_retry = moment.from_text(text_of(line, "NextRetryTime"))
     except ValueError:
         next_retry = 0.0
-    return QueueState(text_of(line, "Status"), text_of(line, "LastError"), next_retry)
+    failures = line.get("RetryCount")
+    count = failures if isinstance(failures, int) else 0
+    return QueueState(text_of(line, "Status"), text_of(line, "LastError"), next_retry, count)
 
 
 def text_of(line: Mapping[str, object], name: str) -> str:

@@ -55,6 +55,7 @@ class Share:
     next_try:   Unix time; 0: as soon as possible; None: not before somebody does something.
     last_error: the last reply, or why nothing happens; "" when there is nothing to say.
     trouble:    the same for people, one clause.
+    queue:      the state of the whole queue, when that is what the message waits for; else None.
     """
 
     hop: NextHop
@@ -64,6 +65,7 @@ class Share:
     last_error: str = ""
     retry_count: int = 0
     trouble: str = ""
+    queue: QueueState | None = None
 
     @property
     def told(self) -> str:
@@ -172,6 +174,7 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     elif queue.status == "Retry":
         share.status, share.next_try = Status.RETRY, max(queue.next_retry, until)
         share.last_error = share.trouble = queue.last_error or share.last_error
+        share.queue = queue
     elif until > around.now:
         share.status, share.next_try = Status.RETRY, until
     return share

@@ -57,12 +57,25 @@ def message(found: Found, entry: Listed, page: Page) -> Iterator[str]:
     yield ""
     yield _title("Recipients", page)
     yield from _indented(table(COLUMNS, map(_row, recipient_states(found, entry)), _narrower(page)))
+    yield from map(harmless, _queues_in_trouble(entry))
     yield ""
     yield _title("History", page)
     yield from _indented(history(found))
     yield ""
     yield _title("Header", page)
     yield from _indented(header(found))
+
+
+def _queues_in_trouble(entry: Listed) -> Iterator[str]:
+    """A host that cannot be reached is tried once for all that waits: no recipient counts that."""
+    for share in entry.shares:
+        if share.queue is not None:
+            tried = f"tried {counted(share.queue.failures, 'time')}" if share.queue.failures else "tried"
+            error = f": {share.queue.last_error}" if share.queue.last_error else ""
+            yield (
+                f"  The whole queue {share.hop.name} waits; its host was {tried} in vain,"
+                f" next try {next_try(share.queue.next_retry)}{error}"
+            )
 
 
 def damaged(found: Damaged, page: Page) -> Iterator[str]:

@@ -123,6 +123,18 @@ def test_an_empty_queue_that_is_ready_has_no_old_trouble(place: Place, kmqd: Kmq
     assert "451 old" in place.run("queues")[1]
 
 
+def test_a_message_whose_queue_is_in_trouble_shows_how_often_the_host_was_tried(place: Place, kmqd: Kmqd) -> None:
+    name = place.bag.lay(Routed(rcpt="0", hop=ISP))
+    error = "451 4.4.1 connect to isp: Connection refused"
+    queue: dict[str, object] = {"NextHop": ISP, "Status": "Retry", "LastError": error, "NextRetryTime": UNTIL}
+    kmqd.queues = [{**queue, "RetryCount": 7}]
+    out = place.run("show", name)[1]
+    assert "The whole queue smtp.isp.example:587 waits; its host was tried 7 times in vain, next try 2099-11-22" in out
+    assert out.count(error) == 3, "status, recipient and queue"
+    kmqd.queues = [{**queue, "Status": "Ready", "RetryCount": 0}]
+    assert "The whole queue" not in place.run("show", name)[1]
+
+
 def test_domains_without_a_connector_are_counted_in_english(place: Place) -> None:
     for count in (2, 3):
         place.bag.lay(Routed(rcpt=f"0-{count - 1}", hop=NOWHERE), to=tuple(f"a@{one}.test" for one in "xyz"[:count]))
