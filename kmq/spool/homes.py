@@ -116,7 +116,8 @@ class Homes:
             self.disk.unlink(name)
 
     def unlink_dropped(self, dropped: Dropped) -> None:
-        """The file became a message; one with the same name that came later is another and stays (J12)."""
+        """The file became a message (J12). One with the same name that came later is another and stays; nobody may put
+        one over another, since that could happen between the look and the unlinking."""
         found = self.disk.status(dropped.name)
         if dropped.lies(found):
             self.disk.unlink(dropped.name)

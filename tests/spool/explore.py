@@ -14,7 +14,7 @@ from kmq.errors import StorageFailed
 from kmq.model.envelope import fold, lines_of, unseal
 from kmq.spool import strays
 from kmq.spool.layout import HOMES
-from tests.spool.ghost import GhostDisk, Kernel
+from tests.spool.ghost import GhostDisk, GhostNote, Kernel
 from tests.spool.ledger import Ledger
 from tests.spool.life import Life, recover
 
@@ -116,7 +116,7 @@ class Explorer:
         self.starts += 1
         disk = GhostDisk(kernel, watch)
         try:
-            recovered, _ = recover(disk, ledger)
+            recovered, _ = recover(disk, GhostNote(kernel), ledger)
         except Exception as error:
             self._say(way, [f"recovery fails: {type(error).__name__} {error}"])
             return None
@@ -150,7 +150,7 @@ def empty_spool() -> Kernel:
     """A spool as it lies there when nothing has come yet, all of it durable."""
     kernel = Kernel()
     disk = GhostDisk(kernel)
-    recover(disk, Ledger())
+    recover(disk, GhostNote(kernel), Ledger())
     disk.sync_all()
     return kernel
 

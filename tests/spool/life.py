@@ -11,7 +11,10 @@ from random import Random
 
 from kmq.errors import StorageFailed
 from kmq.spool import layout, loading
+from kmq.spool.checkpoint import Note
+from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
+from kmq.spool.journal import Journal
 from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
 from kmq.spool.recovery import Recovered, Recovery
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
@@ -23,10 +26,10 @@ from tests.spool.world import NOW, event, message
 SEGMENT = 24 << 10
 
 
-def recover(disk: GhostDisk, ledger: Ledger) -> tuple[Recovered, object]:
+def recover(disk: Disk, note: Note, ledger: Ledger) -> tuple[Recovered, Journal]:
     """A start's first steps, as any program takes them that owns the spool."""
     layout.prepare(disk)
-    return Recovery(disk, GhostNote(disk.kernel), SEGMENT, lambda name: ledger.incoming.get(name, False)).recover()
+    return Recovery(disk, note, SEGMENT, lambda name: ledger.incoming.get(name, False)).recover()
 
 
 class Life:
@@ -39,15 +42,19 @@ class Life:
         self.random = Random(seed)
         self.disk = GhostDisk(kernel, watch)
         self.outside = GhostDisk(kernel, watch)  # receivers and whoever drops files have descriptors of their own
-        self.recovered, self.log = recover(self.disk, ledger)
-        self.effects = Effects(self.disk, self.recovered.poison)
-        self.note = GhostNote(kernel)
+        self.start(self.disk, GhostNote(kernel))
+
+    def start(self, disk: Disk, note: Note) -> None:
+        """Recovery, then the store, and what a scheduler process knows of each message."""
+        self.note = note
+        self.recovered, self.log = recover(disk, note, self.ledger)
+        self.effects = Effects(disk, self.recovered.poison)
         self.store: Store
         keys = {"last_id": self.recovered.last_id, "batch_size": 4}
-        if kind == "journal":
-            self.store = JournalStore(self.disk, self.log, self.effects, self.note, **keys)
+        if self.kind == "journal":
+            self.store = JournalStore(disk, self.log, self.effects, note, **keys)
         else:
-            self.store = FileStore(self.disk, self.effects, self.note, **keys)
+            self.store = FileStore(disk, self.effects, note, **keys)
         self.covered = self.store.coverable
         self.refused: list[int] = []
         self.waiting: Counter[int] = Counter()  # records of a message that are not told yet
@@ -55,7 +62,7 @@ class Life:
         self.seq: dict[int, int] = {}
         self.home: dict[int, str] = {}
         for home in layout.HOMES:
-            for one in loading.everything(self.disk, home):
+            for one in loading.everything(disk, home):
                 if isinstance(one, loading.Loaded):
                     self.seq[one.id], self.home[one.id] = one.state.next_seq, home
                     self.durable.add(one.id)
@@ -92,7 +99,8 @@ class Life:
         return self.put(text, incoming=name)
 
     def drop(self, name: str = "pickup/a.tmp") -> Dropped:
-        """Somebody leaves a file, durably, over whatever has its name."""
+        """Somebody leaves a file, durably, and pickup gives it a name that no other has."""
+        assert self.outside.status(name) is None
         fd = self.outside.create("pickup/new")
         self.outside.write(fd, b"Subject: dropped\r\n\r\n")
         self.outside.sync(fd)
@@ -244,7 +252,7 @@ class Life:
         """The next segment and the reserve; a full disk waits for better days."""
         if self.kind == "journal":
             try:
-                self.log.prepare()  # type: ignore[attr-defined]
+                self.log.prepare()
             except OSError:
                 pass
 

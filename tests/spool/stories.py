@@ -253,6 +253,51 @@ def generations(life: Life) -> None:
     life.checkpoint()
 
 
+def before(life: Life) -> None:
+    """What a start finds that has work to do: covered messages, and records of every kind whose files are not made."""
+    kept, deferred, large, poisoned = life.put(), life.put(), life.put_large("1-1-1-1"), life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.move(poisoned)
+    life.settle()
+    life.defer(deferred)
+    life.deliver(kept)
+    life.put()
+    life.put_dropped(life.drop("pickup/early.tmp"))
+    life.sync_all()
+    life.move(large)
+    life.remove(life.put_large("1-1-1-2"))
+    life.sync_all()
+
+
+def everything(life: Life) -> None:
+    """After `before`: every verb once, in as few steps of the disk as it takes."""
+    deferred, _, poisoned, taken = sorted(life.seq)[:4]
+    small, failed = life.put(), life.put(b"x" * 5000)
+    life.put_large("2-1-1-1")
+    life.put_dropped(life.drop("pickup/late.tmp"))
+    life.sync()
+    life.apply_all()
+    life.defer(deferred)
+    notice = life.fail(failed)
+    life.move(small)
+    life.move(poisoned, "queue")
+    life.sync()
+    life.apply_all()
+    life.prepare()
+    life.turn()
+    life.checkpoint()
+    life.deliver(notice)
+    life.remove(taken)
+    life.move(small, "queue")
+    life.defer(poisoned)
+    life.sync()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
 @dataclass(slots=True)
 class Failing:
     """One operation of a kind, on a name with this in it, fails: that which comes after so many others."""

@@ -85,7 +85,7 @@ class Walk:
         self.life.disk.fault = None
         self.life.disk.watch, self.life.outside.watch = pause, None
         if self.kind == "journal":
-            self.life.log._naming = PatientLock()  # type: ignore[attr-defined]
+            self.life.log._naming = PatientLock()  # type: ignore[assignment]
         self.broken += self.ledger.judge(self.life.disk, self.life.recovered)
         self.ledger.settle(self.life.disk)
         self.journal, self.effects = Track(), Track()
@@ -229,7 +229,9 @@ class Walk:
         if kind == 0:
             life.put_large(f"{self.lives}-1-1-{self.files}")
         elif kind == 1:
-            life.put_dropped(life.drop(f"pickup/{random.choice('ab')}{self.files % 5}.tmp"))
+            name = f"pickup/{self.files % 10}.tmp"
+            if life.outside.status(name) is None:
+                life.put_dropped(life.drop(name))
         elif kind == 2 and self.ledger.offered:
             life.put_dropped(random.choice(list(self.ledger.offered)))
         else:
