@@ -26,11 +26,13 @@ def set_aside(disk: Disk, number: int, reason: str) -> None:
         disk.unlink(name)
 
 
-def keep(disk: Disk, number: int, name: str, reason: str) -> None:
-    """One file that another takes the place of: it gets a name of its own in poison/ beside the one that it has."""
+def keep(disk: Disk, number: int, name: str, reason: str) -> bool:
+    """One file that another takes the place of: it gets a name of its own in poison/ beside the one that it has.
+    False: it has left that one."""
     explain(disk, number, reason)
-    _link(disk, name, first=1)
+    there = _link(disk, name, first=1)
     disk.sync_folder("poison")
+    return there
 
 
 def _link(disk: Disk, name: str, first: int) -> bool:

@@ -6,6 +6,7 @@ On crash: run it again; stopped anywhere it ends in the same files.
 Callers:  `kmq fsck --repair`, who holds the spool's lock and has made sure that no process of kmqd lives.
 """
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,10 +68,14 @@ def _settle(disk: Disk, number: int) -> None:
     What is replaced or goes, and is not the same bytes as what stays, keeps a name in poison/.
     """
     found = Inspection(disk, read_log(disk), number)
-    home = _home(found)
+    best = _best_envelope(found)
+    if not best:
+        set_aside(disk, number, "files in both homes, and no whole envelope")
+        return
+    home = _home(found, best)
     other = POISON if home == QUEUE else QUEUE
-    for name, source in ((layout.body, _best_body(found, home)), (layout.envelope, _best_envelope(found))):
-        if source not in ("", home):
+    for name, source in ((layout.body, _best_body(found, home)), (layout.envelope, best)):
+        if source != home:
             _replace(disk, number, name(number, source), name(number, home))
     for name in (layout.envelope, layout.body):
         _leave(disk, number, name(number, other), name(number, home))
@@ -78,55 +83,46 @@ def _settle(disk: Disk, number: int) -> None:
 
 
 def _best_envelope(found: Inspection) -> str:
-    """The home whose envelope counts: a whole one, then the one with more lines, then the queue's; "" without any."""
-    there = [home for home in layout.HOMES if found.copies[home].part is not Part.ABSENT]
-    return max(
-        there, key=lambda home: (found.copies[home].part is Part.WHOLE, len(found.copies[home].good)), default=""
-    )
+    """The home whose envelope counts: the one with more lines, the queue's of two that are alike; "" without any."""
+    whole = [home for home in layout.HOMES if found.copies[home].part is Part.WHOLE]
+    return max(whole, key=lambda home: len(found.copies[home].good), default="")
+
+
+def _home(found: Inspection, best: str) -> str:
+    """Where the message is to lie: where its last move says, without one where its envelope lies."""
+    moves = [event for line in found.copies[best].good if isinstance(event := read_event(line), Moved)]
+    return max(moves, key=lambda move: move.seq).home if moves else best
 
 
 def _best_body(found: Inspection, home: str) -> str:
-    """The home whose body is the message's: a whole one, rather where it will lie; "" without any."""
-    order = sorted(found.flaws, key=lambda place: (found.flaws[place] != "", place != home))
-    return order[0] if order else ""
-
-
-def _home(found: Inspection) -> str:
-    """Where the message is to lie: where its last move says; where it was set aside; where its envelope is."""
-    best = _best_envelope(found)
-    moves = [event for line in found.copies[best].good if isinstance(event := read_event(line), Moved)] if best else []
-    if moves:
-        return max(moves, key=lambda move: move.seq).home
-    return POISON if found.explained else best or QUEUE
+    """The home whose body is the message's: rather where it is to lie; without a whole one there is none to choose."""
+    whole = [place for place, flaw in found.flaws.items() if not flaw]
+    return home if home in whole or not whole else whole[0]
 
 
 def _replace(disk: Disk, number: int, source: str, target: str) -> None:
     """What lies at target keeps a name in poison/, unless it is the same; then target is source's file."""
+    if _same(disk, source, target):
+        return
     if disk.status(target):
-        if _same(disk, source, target):
-            return
-        keep(disk, number, target, f"in its place lies {source}, which knew more")
-    if disk.status(f"{target}.new"):
-        disk.unlink(f"{target}.new")
+        keep(disk, number, target, f"in its place lies what was {source}, and knew more")
     disk.link(source, f"{target}.new")
     disk.rename(f"{target}.new", target)
     disk.sync_folder(target.rpartition("/")[0])
 
 
 def _leave(disk: Disk, number: int, name: str, stays: str) -> None:
-    if not disk.status(name):
-        return
-    if not _same(disk, name, stays):
-        keep(disk, number, name, f"it lay in {name.rpartition('/')[0]} beside {stays}")
-    disk.unlink(name)
+    """The name goes; what lies there keeps another, unless it is the same as what stays."""
+    if disk.status(name) and (
+        _same(disk, name, stays) or keep(disk, number, name, f"it lay in {name.rpartition('/')[0]} beside {stays}")
+    ):
+        disk.unlink(name)
 
 
 def _same(disk: Disk, one: str, other: str) -> bool:
     """Whether two names lead to the same bytes."""
     first, second = disk.status(one), disk.status(other)
-    if first is None or second is None:
+    if first is None or second is None or not (stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)):
         return False
-    if first.st_ino == second.st_ino:
-        return True
     alike = first.st_size == second.st_size
     return alike and all(a == b for a, b in zip(disk.pieces(one), disk.pieces(other), strict=False))

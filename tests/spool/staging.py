@@ -252,7 +252,7 @@ def D3_a_folder(it: Scene) -> None:
     it.accepts()
     it.envelope.unlink()
     it.envelope.mkdir()
-    it.finds("D3", it.envelope)
+    it.finds("D3", it.envelope, "not a regular file")
     it.mail.add(hashlib.sha256(TEXT).hexdigest())
 
 
@@ -281,6 +281,14 @@ def D4_in_poison(it: Scene) -> None:
 
 
 @scene
+def D4_a_folder(it: Scene) -> None:
+    it.accepts()
+    it.body.unlink()
+    it.body.mkdir()
+    it.finds("D4", it.body, "it is not a regular file")
+
+
+@scene
 def D5(it: Scene) -> None:
     it.accepts()
     line, _ = message(it.number + 7, TEXT)
@@ -302,6 +310,18 @@ def D6_copied(it: Scene) -> None:
 
 
 @scene
+def D6_moved(it: Scene) -> None:
+    """A copy in the queue got events that are its last move's business no more: that says poison/."""
+    it.sets_aside()
+    it.body.parent.mkdir(exist_ok=True)
+    it.body.write_bytes(TEXT)
+    line = event(3, "deferred", rcpt="0", attempt=2, reply="452 4.2.2 full")
+    it.envelope.write_bytes(it.poisoned_envelope.read_bytes() + b"\n" + line)
+    it.finds("D6", str(it.envelope.relative_to(it.spool).with_suffix("")))
+    it.mail.add(hashlib.sha256(TEXT).hexdigest())
+
+
+@scene
 def D6_other_body(it: Scene) -> None:
     """The envelope with more lines has no whole body; that of the other home is. Whatever is there is kept."""
     it.sets_aside()
@@ -317,6 +337,16 @@ def D6_other_body(it: Scene) -> None:
 def D6_second_body(it: Scene) -> None:
     """Beside a whole message the body of another lies in poison/ under its name."""
     it.accepts()
+    it.poisoned_body.write_bytes(b"Subject: something else\r\n\r\n")
+    it.finds("D6", str(it.envelope.relative_to(it.spool).with_suffix("")))
+    it.mail |= {hashlib.sha256(text).hexdigest() for text in (TEXT, it.poisoned_body.read_bytes())}
+
+
+@scene
+def D6_no_envelope(it: Scene) -> None:
+    """Bodies in both homes, and what they belong to is not readable any more."""
+    it.accepts()
+    it.envelope.write_bytes(b"rot")
     it.poisoned_body.write_bytes(b"Subject: something else\r\n\r\n")
     it.finds("D6", str(it.envelope.relative_to(it.spool).with_suffix("")))
     it.mail |= {hashlib.sha256(text).hexdigest() for text in (TEXT, it.poisoned_body.read_bytes())}
@@ -361,6 +391,27 @@ def D9(it: Scene) -> None:
     checkpoint = it.spool / "journal" / "checkpoint"
     checkpoint.write_bytes(checkpoint.read_bytes().replace(b'"generation":', b'"generation":1'))
     it.finds("D9", "journal/checkpoint")
+
+
+@scene
+def D9_old_segment(it: Scene) -> None:
+    """With the checkpoint a segment comes back that it covered: its mail has gone since."""
+    it.number = it.world.put(TEXT)
+    it.world.settle()
+    (old,) = (it.spool / "journal").glob("*.log")
+    text = old.read_bytes()
+    it.world.checkpoint()
+    it.world.remove(it.number)
+    for _ in range(2):
+        it.world.settle()
+        it.world.checkpoint()
+        it.world.put(b"Subject: goes too\r\n\r\n")
+        it.world.sync()
+        it.world.remove(it.world.store.last_id)
+    it.world.settle()
+    it.world.checkpoint()
+    old.write_bytes(text)
+    D9(it)
 
 
 @scene
