@@ -6,6 +6,7 @@ On crash: receivers ask again; what was not durable was never answered.
 Callers:  run.queue; `fresh` is read by run.handing_out.
 """
 
+import itertools
 import time
 from collections import OrderedDict
 from hashlib import sha256
@@ -22,11 +23,11 @@ from kmq.spool import incoming, record
 from kmq.spool.record import RECORD_LIMIT
 
 #: Bytes of bodies kept at hand for their first assignment, beyond those whose files are not made yet.
-FRESH_LIMIT = 16 << 20
+FRESH_LIMIT = 4 << 20
 #: Large bodies on their way in that have an ID.
 RESERVED = 10_000
 #: Puts whose token is remembered for a receiver that asks again.
-TOKENS = 100_000
+TOKENS = 10_000
 
 
 class Arrival(NamedTuple):
@@ -82,7 +83,7 @@ class Arrivals:
         self.refused = 0
         self.links: set[Link] = set()
         self._waiting: set[bytes] = set()
-        self._tokens = OrderedDict(tokens)
+        self._tokens = OrderedDict(itertools.islice(tokens.items(), max(0, len(tokens) - TOKENS), None))
         self._reserved: OrderedDict[int, None] = OrderedDict()
         self._asked: dict[bytes, Link] = {}  # puts whose receiver asked again over another link
         self._named: dict[str, None] = {}  # bodies in incoming/ that puts of this run name

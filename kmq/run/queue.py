@@ -9,6 +9,8 @@ Callers:  cli.kmqd starts it.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import random
@@ -130,6 +132,8 @@ class QueueProcess:
         for said in early:
             said()
         self._loading = self._loop.create_task(self.loader.load(recovered.damaged))
+        self._loading.add_done_callback(lambda _: _give_back())
+        self._loop.call_soon(_give_back)
         self._tick()
 
     def _join(self, store: Store, recovered: Recovered, living: Living) -> None:
@@ -146,6 +150,7 @@ class QueueProcess:
         self.loader = Loader(
             self.core, self.outcasts, self.numbers, store.effects, recovered.last_id, self._finish_empty
         )
+        self.loader.known = self._assign_soon
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
@@ -413,6 +418,12 @@ class QueueProcess:
             await asyncio.wait((self._loading,))
             await self.storage.stop()
         self.ended.set()
+
+
+def _give_back() -> None:
+    """What recovery and loading needed for a moment goes back to the system; the allocator would keep it for ever."""
+    with contextlib.suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main(

@@ -38,7 +38,7 @@ def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
     """
     aside = []
     for home in layout.HOMES:
-        for number, ending, path in list(names(disk, home)):
+        for number, ending, path in _odd(disk, home):
             if ending in ("env.new", "eml.new", "put"):
                 _unlink_file(disk, path)
             elif ending == "eml" and number not in traced and _alone(disk, path):
@@ -48,6 +48,23 @@ def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
                     set_aside(disk, number, "a body without an envelope")
                     aside.append(f"{path}: a body without an envelope")
     return aside
+
+
+def _odd(disk: Disk, home: str) -> list[tuple[int, str, str]]:
+    """Of `names` those that are not one half of a pair. A hundred thousand pairs cost a look into a set each, and no
+    look at the disk."""
+    found = []
+    for folder in (f"queue/{name}" for name in disk.names("queue")) if home == "queue" else ("poison",):
+        with contextlib.suppress(NotADirectoryError):
+            there = set(disk.names(folder))
+            for name in there:
+                stem, ending = name[:-4], name[-4:]
+                if ending == ".env" or (ending == ".eml" and stem + ".env" in there):
+                    continue
+                match = _NAME.fullmatch(name)
+                if match and folder == layout.folder(number := queue_id.parse(match[1]), home):
+                    found.append((number, match[2], f"{folder}/{name}"))
+    return sorted(found)
 
 
 def _alone(disk: Disk, path: str) -> bool:
@@ -80,9 +97,10 @@ def newest_ids(disk: Disk) -> list[int]:
     newest = max(folders, default="")
     found = [number for number, _, _ in names(disk, "poison")]
     with contextlib.suppress(NotADirectoryError):
-        for name in disk.names(f"queue/{newest}") if newest else ():
+        for name in reversed(disk.names(f"queue/{newest}") if newest else []):
             if match := _NAME.fullmatch(name):
                 found.append(queue_id.parse(match[1]))
+                break
     return found
 
 
