@@ -34,7 +34,10 @@ def _some(found: Iterator[Loaded | Damaged]) -> list[Loaded | Damaged]:
 
 
 class Loader:
-    """Reads the queue once. done: all of it is known. finish: called for a message that has no open recipient."""
+    """Reads the queue once. done: all of it is known. finish: called for a message that has no open recipient.
+
+    known: called whenever more of the queue is known than before, and may be handed out.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Loader:
         self.numbers = numbers
         self.done = False
         self.count = 0
+        self.known: Callable[[], None] = lambda: None
         self._effects = effects
         self._last_id = last_id  # what is newer came in since, and is known
         self._finish = finish
@@ -76,6 +80,7 @@ class Loader:
                 break
             for one in chunk:
                 self._take(one)
+            self.known()
         self.done = True
         self._gone.clear()
         log.event("loaded", count=self.count, ms=int((time.monotonic() - began) * 1000))
@@ -112,6 +117,7 @@ class Loader:
         if isinstance(found, Loaded) and found.state.home == "queue":
             self._coming.discard(number)
             self._add(found)
+            self.known()
         elif effects_done:
             self._coming.discard(number)  # removed from poison/ before it came
         else:
