@@ -102,7 +102,9 @@ def test_when_one_address_is_taken_none_is_kept(tmp_path: Path, run: Path) -> No
     free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ListenFailed, match=rf"^\[smtp\] listen = 127.0.0.1:{port}: something else listens there$") as told:
+        with pytest.raises(
+            ListenFailed, match=rf"^\[smtp\] listen = 127.0.0.1:{port}: something else listens there$"
+        ) as told:
             listeners.bind(settings(tmp_path, f"127.0.0.1:{free}, 127.0.0.1:{port}"))
     assert told.tb, "which keeps what was bound from being closed by chance"
     assert list(run.iterdir()) == [], "the sockets of whoever runs there are not touched"
