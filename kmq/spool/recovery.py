@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import stat
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,6 +30,11 @@ from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
 from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
 from kmq.spool.store import remove_quietly, sync_all
+
+#: From so many messages in the journal on their files are fetched together: by so many threads, up to so many bytes.
+_MANY = 200
+_TOGETHER = 32
+_FETCHED = 1 << 20
 
 
 @dataclass(slots=True)
@@ -128,6 +134,7 @@ class Recovery:
         plain = known is not None and known.plain
         if plain:
             self._trace_plain(traced)
+        self._fetch(traced)
         plans = {number: self._plan(number, one) for number, one in traced.items()}
         self._sync()
         for plan in plans.values():
@@ -180,6 +187,21 @@ class Recovery:
                 traced.setdefault(number, Traced())
         for number in strays.poisoned(self.disk):
             traced.setdefault(number, Traced())
+
+    def _fetch(self, traced: dict[int, Traced]) -> None:
+        """After a power cut each look at a file waits for the disk; many at once wait together. What they bring is in
+        the kernel's cache when `_plan` comes to it."""
+        if len(traced) < _MANY:
+            return
+
+        def look(number: int) -> None:
+            for name in _files(number, "queue"):
+                with contextlib.suppress(OSError):
+                    self.disk.read(name, _FETCHED)
+
+        with ThreadPoolExecutor(_TOGETHER, thread_name_prefix="kmq-fetch") as threads:
+            for _ in threads.map(look, traced, chunksize=1):
+                pass
 
     # --- 2: what must be there ---------------------------------------------------------------------------------------
 
@@ -436,7 +458,9 @@ def _merged(lines: list[bytes], missing: list[tuple[int, bytes]]) -> list[bytes]
     """The envelope's lines and those of the journal that it does not have, by their numbers (J5.2)."""
     have = {_seq_of(line) for line in lines[1:]}
     more = {seq: line for seq, line in missing if seq not in have}
-    return lines + [more[seq] for seq in sorted(more)]
+    if not more:
+        return lines
+    return lines[:1] + sorted([*lines[1:], *more.values()], key=lambda line: _seq_of(line) or 0)
 
 
 def _seq_of(line: bytes) -> int | None:
