@@ -91,3 +91,4 @@ class Deaths:
         event = self.outcasts.crashed(number, phase or "unknown", cause)
         event.seq = self.numbers.next(number)
         self.storage.add([Append(number, event.seq, event_line(event))], self._ticket())
+        self.outcasts.judge(number)

@@ -52,6 +52,7 @@ class Outcasts:
         self.removed = 0
         self._numbers = numbers
         self._leaving: dict[int, Leaving] = {}
+        self._guilty: dict[int, str] = {}
 
     def to_poison(self, number: int, reason: str) -> None:
         """Set aside as soon as nobody works on it."""
@@ -135,10 +136,16 @@ class Outcasts:
         return n > 0 and self.crash_numbers.get(number) == n
 
     def crashed(self, number: int, phase: str, trace: str, n: int = 0) -> Crashed:
-        """The message alone made a worker fail (in assignment n); at the threshold it leaves."""
+        """The message alone made a worker fail (in assignment n). When that is recorded, `judge` follows."""
         self.crash_numbers[number] = n
         count = self.core.crashed_alone(number)
         if count >= self.threshold:
             last = f": {trace.strip().splitlines()[-1]}" if trace.strip() else ""
-            self.to_poison(number, f"{count} workers failed on it alone in phase {phase}{last}")
+            self._guilty[number] = f"{count} workers failed on it alone in phase {phase}{last}"
         return Crashed(at=moment.as_text(time.time()), phase=phase, count=count, trace=trace[-_TRACE:], n=n)
+
+    def judge(self, number: int) -> None:
+        """At the threshold it leaves."""
+        reason = self._guilty.pop(number, "")
+        if reason:
+            self.to_poison(number, reason)

@@ -67,6 +67,7 @@ class Results:
             self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
         if operations:
             self.storage.add(operations, Result(link, done.n, ruling.mid, ruling.complete, children))
+            self.outcasts.judge(ruling.mid)
         else:
             self.core.settled(done.n, now)
             link.send(Known([done.n]))

@@ -24,7 +24,7 @@ from kmq.spool.status import status_path
 
 #: Seconds for a dead worker's connection to come out of the backlog, where whatever it wrote lies already.
 _BACKLOG = 0.2
-#: Seconds between two looks at the beats of the workers.
+#: Most seconds between two looks at the beats of the workers.
 _BEATS = 5.0
 #: Seconds that a worker without a socket may take to die before it is ended, and before it is asked for again.
 _WITHOUT_LINK = 2.0
@@ -156,7 +156,7 @@ class Roll:
         for worker in self.workers.values():
             if worker.came and worker.link is None and worker.reaped is None and now > worker.ended_at + _WITHOUT_LINK:
                 self._ask_to_end(worker, hung=False)
-        if now < self._looked + _BEATS:
+        if now < self._looked + min(_BEATS, limit):
             return
         self._looked = now
         for worker in self.workers.values():
