@@ -1,11 +1,15 @@
 # make run      sets up .venv, then starts kmqd in the foreground with a configuration for trying it out
 # make test     all checks and tests (ARGS="tests/spool -x" for some)
 # make postfix  fetches smtp-source and smtp-sink into build/, for the tests and the benchmark that want a stranger
-# make torture  the random runs, SECONDS long each (600)
+# make torture  100,000 messages under 300 kills, 200 power cuts under load, then the random runs, SECONDS long each (600);
+#               as root; MESSAGES, KILLS and CUTS say otherwise
 # make bench    kmq and Debian's Postfix side by side (ARGS="--seconds 20 --pairs 3"); as root
 # make clean    removes what the above made; the mail below spool/ stays
 PYTHON ?= python3
 SECONDS ?= 600
+MESSAGES ?= 100000
+KILLS ?= 300
+CUTS ?= 200
 ARGS ?=
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -24,7 +28,9 @@ test: .venv/for-test
 postfix:
 	@$(PYTHON) tests/postfix.py
 
-torture: .venv/for-test
+torture: .venv/for-test postfix
+	$(BIN)/python -m tests.torture --messages $(MESSAGES) --kills $(KILLS)
+	$(BIN)/python -m tests.torture.cut --cuts $(CUTS)
 	KMQ_TORTURE=$(SECONDS) $(BIN)/pytest -m torture --timeout=0 $(ARGS)
 
 bench: .venv/for-test postfix

@@ -97,7 +97,7 @@ class RealLife(Life):
 class Image:
     """A file system in a file on a loop device."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, size: int = 0) -> None:
         self.kind = kind
         self.mount_point = folder / "mount"
         self.mount_point.mkdir()
@@ -105,7 +105,7 @@ class Image:
         self.note = Note(str(folder / "note"))
         file = folder / "image"
         with file.open("wb") as image:
-            image.truncate(SIZE[kind])
+            image.truncate(size or SIZE[kind])
         subprocess.run([*MAKE[kind], str(file)], check=True, capture_output=True)
         found = subprocess.run(["losetup", "--find", "--show", str(file)], check=True, capture_output=True, text=True)
         self.device = found.stdout.strip()

@@ -72,12 +72,12 @@ async def _mail_under_blows(plan: Plan, kmqd: Kmqd, ledger: Ledger, postfix: Pos
     chance = Random(plan.seed)
     harm = Harm(kmqd, ledger, chance, plan.choice)
     senders = Senders(kmqd.port, ledger, Mix(Random(plan.seed + 1)))
-    strangers = asyncio.create_task(_strangers(kmqd, postfix)) if plan.strangers else None
+    strangers = asyncio.create_task(strangers_push(kmqd, postfix)) if plan.strangers else None
     share, rest = divmod(plan.letters, plan.kills + 1)
     try:
         senders.go(share + rest)
         for _ in range(plan.kills):
-            await _moment(chance, plan.pace, ledger, share)
+            await moment(chance, plan.pace, ledger, share)
             await harm.strike()
             senders.go(share)
         await harm.healed()
@@ -91,7 +91,7 @@ async def _mail_under_blows(plan: Plan, kmqd: Kmqd, ledger: Ledger, postfix: Pos
     return harm
 
 
-async def _moment(chance: Random, pace: float, ledger: Ledger, share: int) -> None:
+async def moment(chance: Random, pace: float, ledger: Ledger, share: int) -> None:
     """Until the next blow falls: in the midst of mail, or after some time whatever is going on."""
     midst = chance.random() < 0.7
     count, pause = len(ledger.sent) + chance.randint(0, share), chance.uniform(0.0, pace)
@@ -100,7 +100,7 @@ async def _moment(chance: Random, pace: float, ledger: Ledger, share: int) -> No
         await asyncio.sleep(0.002)
 
 
-async def _strangers(kmqd: Kmqd, postfix: Postfix) -> None:
+async def strangers_push(kmqd: Kmqd, postfix: Postfix) -> None:
     """smtp-source beside the ledger's senders: it says nothing of what was acknowledged, but it pushes."""
     command = [postfix.program("smtp-source"), "-s", "2", "-m", "200", "-l", "2000", "-f", "stranger@local.test"]
     command += ["-t", "stranger@far.test", f"127.0.0.1:{kmqd.port}"]
