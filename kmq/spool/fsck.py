@@ -10,7 +10,7 @@ import json
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kmq.errors import SpoolError
@@ -33,15 +33,20 @@ _OF_LOG = re.compile(r"[0-9a-f]{8}\.[0-9a-f]{4}\.log|spare\.[0-9a-f]{8}|damaged\
 _READ_ME = "README.md"
 
 
-def examine(spool: Path, live: bool, deep: bool = True) -> Iterator[Finding]:
+def examine(
+    spool: Path, live: bool, deep: bool = True, pause: Callable[[float], object] = time.sleep
+) -> Iterator[Finding]:
     """Everything that is not at rest. live: kmqd runs, so moments are passed over. deep: checksums of bodies too.
+    pause: waits for so many seconds.
 
-    SpoolError when the spool cannot be read, or is of a later program.
+    SpoolError when the spool cannot be read, or is of a later program; PermissionError when this user may not.
     """
     disk = Disk(spool)
     try:
         yield from _format(disk)
-        yield from _lasting(disk, deep) if live else Look(disk, deep).everything()
+        yield from _lasting(disk, deep, pause) if live else Look(disk, deep).everything()
+    except PermissionError:
+        raise
     except OSError as error:
         raise SpoolError(f"{spool}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
     finally:
@@ -60,14 +65,14 @@ def _format(disk: Disk) -> Iterator[Finding]:
             raise SpoolError(f"{disk.root} has format {version}, this kmq knows formats up to {layout.VERSION}")
 
 
-def _lasting(disk: Disk, deep: bool) -> Iterator[Finding]:
+def _lasting(disk: Disk, deep: bool, pause: Callable[[float], object]) -> Iterator[Finding]:
     """The damage that is no moment of a kmqd at work: an effect under way has its record in the journal, or is done by
     the next look."""
     doubtful = [one for one in Look(disk, deep).everything() if one.state not in MOVING]
-    for pause in _PAUSES:
+    for seconds in _PAUSES:
         if not doubtful:
             return
-        time.sleep(pause)
+        pause(seconds)
         look = Look(disk, deep)
         doubtful = [one for one in doubtful if one in look.again(one)]
     yield from doubtful
