@@ -122,10 +122,12 @@ class Effects:
         self.homes.remove_empty_folders()
 
     def covered(self, generation: int) -> list[str]:
-        """Names in incoming/ of puts up to this generation, which a durable checkpoint covers now (J6)."""
-        names = [name for made, name in self.incoming if made <= generation]
-        self.incoming = [(made, name) for made, name in self.incoming if made > generation]
-        return names
+        """Names in incoming/ of puts up to this generation, which may go when a durable checkpoint covers them (J6)."""
+        return [name for made, name in self.incoming if made <= generation]
+
+    def swept(self, name: str) -> None:
+        """A name in incoming/ is gone."""
+        self.incoming = [(made, one) for made, one in self.incoming if one != name]
 
     # --- one operation -------------------------------------------------------------------------------------------
 

@@ -175,7 +175,11 @@ class JournalStore(Store):
         return self._ended
 
     def checkpoint(self, generation: int) -> Iterator[str]:
-        """The steps of a checkpoint that covers this generation (J3), whose effects must all be finished."""
+        """The steps of a checkpoint that covers this generation (J3), whose effects must all be finished.
+
+        OSError: there is none, and all is as before; it may be tried again. What fails once the file is durable is
+        done with the next one.
+        """
         assert self.effects.finished(generation)
         sync_all(self.disk, self.note)
         yield "syncfs"
@@ -183,10 +187,13 @@ class JournalStore(Store):
         yield "folders"
         checkpoint.write(self.disk, generation + 1, self.last_id + 1)
         yield "file"
-        self.log.recycle(file for made, _, file in journal.segment_names(self.disk) if made <= generation)
+        with contextlib.suppress(OSError):
+            self.log.recycle(file for made, _, file in journal.segment_names(self.disk) if made <= generation)
         yield "recycled"
-        for name in self.effects.covered(generation):
-            remove_quietly(self.disk, f"incoming/{name}")
+        with contextlib.suppress(OSError):
+            for name in self.effects.covered(generation):
+                remove_quietly(self.disk, f"incoming/{name}")
+                self.effects.swept(name)
         yield "incoming"
 
 
