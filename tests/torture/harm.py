@@ -7,12 +7,14 @@ cannot. A blow may fall while the one before it is still being recovered from, w
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
 from random import Random
 
+from tests.torture.image import KEEP_LOG, LOSE_LOG, Image
 from tests.torture.kmqd import Kmqd
 from tests.torture.ledger import Death, Ledger
 
@@ -30,10 +32,18 @@ EVERYTHING: Mapping[str, int] = {
 
 
 class Harm:
-    """Hits a kmqd again and again. blows: what was done, counted."""
+    """Hits a kmqd again and again. blows: what was done, counted; image: the disk whose power is cut."""
 
-    def __init__(self, kmqd: Kmqd, ledger: Ledger, chance: Random, choice: Mapping[str, int] = EVERYTHING) -> None:
+    def __init__(
+        self,
+        kmqd: Kmqd,
+        ledger: Ledger,
+        chance: Random,
+        choice: Mapping[str, int] = EVERYTHING,
+        image: Image | None = None,
+    ) -> None:
         self.blows: Counter[str] = Counter()
+        self._image = image
         self._kmqd = kmqd
         self._ledger = ledger
         self._chance = chance
@@ -46,6 +56,8 @@ class Harm:
         self.blows[blow] += 1
         if blow == "all":
             await self._everything()
+        elif blow == "power":
+            await self._power()
         elif blow == "kmqd":
             await self._supervisor()
         elif blow.startswith("stop "):
@@ -83,8 +95,22 @@ class Harm:
         at = time.time()
         self._kmqd.kill_all()
         self._kmqd.begin()
-        self._watch("all", self._kmqd.children().get("scheduler-1", 0), at, "scheduler-1")
+        self._watch("all", 0, at, "scheduler-1")
         if self._chance.random() < 0.5:
+            await asyncio.to_thread(self._kmqd.ready, 60)
+
+    async def _power(self) -> None:
+        """The machine stops, and starts again: what nobody synced is gone, and so is what lies in memory alone."""
+        assert self._image is not None
+        at = time.time()
+        self._image.cut(self._chance.choice((LOSE_LOG, LOSE_LOG, KEEP_LOG)))
+        self._kmqd.kill_all()
+        await asyncio.to_thread(self._image.unmount)
+        shutil.rmtree(self._kmqd.run)
+        self._image.mount()
+        self._kmqd.begin()
+        self._watch("power", 0, at, "scheduler-1")
+        if self._chance.random() < 0.7:
             await asyncio.to_thread(self._kmqd.ready, 60)
 
     async def _supervisor(self) -> None:

@@ -101,6 +101,7 @@ class Kmqd:
     def begin(self) -> None:
         """Begins a kmqd, and waits for nothing."""
         self.spool.mkdir(0o750, exist_ok=True)
+        self.run.mkdir(exist_ok=True)
         connectors = "".join(
             CONNECTOR.format(name=f"to-{number}", domain=domain, port=port)
             for number, (domain, port) in enumerate(self.hops.items())

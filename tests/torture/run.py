@@ -14,6 +14,7 @@ from kmq.spool import incoming
 from tests.postfix import Postfix
 from tests.torture.harm import EVERYTHING, Harm
 from tests.torture.hops import world
+from tests.torture.image import Image
 from tests.torture.kmqd import Kmqd
 from tests.torture.ledger import Ledger, Verdict
 from tests.torture.senders import Mix, Senders
@@ -48,15 +49,18 @@ class Outcome(NamedTuple):
         return f"{self.verdict} in {self.seconds:.0f} s; {sum(self.blows.values())} blows: {blows or 'none'}"
 
 
-def run(plan: Plan, folder: Path, postfix: Postfix) -> Outcome:
-    """Below `folder`, which keeps configuration, spool and log."""
+def run(plan: Plan, folder: Path, postfix: Postfix, image: Image | None = None) -> Outcome:
+    """Below `folder`, which keeps configuration, spool and log; spool and Maildirs lie on `image` if there is one."""
     began = time.monotonic()
     ledger = Ledger()
     with world(postfix) as around:
         kmqd = Kmqd(folder, around.hops, workers=plan.workers, receivers=plan.receivers, queue=plan.queue)
+        if image is not None:
+            kmqd.spool, kmqd.mail = image.at / "spool", image.at / "mail"
         try:
             kmqd.start()
-            harm = asyncio.run(_mail_under_blows(plan, kmqd, ledger, postfix))
+            harm = Harm(kmqd, ledger, Random(plan.seed), plan.choice, image)
+            asyncio.run(_mail_under_blows(plan, kmqd, ledger, harm, postfix))
             kmqd.drain(120)
             around.gather(kmqd, ledger)
             verdict = ledger.judge()
@@ -68,9 +72,8 @@ def run(plan: Plan, folder: Path, postfix: Postfix) -> Outcome:
     return Outcome(wrong, verdict, harm.blows, time.monotonic() - began)
 
 
-async def _mail_under_blows(plan: Plan, kmqd: Kmqd, ledger: Ledger, postfix: Postfix) -> Harm:
-    chance = Random(plan.seed)
-    harm = Harm(kmqd, ledger, chance, plan.choice)
+async def _mail_under_blows(plan: Plan, kmqd: Kmqd, ledger: Ledger, harm: Harm, postfix: Postfix) -> None:
+    chance = Random(plan.seed + 2)
     senders = Senders(kmqd.port, ledger, Mix(Random(plan.seed + 1)))
     strangers = asyncio.create_task(strangers_push(kmqd, postfix)) if plan.strangers else None
     share, rest = divmod(plan.letters, plan.kills + 1)
@@ -88,7 +91,6 @@ async def _mail_under_blows(plan: Plan, kmqd: Kmqd, ledger: Ledger, postfix: Pos
             strangers.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await strangers
-    return harm
 
 
 async def moment(chance: Random, pace: float, ledger: Ledger, share: int) -> None:

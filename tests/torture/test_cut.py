@@ -1,18 +1,19 @@
-"""The power goes under the real kmqd: a short form of `python -m tests.torture.cut`."""
+"""The power is cut while mail flows: what was acknowledged is there afterwards, and only what was in flight is twice."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.postfix import Postfix
+from tests.torture.cut import POWER
+from tests.torture.image import mounted
+from tests.torture.run import Plan, run
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 
-@pytest.mark.root
-def test_a_power_cut_loses_nothing_that_was_acknowledged(postfix: Postfix, python: str, tree: Path) -> None:
-    """In a process of its own, whose mounts end with it."""
-    command = [python, "-m", "tests.torture.cut", "--messages", "500", "--cuts", "6", "--seed", "5"]
-    ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=240, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ", 0 violations in" in ended.stdout
-    assert "6 blows" in ended.stdout
+def test_nothing_acknowledged_is_lost_with_the_power(tmp_path: Path, postfix: Postfix) -> None:
+    with mounted(tmp_path) as image:
+        outcome = run(Plan(letters=400, kills=6, seed=11, pace=1.0, choice=POWER), tmp_path / "kmq", postfix, image)
+    assert not outcome.wrong, outcome
+    assert outcome.verdict.answered > 200, outcome
