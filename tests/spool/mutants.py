@@ -156,7 +156,7 @@ MUTANTS = (
         "J2 no first number", journal, "valid", (("        del have[segment.first - 1 :]\n", ""),), stories.failed_sync
     ),
     Mutant("J2 name not durable", Log, "_take", (('    self.disk.sync_folder("journal")\n', ""),), stories.accept),
-    Mutant("J2 header not durable", Log, "_open", (("    self._sync()", "    pass"),), stories.failed_sync, seeds=30),
+    Mutant("J2 header not durable", Log, "_open", (("    self._sync()", "    pass"),), stories.failed_put, seeds=30),
     Mutant(
         "J2 numbers from the log only",
         envelope.State,
@@ -254,7 +254,7 @@ MUTANTS = (
         "_keep_tail",
         ((".copy(newest, max(serials) + 1)", ""),),
         stories.failed_put,
-        seeds=1,
+        seeds=0,
         depth=3.0,
     ),
     Mutant(
@@ -268,7 +268,7 @@ MUTANTS = (
             ),
         ),
         stories.failed_put,
-        seeds=1,
+        seeds=0,
         depth=3.0,
     ),
     Mutant(
@@ -286,7 +286,7 @@ MUTANTS = (
             ("    self.disk.rename(spare, name(old.generation, serial))\n", ""),
         ),
         stories.race,
-        seeds=1,
+        seeds=0,
         depth=3.0,
     ),
     Mutant(
@@ -307,7 +307,7 @@ MUTANTS = (
             ),
         ),
         stories.deferred_later,
-        seeds=1,
+        seeds=0,
         depth=3.0,
     ),
     Mutant(
@@ -361,7 +361,7 @@ MUTANTS = (
         "_sync",
         (("keep_note=self.rewrite", "keep_note=False"),),
         stories.failed_checkpoint,
-        seeds=1,
+        seeds=0,
         depth=3.0,
     ),
     Mutant(
