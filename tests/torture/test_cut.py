@@ -1,4 +1,4 @@
-"""The power is cut while mail flows: what was acknowledged is there afterwards, and only what was in flight is twice."""
+"""The power is cut while mail flows: what was acknowledged is there, and only what was in flight comes twice."""
 
 from pathlib import Path
 
