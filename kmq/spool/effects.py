@@ -44,7 +44,7 @@ class Effects:
         self._waiting: deque[Durable] = deque()
         self._doomed: set[int] = set()  # cancelled: a durable remove waits behind a put that had not had its turn
         self._fresh: set[int] = set()  # puts that wait for their turn: of them no file was begun
-        self._unmade: set[int] = set()  # puts whose files are not all there
+        self._unmade: set[int] = set()  # puts, written or durable, whose files are not all there
         self._dropped: set[Dropped] = set()  # J12: files whose unlink is not done yet
         self._turn = threading.Lock()  # holds the decision whether a put and its remove cancel each other
 
@@ -75,8 +75,16 @@ class Effects:
         self._dropped.discard(dropped)
 
     def unmade(self, number: int) -> bool:
-        """Whether the files of a message whose put is durable may not be there yet."""
+        """Whether the files of a message may not be there yet, from the writing of its put on."""
         return number in self._unmade
+
+    def unmade_from_now(self, number: int) -> None:
+        """Its put is written."""
+        self._unmade.add(number)
+
+    def made(self, number: int) -> None:
+        """Its files are there, or it was refused or cancelled."""
+        self._unmade.discard(number)
 
     @property
     def idle(self) -> bool:
@@ -161,7 +169,7 @@ class Effects:
             self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
         if put.id not in self._doomed and put.id in self._unmade:
             self._make(put, again=not first)
-        self._unmade.discard(put.id)
+        self.made(put.id)
         if put.dropped:
             self.homes.unlink_dropped(put.dropped)
             self._dropped.discard(put.dropped)

@@ -62,8 +62,10 @@ class Store:
         """One record, all or none; `at` is monotonic time."""
         length = 1024
         for one in operations:
-            if isinstance(one, Put) and one.body is not None:
-                length += len(one.body)
+            if isinstance(one, Put):
+                self.effects.unmade_from_now(one.id)
+                if one.body is not None:
+                    length += len(one.body)
         self.pending.append(Pending(operations, ticket, at, refusable, length))
 
     def take(self) -> list[Pending] | None:
@@ -119,8 +121,16 @@ class Store:
         again: list[Pending] = []
         for one in batch:
             (refused if one.refusable else again).append(one)
+        for one in refused:
+            self._made(one)
         self.pending.extendleft(reversed(again))
         return refused
+
+    def _made(self, one: Pending) -> None:
+        """Nobody waits for the files of its puts any more: they are there, or will never be."""
+        for operation in one.operations:
+            if isinstance(operation, Put):
+                self.effects.made(operation.id)
 
 
 class JournalStore(Store):
@@ -234,6 +244,8 @@ class FileStore(Store):
             raise
         self._done.clear()
         self._clean(operations)
+        for one in batch:
+            self._made(one)
         return self._generation
 
     def _promise_ids(self) -> None:

@@ -22,7 +22,7 @@ from kmq.spool.disk import Disk
 from tests.spool.explore import empty_spool
 from tests.spool.ghost import Fault, GhostDisk, Kernel
 from tests.spool.ledger import Ledger
-from tests.spool.life import Life
+from tests.spool.life import SEGMENT, Life
 from tests.spool.stories import Failing
 from tests.spool.world import World
 
@@ -205,12 +205,35 @@ def test_bodies_that_wait_are_counted_to_the_byte() -> None:
 def test_a_message_is_unmade_until_both_its_files_are_there() -> None:
     life = a_life()
     number = life.put()
-    assert not life.effects.unmade(number)
+    assert life.effects.unmade(number), "an assignment may come as soon as the put is durable"
     life.sync()
     while_made: list[bool] = []
     life.disk.watch = lambda kind, name: while_made.append(life.effects.unmade(number))
     life.apply()
     assert while_made and all(while_made) and not life.effects.unmade(number)
+
+
+@pytest.mark.parametrize("kind", ["journal", "files"])
+def test_nothing_is_remembered_of_puts_that_are_over(kind: str) -> None:
+    life = a_life(kind)
+    refused = life.put()
+    life.disk.fault = Failing("write_at" if kind == "journal" else "create")
+    life.sync()
+    made, cancelled = life.put(), life.put()
+    life.sync()
+    life.remove(cancelled)
+    life.settle()
+    assert [life.effects.unmade(number) for number in (refused, made, cancelled)] == [False] * 3
+
+
+def test_a_record_larger_than_a_segment_makes_it_longer() -> None:
+    life = a_life()
+    small, large = life.put(), life.put(b"x" * 3 * SEGMENT)
+    life.sync()
+    life.defer(small)
+    life.sync()
+    again = Life(life.kernel.copy(), life.ledger)
+    assert life.ledger.judge(again.disk, again.recovered) == [] and again.durable == {small, large}
 
 
 # --- batches that are not synced (J8) --------------------------------------------------------------------------------
