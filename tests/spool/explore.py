@@ -54,6 +54,7 @@ class Explorer:
 
         life = Life(kernel, ledger, self.kind, fork if self.fresh else None)
         life.disk.watch = life.outside.watch = fork
+        life.disk.halves = life.outside.halves = True
         try:
             self.story(life)
         except StorageFailed:

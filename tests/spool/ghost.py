@@ -70,6 +70,7 @@ class GhostDisk(Disk):
 
     watch:  called before each change; it may raise Dead, or look at `kernel` and copy it.
     fault:  asked before each change; the Fault that it returns is what becomes of the change.
+    halves: a write is seen half done, too, as a kill may leave it.
     """
 
     def __init__(self, kernel: Kernel, watch: Watch | None = None) -> None:
@@ -79,6 +80,7 @@ class GhostDisk(Disk):
         self.watch = watch
         self.fault: Callable[[str, str], Fault | None] | None = None
         self.operations = 0
+        self.halves = False
         self.alive = True
         self._open: dict[int, Descriptor] = {}
         self._last_fd = 2
@@ -174,11 +176,18 @@ class GhostDisk(Disk):
         fault = self._before(kind, name)
         if fault and not fault.half:
             raise OSError(fault.number, os.strerror(fault.number), name)
-        node.write(text[: len(text) // 2] if fault else text, offset)
-        self.kernel.clock += 1
-        node.mtime = self.kernel.clock
+        half = len(text) // 2 if fault or self.halves else 0
+        self._lay(node, text[:half], offset)
         if fault:
             raise OSError(fault.number, os.strerror(fault.number), name)
+        if half and self.watch:
+            self.watch(f"the other half of {kind}", name)
+        self._lay(node, text[half:], offset + half)
+
+    def _lay(self, node: File, text: bytes, offset: int) -> None:
+        node.write(text, offset)
+        self.kernel.clock += 1
+        node.mtime = self.kernel.clock
 
     def close_file(self, fd: int) -> None:
         self._open.pop(fd, None)

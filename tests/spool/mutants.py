@@ -285,7 +285,7 @@ MUTANTS = (
             ),
             ("    self.disk.rename(spare, name(old.generation, serial))\n", ""),
         ),
-        stories.race,
+        stories.accept,
         seeds=0,
         depth=3.0,
     ),

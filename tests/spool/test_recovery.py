@@ -435,6 +435,20 @@ def test_recovery_takes_no_new_segment_however_often_it_is_stopped() -> None:
     assert max(sizes) <= min(sizes) + 1
 
 
+def test_a_segment_with_two_names_is_used_once(tmp_path: Path) -> None:
+    """A rename that a power cut has split, or that a failed sync has."""
+    world = World(tmp_path)
+    world.put()
+    world.settle()
+    segment = newest(tmp_path)
+    os.link(segment, segment.with_name("00000077.0000.log"))
+    os.link(segment, segment.with_name("spare.00000099"))
+    again = World(tmp_path)
+    files = [path.stat() for path in (tmp_path / "journal").iterdir()]
+    assert len({file.st_ino for file in files}) == len(files)
+    assert again.recovered.generation == 0x78 and len(again.found()) == 1
+
+
 def test_a_full_disk_stops_recovery_in_words_and_loses_nothing() -> None:
     for kind in ("create", "write", "link", "make_folder"):
         for place in range(40):
