@@ -40,6 +40,9 @@ class Arrival(NamedTuple):
     size: int
 
 
+_NOTHING = (b"", b"")
+
+
 class Fresh:
     """Head lines and small bodies of messages that came lately, so that no file must be read for them.
 
@@ -49,26 +52,32 @@ class Fresh:
     def __init__(self, storage: Storage) -> None:
         self._unmade = storage.store.effects.unmade
         self._kept: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
+        self._taken: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()  # once: they go as soon as they have files
         self._bytes = 0
 
     def keep(self, number: int, line: bytes, body: bytes) -> None:
         self._kept[number] = (line, body)
         self._bytes += len(line) + len(body)
-        while self._bytes > FRESH_LIMIT and not self._unmade(oldest := next(iter(self._kept))):
+        while self._taken and not self._unmade(oldest := next(iter(self._taken))):
+            self.drop(oldest)
+        while self._bytes > FRESH_LIMIT and self._kept and not self._unmade(oldest := next(iter(self._kept))):
             self.drop(oldest)
 
     def take(self, number: int) -> tuple[bytes, bytes]:
         """Head line and body for an assignment; two empty texts when they are in the files only."""
-        found = self._kept.get(number)
+        found = self._kept.get(number) or self._taken.get(number)
         if found is None:
-            return b"", b""
+            return _NOTHING
         if not self._unmade(number):
             self.drop(number)
+        elif number in self._kept:
+            self._taken[number] = self._kept.pop(number)
         return found
 
     def drop(self, number: int) -> None:
         """The message is gone, or its files will do."""
-        line, body = self._kept.pop(number, (b"", b""))
+        gone = self._kept.pop(number, _NOTHING)
+        line, body = gone if gone is not _NOTHING else self._taken.pop(number, _NOTHING)
         self._bytes -= len(line) + len(body)
 
 

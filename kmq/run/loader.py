@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from kmq import log
 from kmq.model import queue_id
 from kmq.model.event import Failed
+from kmq.run import memory
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
@@ -83,6 +84,7 @@ class Loader:
             self.known()
         self.done = True
         self._gone.clear()
+        memory.give_back()
         log.event("loaded", count=self.count, ms=int((time.monotonic() - began) * 1000))
 
     def left(self, number: int) -> None:

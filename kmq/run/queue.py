@@ -9,8 +9,6 @@ Callers:  cli.kmqd starts it.
 """
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import os
 import random
@@ -42,6 +40,7 @@ from kmq.model.frame import (
     Reserve,
     Stop,
 )
+from kmq.run import memory
 from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
 from kmq.run.deaths import Deaths, WorkerProcess
@@ -132,8 +131,7 @@ class QueueProcess:
         for said in early:
             said()
         self._loading = self._loop.create_task(self.loader.load(recovered.damaged))
-        self._loading.add_done_callback(lambda _: _give_back())
-        self._loop.call_soon(_give_back)
+        self._loop.call_soon(memory.give_back)
         self._tick()
 
     def _join(self, store: Store, recovered: Recovered, living: Living) -> None:
@@ -418,12 +416,6 @@ class QueueProcess:
             await asyncio.wait((self._loading,))
             await self.storage.stop()
         self.ended.set()
-
-
-def _give_back() -> None:
-    """What recovery and loading needed for a moment goes back to the system; the allocator would keep it for ever."""
-    with contextlib.suppress(AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main(

@@ -20,6 +20,7 @@ from kmq import log
 from kmq.config import QueueSection
 from kmq.errors import StorageFailed
 from kmq.model.reply import Reply
+from kmq.run import memory
 from kmq.spool.record import Operation
 from kmq.spool.store import JournalStore, Pending, Store
 
@@ -298,11 +299,17 @@ class Storage:
             return
         began = time.monotonic()
         self._last_bytes = self.store.written_bytes
-        for _ in self.store.checkpoint(generation):
-            pass
+        try:
+            for _ in self.store.checkpoint(generation):
+                pass
+        except OSError as error:  # a full disk: nothing is covered, the segments stay, and it is tried again
+            self._last_checkpoint = time.monotonic()
+            log.warning("a checkpoint could not be made, it is tried again", why=str(error))
+            return
         self._covered = generation
         self._last_checkpoint = time.monotonic()
         self.checkpoints += 1
+        memory.give_back()
         log.event("checkpoint", generation=generation, ms=int((self._last_checkpoint - began) * 1000))
 
     def _finish(self) -> bool:
