@@ -8,9 +8,8 @@ Callers:  run.queue, run.operators.
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kmq import log
 from kmq.model import queue_id
@@ -25,13 +24,8 @@ from kmq.spool.aside import set_aside
 from kmq.spool.effects import Effects
 from kmq.spool.loading import Damaged, Loaded
 
-_CHUNK = 500
 #: Seconds until a folder that could not be read is tried again.
 _AGAIN = 5.0
-
-
-def _some(found: Iterator[Loaded | Damaged]) -> list[Loaded | Damaged]:
-    return list(itertools.islice(found, _CHUNK))
 
 
 class Loader:
@@ -71,13 +65,13 @@ class Loader:
         found = loading.everything(self.disk)
         while True:
             try:
-                chunk = await loop.run_in_executor(None, _some, found)
+                chunk = await loop.run_in_executor(None, next, found, None)
             except OSError as error:
                 log.error("the queue cannot be read, trying again", why=str(error))
                 await asyncio.sleep(_AGAIN)
                 found = loading.everything(self.disk)  # what is known is passed over
                 continue
-            if not chunk:
+            if chunk is None:
                 break
             for one in chunk:
                 self._take(one)

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -31,10 +30,7 @@ from kmq.spool.journal import Journal, Segment
 from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
 from kmq.spool.store import remove_quietly, sync_all
 
-#: From so many messages in the journal on their files are fetched together: by so many threads, up to so many bytes.
-_MANY = 200
-_TOGETHER = 32
-_SAMPLES = 50
+#: So many bytes of each file are fetched ahead.
 _FETCHED = 1 << 20
 
 
@@ -191,26 +187,11 @@ class Recovery:
 
     def _fetch(self, traced: dict[int, Traced]) -> None:
         """After a power cut each look at a file waits for the disk; many at once wait together. What they bring is in
-        the kernel's cache when `_plan` comes to it. After a mere kill all is there already."""
-        numbers = list(traced)
-        if len(numbers) < _MANY or all(map(self._at_hand, numbers[:: len(numbers) // _SAMPLES])):
-            return
-
-        def look(numbers: Sequence[int]) -> None:
-            for number in numbers:
-                for name in _files(number, "queue"):
-                    with contextlib.suppress(OSError):
-                        self.disk.read(name, _FETCHED)
-
-        with ThreadPoolExecutor(_TOGETHER, thread_name_prefix="kmq-fetch") as threads:
-            for _ in threads.map(look, [numbers[first::_TOGETHER] for first in range(_TOGETHER)]):
-                pass
-
-    def _at_hand(self, number: int) -> bool:
-        try:
-            return self.disk.cached(layout.envelope(number))
-        except OSError:
-            return True  # not there, most likely: then there is nothing to fetch
+        the kernel's cache when `_plan` comes to it."""
+        for number in traced:
+            for name in _files(number, "queue"):
+                with contextlib.suppress(OSError):
+                    self.disk.fetch(name, _FETCHED)
 
     # --- 2: what must be there ---------------------------------------------------------------------------------------
 

@@ -294,6 +294,9 @@ class GhostDisk(Disk):
     def pieces(self, name: str) -> Iterator[bytes]:
         yield self.read(name)
 
+    def fetch(self, name: str, length: int = 0) -> None:
+        self._file(name)
+
     def status(self, name: str) -> os.stat_result | None:
         self._look()
         try:

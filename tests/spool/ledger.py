@@ -274,7 +274,7 @@ class Ledger:
             wrong.append(f"recovery knows {recovered.poison} in poison/, there are {poison}")
         if recovered.last_id < max([self.highest, *found]):
             wrong.append("an ID will be issued twice")
-        loaded = {one.id for home in HOMES for one in loading.everything(disk, home)}
+        loaded = {one.id for home in HOMES for some in loading.everything(disk, home) for one in some}
         if loaded != found.keys():
             wrong.append("a durable message is known to nobody")
         return wrong

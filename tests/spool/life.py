@@ -5,6 +5,7 @@ What:     verbs as they come from outside (put, defer, deliver, remove, move, ..
 Callers:  the tests of the spool.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
@@ -62,7 +63,7 @@ class Life:
         self.seq: dict[int, int] = {}
         self.home: dict[int, str] = {}
         for home in layout.HOMES:
-            for one in loading.everything(disk, home):
+            for one in itertools.chain.from_iterable(loading.everything(disk, home)):
                 if isinstance(one, loading.Loaded):
                     self.seq[one.id], self.home[one.id] = one.state.next_seq, home
                     self.durable.add(one.id)

@@ -117,7 +117,7 @@ class World:
     # --- what is there --------------------------------------------------------------------------------------------
 
     def found(self, home: str = "queue") -> dict[int, loading.Loaded | loading.Damaged]:
-        return {one.id: one for one in loading.everything(self.disk, home)}
+        return {one.id: one for some in loading.everything(self.disk, home) for one in some}
 
     def body(self, number: int, home: str = "queue") -> bytes:
         return self.disk.read(layout.body(number, home))
