@@ -28,6 +28,8 @@ _TURN: Final = "turn"
 _GATHER = 0.02  #: seconds between two looks of the files' thread, so that it wakes for many effects at once
 _OWED_AGAIN = 1.0  #: seconds between two tries of what is owed
 _LONGEST_WAIT = 5.0  #: seconds between two tries to begin a segment after a failed sync (J8)
+#: Records that wait for their effects; above this the journal waits for a slow disk, and mail for it.
+FAR_BEHIND = 8192
 #: Bodies that wait for their effects; above this the intake hears 452, so that memory is bounded.
 BACKLOG_LIMIT = 128 << 20
 
@@ -101,6 +103,10 @@ class Storage:
     def _go(self) -> None:
         self._kicked = False
         if self._turning:
+            return
+        if self.store.effects.behind > FAR_BEHIND:
+            self._kicked = True
+            self._loop.call_later(_GATHER, self._go)
             return
         batch = self.store.take()
         if batch:

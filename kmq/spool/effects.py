@@ -87,6 +87,11 @@ class Effects:
         self._unmade.discard(number)
 
     @property
+    def behind(self) -> int:
+        """Durable records that have not had their turn; what is owed has had it."""
+        return len(self._waiting)
+
+    @property
     def idle(self) -> bool:
         return not self._waiting and not self.owed
 

@@ -3,13 +3,15 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kmq.config import QueueSection
-from kmq.run.storage import BROKEN, FULL, Storage
+from kmq.run.storage import BROKEN, FAR_BEHIND, FULL, Storage
 from kmq.spool import checkpoint, journal, layout
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
@@ -26,6 +28,8 @@ class FaultyDisk(Disk):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.faults: dict[str, list[int]] = {}
+        self.free_to_create = threading.Event()
+        self.free_to_create.set()
 
     def _maybe(self, what: str) -> None:
         if self.faults.get(what):
@@ -38,6 +42,7 @@ class FaultyDisk(Disk):
 
     def create(self, name: str) -> int:
         if name.startswith("queue/"):
+            self.free_to_create.wait(20)
             self._maybe("create")
         return super().create(name)
 
@@ -124,6 +129,27 @@ def test_the_end_leaves_every_effect_made_and_a_checkpoint(tmp_path: Path) -> No
         assert found is not None
         segments = journal.read(desk.disk)
         assert all(not one.records for one in segments if one.generation >= found.generation)
+
+    asyncio.run(story())
+
+
+def test_the_journal_waits_for_a_disk_that_falls_behind(tmp_path: Path) -> None:
+    """What is durable and has no files yet is in memory: a slow disk slows the mail, and memory stays bounded."""
+
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        desk.disk.free_to_create.clear()
+        effects = desk.storage.store.effects
+        while effects.behind <= FAR_BEHIND:
+            number = [desk.put() for _ in range(500)][-1]
+            await desk.until(partial(lambda last: last in desk.durable or effects.behind > FAR_BEHIND, number))
+        late = desk.put()
+        synced = desk.storage.syncs
+        await asyncio.sleep(0.2)
+        assert (late in desk.durable, desk.storage.syncs) == (False, synced)
+        desk.disk.free_to_create.set()
+        await desk.until(lambda: late in desk.durable)
+        await desk.storage.stop()
 
     asyncio.run(story())
 
