@@ -97,9 +97,9 @@ def forgotten_before_known() -> None:
 
     good = Worker._done
 
-    def done(self, job, done, raw=b""):
-        good(self, job, done, raw)
-        self._known(done.n)
+    def done(self, job):
+        good(self, job)
+        self._known(job.done.n)
 
     Worker._done = done
 

@@ -1,0 +1,47 @@
+"""One assignment in a worker's hands, and what is said of it in the end.
+
+Callers:  run.walk and run.worker.
+"""
+
+import time
+
+import msgspec
+
+from kmq.model import moment
+from kmq.model.envelope import Head
+from kmq.model.event import Deferred, Delivered, Event, Failed
+from kmq.model.frame import Assign, Done
+from kmq.phases.work import Body
+
+_encode = msgspec.json.Encoder().encode
+#: Characters of all replies in one result: a frame has its limit, and what a server says does not.
+_REPLIES = 150_000
+
+
+class Job:
+    """One assignment in hand. routed: what Executing said; done: its result, once there is one; raw: the children that
+    follow it; slot: its line in the status file."""
+
+    __slots__ = ("assign", "body", "done", "head", "raw", "routed", "slot")
+
+    def __init__(self, assign: Assign, head: Head, body: Body, slot: int) -> None:
+        self.assign = assign
+        self.head = head
+        self.body = body
+        self.slot = slot
+        self.routed: list[Event] = []
+        self.done: Done | None = None
+        self.raw = b""
+
+    def result(self, events: list[Event] | None = None, **more: str | bool) -> Done:
+        """What became of it, as the scheduler process is told; more: the fields of Done that are not always there."""
+        assign = self.assign
+        now = moment.as_text(time.time())
+        encoded = []
+        longest = _REPLIES // max(1, len(events or ()))
+        for event in events or ():
+            event.at = now
+            if isinstance(event, (Delivered, Failed, Deferred)) and len(event.reply) > longest:
+                event.reply = event.reply[:longest]
+            encoded.append(msgspec.Raw(_encode(event)))
+        return Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded, **more)  # type: ignore[arg-type]

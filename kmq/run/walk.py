@@ -1,0 +1,238 @@
+"""A message's walk through the phases, in a worker's hands.
+
+Order:    `begin` -> `_categorize` (fresh mail: Executing) -> `_deliver` (Local or SMTP delivery) -> `_reported`
+          (Terminating: the notice) -> `finished`, which is told once for each job.
+Promise:  an exception of our own while a message is worked on is that message's crash, not the worker's.
+On crash: the status file says which phase each message was in; the walk begins again elsewhere (J9).
+Callers:  run.worker.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from hashlib import sha256
+
+from kmq import log
+from kmq.config import ConnectorSection, Settings
+from kmq.model import envelope, hop, recipients, reply
+from kmq.model.envelope import Head
+from kmq.model.event import Failed, Routed
+from kmq.model.frame import Assign, Done
+from kmq.model.hop import DeliveryType, NextHop
+from kmq.model.phase import Phase
+from kmq.model.queue_id import parse
+from kmq.phases.executing import categorize
+from kmq.phases.mailbox import Mailbox
+from kmq.phases.smtp import Smtp
+from kmq.phases.work import Body, Outcome, Work
+from kmq.routing.table import Routes
+from kmq.run.job import Job
+from kmq.run.terminating import with_notice
+from kmq.spool import layout
+from kmq.spool.status import StatusFile, addressees
+
+#: Bytes of an envelope's head: 100,000 recipients with all their parameters are less.
+_HEAD_LIMIT = 64 << 20
+#: Seconds for connections to say QUIT, and for a file that is being written.
+_CLOSE = 1.0
+
+
+class Walk:
+    """The phases, and the messages in them.
+
+    jobs: by the assignment's number, until somebody takes them out. closed: next hops that are not begun for fresh
+    messages; draining: none is.
+    finished: told once of each job that has its result. changed: called when the status file has something to show.
+    """
+
+    def __init__(
+        self, settings: Settings, status: StatusFile, finished: Callable[[Job], None], changed: Callable[[], None]
+    ) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.closed: frozenset[str] = frozenset()
+        self.draining = False
+        self._status = status
+        self._finished = finished
+        self._changed = changed
+        self._hops: dict[str, NextHop] = {}
+        self._ending = False
+        connectors = self._take(settings)
+        share = max(1, -(-settings.queue.per_hop // settings.kmq.workers))
+        self.smtp = Smtp(connectors, settings.kmq.hostname, share)
+        self.mailbox = Mailbox(connectors, settings.kmq.hostname)
+
+    def _take(self, settings: Settings) -> dict[str, ConnectorSection]:
+        """What of a configuration is ours; -> the connectors, by name."""
+        self.routes = Routes(settings)
+        self._hostname = settings.kmq.hostname
+        self._small = settings.queue.small_body
+        self._spool = str(settings.kmq.spool)
+        return {section.name: section for section in settings.connectors}
+
+    def configure(self, settings: Settings) -> None:
+        """Takes a new configuration; what is under way ends as it began."""
+        connectors = self._take(settings)
+        self.smtp.configure(connectors)
+        self.mailbox.configure(connectors)
+
+    def abandon(self) -> None:
+        """The process ends: a next hop that cannot be reached now is no trouble of the hop's."""
+        self._ending = True
+
+    async def close(self) -> None:
+        """Ends connections; lets a file that is being written come to its end."""
+        await asyncio.gather(self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
+
+    # --- a message's walk --------------------------------------------------------------------------------------------
+
+    def begin(self, assign: Assign, raw: bytes) -> None:
+        path = f"{self._spool}/{layout.stem(parse(assign.m), assign.home)}"
+        try:
+            head = envelope.read_head(raw[: assign.head] if assign.head else _first_line(path + ".env"))
+        except OSError as error:
+            self._unreadable(self._headless(assign), "envelope", error)
+            return
+        if head is None:
+            self._done_damaged(self._headless(assign), "the first line of the envelope is damaged")
+            return
+        addresses = head.recipients
+        to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
+        slot = self._status.begin(assign.m, head.size, head.sender, to)
+        self._changed()
+        text: bytes | None = raw[assign.head :] if assign.body else None
+        job = self.jobs[assign.n] = Job(assign, head, Body(text, path + ".eml", head.size), slot)
+        self._guarded(job, self._work)
+
+    def _headless(self, assign: Assign) -> Job:
+        job = self.jobs[assign.n] = Job(assign, _NO_HEAD, Body(b"", "", 0), self._status.begin(assign.m, 0, "", ""))
+        return job
+
+    def _unreadable(self, job: Job, what: str, error: OSError) -> None:
+        """A file that is not there is damage; one that cannot be read now (descriptors, memory) is tried again."""
+        if isinstance(error, FileNotFoundError):
+            self._done_damaged(job, f"the {what} is missing")
+        else:
+            log.error(f"the {what} of a message cannot be read, it is tried again", id=job.assign.m, why=str(error))
+            self._done(job, job.result())
+
+    def _guarded(self, job: Job, step: Callable[[Job], None]) -> None:
+        """A step of the walk; what it raises is this message's crash (design: poison)."""
+        try:
+            step(job)
+        except Exception as error:
+            log.error("our program failed on a message", id=job.assign.m, trace=log.traced(error))
+            self._done(job, job.result(crashed=Phase.EXECUTING.value, trace=log.traced(error)))
+
+    def _work(self, job: Job) -> None:
+        if not self._read_small(job):
+            return
+        if job.assign.expire:
+            self._expire(job)
+        elif job.assign.hop == _SUBMISSION:
+            self._categorize(job)
+        else:
+            self._deliver(job, self._hop(job.assign.hop), recipients.from_text(job.assign.rcpt))
+
+    def _read_small(self, job: Job) -> bool:
+        """A small body that did not come along is read at once, and must be what was accepted."""
+        if job.body.text is not None or job.head.size > self._small:
+            return True
+        try:
+            with open(job.body.path, "rb") as file:
+                text = file.read(job.head.size + 1)
+        except OSError as error:
+            self._unreadable(job, "body", error)
+            return False
+        if len(text) != job.head.size or sha256(text).hexdigest() != job.head.sha256:
+            self._done_damaged(job, "the body is not what was accepted")
+            return False
+        job.body = Body(text, job.body.path, job.body.size)
+        return True
+
+    def _categorize(self, job: Job) -> None:
+        """Executing: every recipient gets its next hop. One hop that is open is delivered to in the same go."""
+        rcpt = recipients.from_text(job.assign.rcpt)
+        routed = categorize(job.head, rcpt, self.routes.route)
+        job.routed = list(routed)
+        if len(routed) == 1 and self._open(routed[0]):
+            self._deliver(job, self._hop(routed[0].hop), rcpt)
+        else:
+            self._done(job, job.result(events=job.routed))
+
+    def _open(self, routed: Routed) -> bool:
+        if routed.hop in self.closed or self.draining:
+            return False
+        target = self._hop(routed.hop)
+        if target.delivery_type is DeliveryType.SMART_HOST:
+            return self.smtp.ready(target)
+        return target.delivery_type is DeliveryType.MAILBOX
+
+    def _hop(self, text: str) -> NextHop:
+        found = self._hops.get(text)
+        if found is None:
+            if len(self._hops) > 10_000:
+                self._hops.clear()
+            found = self._hops[text] = hop.parse(text)
+        return found
+
+    def _deliver(self, job: Job, target: NextHop, rcpt: tuple[int, ...]) -> None:
+        work = Work(job.head, job.body, rcpt, target, job.assign.attempt)
+        status, slot = self._status, job.slot
+
+        def report(outcome: Outcome) -> None:
+            self._reported(job, target, outcome)
+
+        def show(server: str, percent: int) -> None:
+            status.show(slot, server, percent)
+            self._changed()
+
+        if target.delivery_type is DeliveryType.MAILBOX:
+            status.enter(slot, Phase.LOCAL)
+            self.mailbox.deliver(work, report, show)
+        elif target.delivery_type is DeliveryType.SMART_HOST:
+            status.enter(slot, Phase.SMTP)
+            self.smtp.deliver(work, report, show)
+        else:
+            report(Outcome(unavailable=reply.Reply(451, "4.4.0", f"this kmq has no way to deliver {target}")))
+
+    def _reported(self, job: Job, target: NextHop, outcome: Outcome) -> None:
+        """Terminating: results, and the notice about those that failed."""
+        if outcome.damaged:
+            self._done_damaged(job, outcome.damaged)
+            return
+        done = job.result(events=job.routed + outcome.events, uncertain=outcome.uncertain)
+        if outcome.unavailable is not None and not self._ending:
+            done.unavailable, done.hop = str(outcome.unavailable), str(target)
+        self._terminate(job, done, [event for event in outcome.events if isinstance(event, Failed)])
+
+    def _expire(self, job: Job) -> None:
+        """The lifetime is over: the last reply is what the sender hears."""
+        event = Failed(rcpt=job.assign.rcpt, attempt=job.assign.attempt, reply=job.assign.expire)
+        self._terminate(job, job.result(events=[event]), [event])
+
+    def _terminate(self, job: Job, done: Done, failed: list[Failed]) -> None:
+        raw = b""
+        if failed:
+            self._status.enter(job.slot, Phase.TERMINATING)
+            raw = with_notice(job, done, failed, self._hostname)
+        self._done(job, done, raw)
+
+    def _done_damaged(self, job: Job, why: str) -> None:
+        self._done(job, job.result(damaged=why))
+
+    def _done(self, job: Job, done: Done, raw: bytes = b"") -> None:
+        job.done, job.raw = done, raw
+        self._status.end(job.slot)
+        self._changed()
+        self._finished(job)
+
+
+def _first_line(path: str) -> bytes:
+    """The head of an envelope on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        return file.readline(_HEAD_LIMIT).rstrip()
+
+
+_NO_HEAD = Head("", "", "", "", [], 0)
+_SUBMISSION = str(hop.SUBMISSION)
