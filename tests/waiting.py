@@ -26,10 +26,10 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1", lowest: int = 20000, above: int = 32000) -> int:
     """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up)."""
     for _ in range(1000):
-        port = 20000 + secrets.randbelow(12000)
+        port = lowest + secrets.randbelow(above - lowest)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -37,4 +37,4 @@ def free_port(host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError("no free port between 20000 and 32000")
+    raise AssertionError(f"no free port between {lowest} and {above}")

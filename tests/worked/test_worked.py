@@ -1,0 +1,31 @@
+"""Every worked example of the documents does what it says."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.worked.reading import Act, acts
+from tests.worked.sameness import difference
+from tests.worked.scenes import SCENES
+
+TREE = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*TREE.glob("docs/*.md"), *TREE.glob("man/*.[1-8]"), TREE / "README.md"])
+ACTS = [(path, act) for path in DOCUMENTS for act in acts(path)]
+
+
+@pytest.mark.parametrize(("path", "act"), ACTS, ids=[f"{path.name}:{act.line}-{act.scene}" for path, act in ACTS])
+def test_the_commands_show_what_the_document_says(path: Path, act: Act, tmp_path: Path) -> None:
+    with SCENES[act.scene](tmp_path) as scene:
+        wrong = []
+        for example in act.examples:
+            said = difference(example.output, scene.run(example.command))
+            if said:
+                wrong.append(f"{path.name}:{example.first} $ {example.command}\n{said}")
+        assert not wrong, "\n\n".join(wrong)
+
+
+def test_dots_stand_for_anything() -> None:
+    assert not difference(["a ... z", "...", "end"], ["a b c z", "x", "y", "end"])
+    assert difference(["a ... z"], ["a b c"])
+    assert difference(["a"], ["a", "b"])
+    assert not difference(["at 2026-11-22 09:00:00 +0000   [4711]"], ["at 2030-01-01 00:00:00 +0100 [12]"])
