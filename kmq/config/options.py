@@ -1,0 +1,44 @@
+"""How options are declared: a section is a frozen class of them, each with kind, default and meaning.
+
+Promise:  a section is made by keywords; what has no default by hand must be given.
+Callers:  `sections` and `connector`, which declare; `page`, `printed` and `reading` look at what was declared.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
+
+from kmq.config.kinds import Kind
+
+T = TypeVar("T")
+
+
+class Option(NamedTuple):
+    """One option as declared.
+
+    default: its text. derived: it is made of other options, so the class has no default.
+    restart: a change counts only when kmqd is started anew.
+    """
+
+    name: str
+    kind: Kind[Any]
+    default: str
+    derived: bool
+    doc: str
+    restart: bool
+
+
+@overload
+def option(kind: Kind[T], *, default: str, doc: str, restart: bool = False) -> T: ...
+@overload
+def option(kind: Kind[T], *, derived: str, doc: str, restart: bool = False) -> T: ...
+def option(kind: Kind[Any], *, doc: str, default: str = "", derived: str | None = None, restart: bool = False) -> Any:
+    """Declares an option. derived: a default made of other options (or "", none), so that by hand it must be given."""
+    if derived is not None:
+        return field(metadata={"option": (kind, derived, True, doc, restart)})
+    return field(default=kind.parse(default), metadata={"option": (kind, default, False, doc, restart)})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+def section(declared: type[T]) -> type[T]:
+    """A class of options: frozen, slots, made by keywords."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(declared)
