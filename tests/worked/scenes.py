@@ -63,6 +63,7 @@ class Scene:
         self._daemon: subprocess.Popen[bytes] | None = None
         (folder / "spool").mkdir()
         (folder / "etc").mkdir()
+        (folder / "log").touch()
         self.configure(CONFIGURATION)
 
     def configure(self, text: str) -> None:
