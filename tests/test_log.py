@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from kmq import log
-from kmq.log import Log, shown
+from kmq.log.lines import KEEP, Log
+from kmq.log.outlet import Descriptor
+from kmq.log.text import shown
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 
@@ -27,7 +28,7 @@ class Written:
     def __init__(self, path: Path, level: str = "info") -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        self.log = Log(self.fd, "receiver-1[42]", level)
+        self.log = Log(Descriptor(self.fd), "receiver-1[42]", level)
 
     @property
     def lines(self) -> list[str]:
@@ -121,7 +122,7 @@ def test_under_journald_lines_bear_their_priority_and_no_time(
     reading, writing = pipe
     found = os.fstat(writing)
     monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
-    ours = Log(writing, "worker-1[7]")
+    ours = Log(Descriptor(writing), "worker-1[7]")
     ours.event("delivered", "", {"host": "mx"})
     ours.trouble(30, "odd", {})
     ours.trouble(40, "broken", {})
@@ -203,12 +204,12 @@ def test_many_threads_lose_and_tear_nothing(written: Written) -> None:
 
 def test_a_reader_who_stands_still_stops_nobody_and_hears_what_is_missing(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    ours = Log(writing, "receiver-1[42]")
+    ours = Log(Descriptor(writing), "receiver-1[42]")
     said = 0
     while ours.lost < 100:  # it would stand still here for ever, were the pipe's writer to wait
         ours.event("accepted", "", {"number": said, "text": "x" * 300})
         said += 1
-    assert said * 400 > log._KEEP
+    assert said * 400 > KEEP
     os.set_blocking(reading, False)
     text = b""
     while b"could not be written" not in text:
@@ -224,13 +225,13 @@ def test_a_reader_who_stands_still_stops_nobody_and_hears_what_is_missing(pipe: 
 
 def test_a_pipe_that_we_were_given_stays_as_it_is(pipe: tuple[int, int]) -> None:
     _, writing = pipe
-    Log(writing).event("hello", "", {})
+    Log(Descriptor(writing)).event("hello", "", {})
     assert not fcntl.fcntl(writing, fcntl.F_GETFL) & os.O_NONBLOCK, "others write to it too, and may want to wait"
 
 
 def test_processes_that_share_a_pipe_with_a_slow_reader_tear_no_line(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    both = [Log(writing, f"receiver-{number}[42]") for number in (1, 2)]
+    both = [Log(Descriptor(writing), f"receiver-{number}[42]") for number in (1, 2)]
     os.set_blocking(reading, False)
     text = b""
     for number in range(2000):
@@ -251,7 +252,7 @@ def test_processes_that_share_a_pipe_with_a_slow_reader_tear_no_line(pipe: tuple
 
 def test_a_reader_who_is_gone(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    ours = Log(writing)
+    ours = Log(Descriptor(writing))
     ours.event("heard", "", {})
     os.close(reading)
     for _ in range(10):
@@ -261,7 +262,7 @@ def test_a_reader_who_is_gone(pipe: tuple[int, int]) -> None:
 
 def test_a_full_disk_is_counted_and_told_when_there_is_room(tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    ours = Log(full, "worker-2[9]")
+    ours = Log(Descriptor(full), "worker-2[9]")
     for _ in range(7):
         ours.event("accepted", "", {})
     assert ours.lost == 7
@@ -283,7 +284,7 @@ def test_a_full_disk_is_counted_and_told_when_there_is_room(tmp_path: Path) -> N
 def test_a_socket_whose_reader_stands_still() -> None:
     theirs, mine = socket.socketpair()
     with theirs, mine:
-        ours = Log(mine.fileno(), "receiver-1[42]")
+        ours = Log(Descriptor(mine.fileno()), "receiver-1[42]")
         said = 0
         while ours.lost < 10:
             ours.event("accepted", "", {"text": "x" * 300})

@@ -4,13 +4,14 @@ import time
 
 from bench.kmq import CONFIGURATION, Kmq
 from kmq.config import load
-from kmq.log import Log
+from kmq.log.lines import Log
+from kmq.log.outlet import Descriptor
 
 
 def test_checkpoints_are_read_from_the_log(tmp_path):
     mta = Kmq(tmp_path, 2525, 2526)
     with (tmp_path / "log").open("wb") as file:
-        log = Log(file.fileno(), "scheduler-1[42]")
+        log = Log(Descriptor(file.fileno()), "scheduler-1[42]")
         log.event("accepted", "69212ad0-0000a1f3", {"sender": "a checkpoint ms=5"})
         assert mta.checkpoints() == []
         before = time.monotonic()
