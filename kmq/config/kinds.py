@@ -202,6 +202,26 @@ def _maildir(text: str) -> str:
     if ".." in text.split("/"):
         raise ValueError(f"{text!r} leaves its root: a path without '..' is needed")
     if not text[: text.index("{")].strip("/.") and text.startswith("/"):
+def log_target() -> Kind[str]:
+    """Where lines go: a word, or the path of a file."""
+
+    def parse(text: str) -> str:
+        if text in LOG_TARGETS:
+            return text
+        if not text.startswith("/"):
+            hint = nearest(text.lower(), LOG_TARGETS)
+            raise ValueError(f"{text!r} is neither stderr nor syslog nor the path of a file, as /var/log/kmq.log{hint}")
+        if text.endswith("/"):
+            raise ValueError(f"{text!r} is a folder: the path of a file is needed, as {text}kmq.log")
+        return _check_path(text)
+
+    return Kind("stderr, syslog, or the absolute path of a file", parse)
+
+
+#: What `log_target` knows beside files.
+LOG_TARGETS = ("stderr", "syslog")
+
+
         raise ValueError(f"{text!r} begins with a name that a sender chooses: put a folder ahead, /var/mail/{{user}}")
     return text
 

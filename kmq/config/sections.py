@@ -71,6 +71,13 @@ class QueueSection:
         " synced, without a log: simpler and slower.",
     )
     queue_database_batch_size: int = option(
+    mail_log: str = option(
+        kinds.log_target(),
+        default="stderr",
+        doc="Where lines about mail go (kmq-log(5)): `stderr`, with all others, which under systemd is the journal;"
+        " `syslog`, the machine's syslog with the facility mail; or a file, which is opened anew on SIGUSR1. In syslog"
+        " and in a file they stand whatever `log_level` says.",
+    )
         kinds.whole(1, 10000), default="40", doc="Most records that are made durable by one sync."
     )
     queue_database_batch_timeout: float = option(
