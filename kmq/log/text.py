@@ -1,7 +1,7 @@
 """Foreign text on its way into a line of the log, and back.
 
-Promise:  no value can forge a line, an escape sequence of a terminal, or another key: what is not printable is \\xNN, and
-          a value with blanks, quotes or nothing in it stands in quotes. Different values look different, as far as they
+Promise:  no value can forge a line, an escape sequence of a terminal, or another key. What is not printable is \\xNN; a
+          value with blanks, quotes or nothing in it stands in quotes. Different values look different, as far as they
           are shown: a value is cut after 400 characters.
 Callers:  kmq.log; kmq.admin reads lines back.
 """
