@@ -19,8 +19,11 @@ from kmq.config.sections import (
     ConnectorSection,
     KmqSection,
     Origin,
+    PickupSection,
     QueueSection,
     ReceiverSection,
+    ReplaySection,
+    SendmailSection,
     Settings,
 )
 
@@ -29,8 +32,11 @@ __all__ = [
     "ConnectorSection",
     "KmqSection",
     "Origin",
+    "PickupSection",
     "QueueSection",
     "ReceiverSection",
+    "ReplaySection",
+    "SendmailSection",
     "Settings",
     "embedded",
     "load",

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from kmq.config.kinds import Endpoint, write_endpoint
-from kmq.config.sections import ConnectorSection, KmqSection, QueueSection, ReceiverSection
+from kmq.config.sections import ConnectorSection, KmqSection, QueueSection, ReceiverSection, RetrySection
 
 RECIPIENTS_AT_LEAST = 100
 
@@ -41,14 +41,14 @@ def mistakes(
     yield from _listen_conflicts(receivers)
 
 
-def lacking(section: ReceiverSection | ConnectorSection) -> Iterator[Finding]:
+def lacking(section: ReceiverSection | ConnectorSection | RetrySection) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
     match section:
         case ReceiverSection(listen=()):
             yield Finding(section.name, "listen", "listen is missing: write listen = 0.0.0.0:25, [::]:25")
         case ConnectorSection(type=""):
-            yield Finding(section.name, "type", "type is missing: write type = smarthost, or type = mailbox")
-        case ConnectorSection(type="smarthost", address_spaces=()):
+            yield Finding(section.name, "type", "type is missing: write type = smarthost, dns, or mailbox")
+        case ConnectorSection(type="smarthost" | "dns", address_spaces=()):
             text = "address_spaces is missing: write address_spaces = * for all mail that is not local"
             yield Finding(section.name, "address_spaces", text)
         case ConnectorSection(type="mailbox", maildir=""):
@@ -71,13 +71,39 @@ def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
 
 
 #: Options that have a meaning for one type of connector alone; written for another, something else was meant.
-_ALONE = {"maildir": "mailbox", "hosts": "smarthost"}
+_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost", "password_file": "smarthost"}
 
 
 def _connector_mistakes(connector: ConnectorSection) -> Iterator[Finding]:
     for option, kind in _ALONE.items():
         if connector.type not in ("", kind) and getattr(connector, option):
             yield Finding(connector.name, option, f"{option} is for type = {kind}; this one is type = {connector.type}")
+    for option, text in _tls_mistakes(connector):
+        yield Finding(connector.name, option, text)
+
+
+def _tls_mistakes(connector: ConnectorSection) -> Iterator[tuple[str, str]]:
+    """Options of TLS and of logging in that do not go together, as (option, what is wrong)."""
+    for given, missing in (
+        ("tls_certificate", "tls_key"),
+        ("tls_key", "tls_certificate"),
+        ("auth_user", "password_file"),
+        ("password_file", "auth_user"),
+    ):
+        if getattr(connector, given) and not getattr(connector, missing):
+            yield given, f"{given} is set and {missing} is not: write both or neither"
+    if connector.type == "dns" and connector.tls == "implicit":
+        yield "tls", "tls = implicit is for smart hosts: the servers of a domain speak STARTTLS; write tls = must"
+    if connector.auth_user and connector.tls not in ("must", "implicit"):
+        yield (
+            "auth_user",
+            f"auth_user needs tls = must or implicit: with tls = {connector.tls} the password could go in clear",
+        )
+    if connector.tls == "may" and connector.tls_verify == "name" and connector.tls_failure == "clear":
+        text = (
+            "with tls = may a certificate that is wrong leads to mail in clear, which is worse than not to look at it"
+        )
+        yield "tls_verify", f"{text}: write tls = must, or tls_failure = wait"
 
 
 def _listen_conflicts(receivers: Iterable[ReceiverSection]) -> Iterator[Finding]:
@@ -116,7 +142,7 @@ def doubts(
         if not any(one.type == "mailbox" and covers(one.address_spaces, domain) for one in connectors):
             text = f"no connector of type mailbox serves {domain}: its mail waits in the Unreachable queue"
             yield Finding("kmq", "local_domains", text)
-    if "." not in kmq.hostname and any(one.hosts for one in connectors):
+    if "." not in kmq.hostname and any(one.hosts or one.type == "dns" for one in connectors):
         text = f"hostname = {kmq.hostname} is no full name: other servers may refuse it in HELO"
         yield Finding("kmq", "hostname", text)
 
@@ -181,7 +207,7 @@ def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> 
         yield Finding(connector.name, "type", text)
         return
     for space in connector.address_spaces:
-        if connector.type == "smarthost" and space in local:
+        if connector.type in ("smarthost", "dns") and space in local:
             text = f"{space} is one of local_domains: its mail goes to mailboxes and never to this connector"
             yield Finding(connector.name, "address_spaces", text)
         if connector.type == "mailbox" and not any(covers((space,), domain) for domain in local):

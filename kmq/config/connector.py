@@ -3,29 +3,30 @@
 Promise:  as in `sections`, where they are exported with the others.
 """
 
-from kmq.config import kinds
-from kmq.config.kinds import Endpoint
+from kmq.config import kinds, steps
+from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import option, section
 
 
 @section
 class ConnectorSection:
-    """A way out: to a smart host, or into the mailboxes of this machine.
+    """A way out: to a smart host, to the servers that the DNS names, or into the mailboxes of this machine.
 
     A connector is any section whose line of parents ends in [connector]; what [connector] itself says holds for all.
     """
 
     name: str
     type: str = option(
-        kinds.choice("smarthost", "mailbox"),
+        kinds.choice("smarthost", "dns", "mailbox"),
         derived="",
-        doc="`smarthost`: hands mail to the servers in `hosts`. `mailbox`: puts it into Maildirs. Needed.",
+        doc="`smarthost`: hands mail to the servers in `hosts`. `dns`: hands mail for each domain to the servers that"
+        " its MX records name, the domain itself where there are none. `mailbox`: puts it into Maildirs. Needed.",
     )
     address_spaces: tuple[str, ...] = option(
         kinds.spaces(),
         default="",
         doc="Domains it serves. The most precise connector wins, then the lowest `cost`, then the first in the file. A"
-        " smart host needs this; a mailbox connector serves all local domains when it is left out.",
+        " smart host and `dns` need this; a mailbox connector serves all local domains when it is left out.",
     )
     cost: int = option(kinds.whole(1, 1000), default="1", doc="Of connectors equally precise, the cheapest serves.")
     hosts: tuple[Endpoint, ...] = option(
@@ -34,15 +35,68 @@ class ConnectorSection:
         doc="Smart host: the servers, the next one tried when one cannot be reached. Empty: not filled in yet, so"
         " that the connector serves nobody and mail waits in the Unreachable queue.",
     )
-    tls: str = option(
-        kinds.choice("never", "may", "must"),
-        default="may",
-        doc="Smart host: STARTTLS `never`, when it is offered (`may`), or always (`must`). `must` verifies the server:"
-        " its certificate has to be valid for the name in `hosts` and issued by an authority that this machine trusts"
-        " (/etc/ssl/certs; the environment variables SSL_CERT_FILE and SSL_CERT_DIR name others); otherwise mail waits."
-        " `may` verifies nothing, and tries in clear later where TLS fails.",
+    port: int = option(
+        kinds.whole(1, 65535), default="25", doc="`dns`: the port of the servers; the world's is 25 (RFC 5321 4.5.4.2)."
     )
-    helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="Smart host: the name that EHLO says.")
+    address_families: str = option(
+        kinds.choice("both", "ipv6", "ipv4"),
+        default="both",
+        doc="Which addresses of a server are tried: `both` takes turns and begins with IPv6.",
+    )
+    forbidden_addresses: tuple[Network, ...] = option(
+        kinds.networks(),
+        default="0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, ::/128, ::1/128, fe80::/10, ff00::/8",
+        doc="`dns`: addresses that no mail is sent to, whatever a domain's owner writes into the DNS; when a domain has"
+        " no other ones its mail is returned (5.4.4). Private networks may be added where no mail belongs there.",
+    )
+    tls: str = option(
+        kinds.choice("never", "may", "must", "implicit"),
+        default="may",
+        doc="STARTTLS `never`, when it is offered (`may`), or always (`must`: mail waits where it cannot be had)."
+        " `implicit`: TLS from the first byte, as smart hosts speak it on port 465.",
+    )
+    tls_verify: str = option(
+        kinds.choice("auto", "name", "none"),
+        default="auto",
+        doc="`name`: the server's certificate has to be valid for its name in `hosts` or the MX record, and issued by an"
+        " authority of `tls_ca_file`; otherwise TLS has failed. `none`: any certificate will do, which keeps out who"
+        " only listens. `auto`: `name` with `tls = must` and `implicit`, `none` with `may`.",
+    )
+    tls_failure: str = option(
+        kinds.choice("clear", "wait"),
+        default="clear",
+        doc="With `tls = may`, when STARTTLS is offered and fails: `wait` never sends in clear to that server. `clear`"
+        " does, but not at once: the next attempts of a minute try TLS again, so that one broken handshake discloses"
+        " nothing; after an hour TLS has its chance again. With `must` and `implicit` mail always waits.",
+    )
+    tls_minimum: str = option(
+        kinds.choice("1.2", "1.3"), default="1.2", doc="The oldest version of TLS that is spoken (RFC 8996)."
+    )
+    tls_ca_file: str = option(
+        kinds.file(),
+        default="",
+        doc="Certificates (PEM) of the authorities that are trusted; nothing: those that this machine trusts"
+        " (/etc/ssl/certs; the environment variables SSL_CERT_FILE and SSL_CERT_DIR name others).",
+    )
+    tls_certificate: str = option(
+        kinds.file(), default="", doc="Certificate chain (PEM) that kmq shows when a server asks for one."
+    )
+    tls_key: str = option(
+        kinds.file(), default="", doc="Its private key (PEM), without a passphrase, which kmqd's user can read."
+    )
+    auth_user: str = option(
+        kinds.word(),
+        default="",
+        doc="Smart host: the name to log in with (SMTP AUTH, PLAIN or LOGIN). Needs `tls = must` or `implicit`, so that"
+        " the password goes to nobody else.",
+    )
+    password_file: str = option(
+        kinds.file(),
+        default="",
+        doc="Smart host: the file whose first line is the password. It is read for each connection, so that a new one"
+        " counts at once; only kmqd's user should be able to read it.",
+    )
+    helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="The name that EHLO says.")
     maildir: str = option(
         kinds.maildir(), default="", doc="Mailbox: the Maildir of a user; it is made when the first mail comes. Needed."
     )
@@ -51,6 +105,15 @@ class ConnectorSection:
         default="existing",
         doc="Mailbox: who has a mailbox: `*` everybody, `existing` whose Maildir is there, or a list of names. The"
         " postmaster always has one. What follows a `+` in an address does not count.",
+    )
+    retry_profile: str = option(
+        steps.profile(), default="", doc="As in [queue], for what goes this way; left out, it is that of [queue]."
+    )
+    message_lifetime: float | None = option(
+        steps.own_duration("1s", "90d"), default="", doc="The same: left out, it is what the profile says."
+    )
+    delay_warning: float | None = option(
+        steps.own_duration("0", "90d"), default="", doc="The same: left out, it is what the profile says."
     )
     connect_timeout: float = option(kinds.duration("100ms", "1h"), default="30s", doc="Longest wait for a connection.")
     greeting_timeout: float = option(

@@ -42,9 +42,10 @@ The file is UTF\\-8. Names of options may be written in small or capital letters
 .B Inheritance
 .BI [ child " : " parent ]
 takes from its parent what it does not say itself, and the parent from its own. The line of parents ends in
-.B receiver
+.BR receiver ,
+.B connector
 or
-.BR connector ,
+.BR retry ,
 the kind of the section; what stands in
 .B [receiver]
 itself holds for all receivers. A section that lacks what it needs to be of use is a mistake, unless others inherit

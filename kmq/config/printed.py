@@ -17,10 +17,15 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
     """(kind, name, section) of all that the settings hold."""
     yield "kmq", "kmq", settings.kmq
     yield "queue", "queue", settings.queue
+    yield "sendmail", "sendmail", settings.sendmail
+    yield "pickup", "pickup", settings.pickup
+    yield "replay", "replay", settings.replay
     for receiver in settings.receivers:
         yield "receiver", receiver.name, receiver
     for connector in settings.connectors:
         yield "connector", connector.name, connector
+    for retry in settings.retries:
+        yield "retry", retry.name, retry
 
 
 # --- as it counts ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ Callers:  every program, once at its start; kmqd again when it is told to reload
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
-from kmq.config import checks
+from kmq.config import checks, drop, retry_checks
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -27,8 +28,12 @@ from kmq.config.sections import (
     KmqSection,
     Option,
     Origin,
+    PickupSection,
     QueueSection,
     ReceiverSection,
+    ReplaySection,
+    RetrySection,
+    SendmailSection,
     Settings,
 )
 from kmq.errors import ConfigError
@@ -36,8 +41,8 @@ from kmq.errors import ConfigError
 ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
-Named = TypeVar("Named", ReceiverSection, ConnectorSection)
-Single = TypeVar("Single", KmqSection, QueueSection)
+Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection)
+Single = TypeVar("Single", KmqSection, QueueSection, PickupSection, ReplaySection, SendmailSection)
 
 
 def load(path: str | None = None) -> Settings:
@@ -89,17 +94,28 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     reading.check_written()
     kmq, queue = reading.single("kmq", KmqSection), reading.single("queue", QueueSection)
     receivers, connectors = reading.all_of("receiver", ReceiverSection), reading.all_of("connector", ConnectorSection)
-    for finding in checks.mistakes(queue, receivers, connectors):
+    pickup, replay = reading.single("pickup", PickupSection), reading.single("replay", ReplaySection)
+    sendmail = reading.single("sendmail", SendmailSection)
+    if kmq and pickup and replay:
+        for name, sentence in drop.mistakes(kmq.spool, pickup.directory, replay.directory):
+            reading.told[reading.locate(Finding(name, "directory", sentence))] = None
+    retries = reading.all_of("retry", RetrySection)
+    found = (checks.mistakes(queue, receivers, connectors), retry_checks.mistakes(queue, connectors, retries))
+    for finding in chain(*found):
         reading.told[reading.locate(finding)] = None
-    if kmq is None or queue is None or reading.wrong():
+    if kmq is None or queue is None or pickup is None or replay is None or sendmail is None or reading.wrong():
         raise ConfigError("\n".join(map(reading.one_line, reading.wrong())))
     kmq = _with_whole_postmaster(kmq)
     return Settings(
         path=path,
         kmq=kmq,
         queue=queue,
+        sendmail=sendmail,
+        pickup=pickup,
+        replay=replay,
         receivers=receivers,
         connectors=connectors,
+        retries=retries,
         warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, receivers, connectors)))),
         origins=reading.origins,
     )

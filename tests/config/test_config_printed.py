@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kmq.config import EMBEDDED, Settings, load, manual, read, restart_needed, show
-from kmq.config.sections import KINDS, OPTIONS
+from kmq.config.sections import KINDS, OPTIONS, SINGLE
 from tests.config.test_config_reading import WHOLE
 
 
@@ -17,6 +17,7 @@ def test_what_is_shown_is_a_configuration_with_the_same_settings() -> None:
         again = read(show(found), "kmq.conf", "/elsewhere", "other.example")
         assert (again.kmq, again.queue) == (found.kmq, found.queue)
         assert (again.receivers, again.connectors) == (found.receivers, found.connectors)
+        assert again.retries == found.retries
 
 
 def test_every_option_is_shown_with_its_place() -> None:
@@ -25,8 +26,8 @@ def test_every_option_is_shown_with_its_place() -> None:
     assert shown["retry_interval = 10m"].startswith("kmq.conf:10")
     assert shown["per_hop = 20"] == "default"
     found = read(WHOLE, "kmq.conf", "/etc/kmq")
-    count = {"kmq": 1, "queue": 1, "receiver": len(found.receivers), "connector": len(found.connectors)}
-    assert sum(" = " in line for line in lines) == sum(len(OPTIONS[kind]) * count[kind] for kind in KINDS)
+    count = dict.fromkeys(SINGLE, 1) | {"receiver": len(found.receivers), "connector": len(found.connectors)}
+    assert sum(" = " in line for line in lines) == sum(len(OPTIONS[kind]) * count.get(kind, 0) for kind in KINDS)
 
 
 def test_the_manual_page_is_the_one_that_is_printed(tree: Path) -> None:
