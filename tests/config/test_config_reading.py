@@ -98,7 +98,9 @@ def test_the_defaults_are_those_of_the_manual() -> None:
     assert (queue.queue_database_logging_file_size, queue.checkpoint_size) == (8 << 20, 32 << 20)
     assert (queue.checkpoint_interval, queue.effects_delay, queue.phase_limit) == (10.0, 0.05, 300.0)
     assert (queue.retry_interval, queue.retry_interval_max, queue.connection_retry_interval) == (300.0, 3600.0, 60.0)
-    assert (queue.retry_jitter, queue.message_lifetime) == (0.1, 432000.0)
+    assert (queue.retry_profile, queue.retry_jitter) == ("rfc", 0.1)
+    assert (queue.message_lifetime, queue.delay_warning, queue.mass_expiry) == (None, None, 20)
+    assert (queue.bounce_size_limit, queue.undeliverable_notices) == (50 << 10, "postmaster")
     assert (queue.per_hop, queue.worker_slots, queue.poison_threshold) == (20, 200, 2)
     assert (queue.minimum_free, queue.minimum_free_inodes, queue.small_body) == (500 << 20, 1000, 64 << 10)
     assert found.kmq.spool == Path("/var/spool/kmq")
@@ -300,3 +302,10 @@ def test_a_start_brings_in_nothing_that_is_slow(python: str, tree: Path) -> None
     program = f"import sys, kmq.config; kmq.config.load('etc/kmq.conf'); print(sorted({{{slow}}} & set(sys.modules)))"
     started = subprocess.run([python, "-c", program], cwd=tree, capture_output=True, text=True)
     assert started.stdout == "[]\n", started.stderr
+
+
+def test_drop_directories_are_in_the_spool_or_elsewhere_or_nowhere() -> None:
+    usual = read("[kmq]\nspool = /s\n", "kmq.conf", "/etc/kmq")
+    assert (usual.pickup.directory, usual.replay.directory) == ("/s/pickup", "/s/replay")
+    own = read("[kmq]\nspool = /s\n[pickup]\ndirectory = out\n[replay]\ndirectory =\n", "kmq.conf", "/etc/kmq")
+    assert (own.pickup.directory, own.replay.directory) == ("/etc/kmq/out", "")
