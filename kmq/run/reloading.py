@@ -10,11 +10,20 @@ Callers:  the supervisor, and every child, each when told to reload.
 import dataclasses
 from typing import TypeVar
 
-from kmq.config import ConnectorSection, KmqSection, QueueSection, ReceiverSection, Settings, load
+from kmq.config import (
+    ConnectorSection,
+    KmqSection,
+    PickupSection,
+    QueueSection,
+    ReceiverSection,
+    ReplaySection,
+    Settings,
+    load,
+)
 from kmq.config.certificates import require
 from kmq.config.sections import OPTIONS
 
-S = TypeVar("S", KmqSection, QueueSection, ReceiverSection, ConnectorSection)
+S = TypeVar("S", KmqSection, QueueSection, PickupSection, ReplaySection, ReceiverSection, ConnectorSection)
 
 
 def reread(settings: Settings) -> Settings:
@@ -37,6 +46,8 @@ def applied(old: Settings, new: Settings) -> Settings:
         new,
         kmq=_kept("kmq", old.kmq, new.kmq),
         queue=_kept("queue", old.queue, new.queue),
+        pickup=_kept("pickup", old.pickup, new.pickup),
+        replay=_kept("replay", old.replay, new.replay),
         receivers=tuple(_kept("receiver", one, receivers.get(one.name, one)) for one in old.receivers),
     )
 

@@ -11,6 +11,7 @@ from tests.config.test_config_reading import WHOLE
 
 MX = "[mx : receiver]\nlisten = 127.0.0.1:25\n"
 ISP = "[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = smtp.isp.example\n"
+DNS = "[world : connector]\ntype = dns\naddress_spaces = *\n"
 MAIL = "[mail : connector]\ntype = mailbox\nmaildir = /var/mail/{user}\n"
 
 
@@ -56,10 +57,25 @@ TABLE = [
     ("[mail : connector]\ntype = mailbox\nmaildir = /var/mail/${user}\n", 3, r"write \{user\} without \$"),
     ("[queue]\nretry_interval = 2h\n", 2, r"retry_interval is longer than retry_interval_max"),
     ("[mx : receiver]\n", 1, r"listen is missing: write listen = 0\.0\.0\.0:25"),
-    ("[isp : connector]\n", 1, r"type is missing: write type = smarthost, or type = mailbox"),
+    ("[isp : connector]\n", 1, r"type is missing: write type = smarthost, dns, or mailbox"),
     ("[isp : connector]\ntype = smarthost\n", 1, r"address_spaces is missing"),
     ("[mail : connector]\ntype = mailbox\n", 1, r"maildir is missing: write maildir = /var/mail/\{user\}"),
-    ("[isp : connector]\ntype = dns\n", 2, r"'dns' is not one of smarthost, mailbox"),
+    ("[isp : connector]\ntype = smtp\n", 2, r"'smtp' is not one of smarthost, dns, mailbox"),
+    (DNS.replace("address_spaces = *\n", ""), 1, r"address_spaces is missing"),
+    (DNS + "hosts = smtp.isp.example\n", 4, r"hosts is for type = smarthost; this one is type = dns"),
+    (DNS + "tls = implicit\n", 4, r"tls = implicit is for smart hosts: .* write tls = must"),
+    (DNS + "tls_verify = name\n", 4, r"worse than not to look at it: write tls = must, or tls_failure = wait"),
+    (DNS + "tls_minimum = 1.1\n", 4, r"'1\.1' is not one of 1\.2, 1\.3"),
+    (DNS + "tls_certificate = /c.pem\n", 4, r"tls_certificate is set and tls_key is not: write both or neither"),
+    (DNS + "forbidden_addresses = lan\n", 4, r"'lan' is no network"),
+    (DNS + "port = 0\n", 4, r"0 is too little"),
+    (DNS + "auth_user = me\npassword_file = /p\ntls = must\n", 4, r"auth_user is for type = smarthost"),
+    (ISP + "auth_user = me\ntls = must\n", 5, r"auth_user is set and password_file is not"),
+    (ISP + "password_file = /p\n", 5, r"password_file is set and auth_user is not"),
+    (ISP + "auth_user = me\npassword_file = /p\n", 5, r"auth_user needs tls = must or implicit: with tls = may"),
+    ("[kmq]\ndns_servers = resolver.example.org\n", 2, r"the address of a resolver is needed, not a name"),
+    ("[kmq]\ndns_servers = 192.0.2.53:99999\n", 2, r"port '99999' is not a number"),
+    ("[kmq]\ndns_timeout = 0\n", 2, r"0 is too little: at least 100ms"),
     (ISP + "maildir = /var/mail/{user}\n", 5, r"maildir is for type = mailbox; this one is type = smarthost"),
     (MAIL + "hosts = smtp.isp.example\n", 4, r"hosts is for type = smarthost"),
     (MAIL.replace("/{user}", "/{user}/../x"), 3, r"leaves its root"),
@@ -71,6 +87,16 @@ TABLE = [
     (MX + "[b : mx]\nsessions = 100\n", 2, r"\[b : mx\] 127\.0\.0\.1:25 cannot be listened on"),
     ("[mx : receiver]\nlisten = [::1]:25, [0::1]:25\n", 2, r"\[::1\]:25 cannot be listened on"),
     ("[kmq]\nhostname = my_host.\n", 2, r"ends in a dot"),
+    ("[pickup]\nmessages_per_minute = 0\n", 2, r"0 is too little: at least 1"),
+    ("[replay]\nmessages_per_minute = 20001\n", 2, r"20001 is too much: at most 20000"),
+    ("[pickup]\nheader_size = 1M\n", 2, r"1M is too much: at most 96K"),
+    ("[replay]\nheader_size = 64K\n", 2, r"header_size: .* belongs in a section of kind pickup"),
+    ("[pickup]\nowners = app user\n", 2, r"'app user' is no user of this machine: write a name as in /etc/passwd"),
+    ("[pickup]\ndirectory = ~/mail\n", 2, r"there are no home folders here"),
+    ("[kmq]\nspool = /s\n[pickup]\ndirectory = /s\n", 4, r"/s has the spool in it: name a directory beside it"),
+    ("[kmq]\nspool = /s\n[replay]\ndirectory = /\n", 4, r"/ has the spool in it"),
+    ("[kmq]\nspool = /s\n[pickup]\ndirectory = /s/queue\n", 4, r"/s/queue is in the spool, where only pickup and"),
+    ("[kmq]\nspool = /s\n[replay]\ndirectory = /s/x/../pickup/\n", 4, r"is the directory of \[pickup\] already"),
 ]
 
 
