@@ -22,6 +22,7 @@ Endpoint = tuple[str, int]
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SMTP_PORT = 25
+DNS_PORT = 53
 
 
 class Kind(Generic[T]):
@@ -153,6 +154,17 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
 
     found = get_close_matches(word, known, 1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _word(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has characters that cannot be seen: one word or sentence on one line is needed")
+    return text
+
+
+def word() -> Kind[str]:
+    """Text on one line, or nothing."""
+    return Kind("text on one line, or nothing", _word)
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------
@@ -336,6 +348,18 @@ def hosts() -> Kind[tuple[Endpoint, ...]]:
     return Kind(f"list of host:port, IPv6 in brackets; the port is {SMTP_PORT} when left out", _each(_next_host))
 
 
+def _dns_server(text: str) -> Endpoint:
+    host, port = _host_and_port(f"[{text}]" if _address(text) and ":" in text else text)
+    address = _address(host)
+    if address is None:
+        raise ValueError(f"{text!r}: the address of a resolver is needed, not a name: 192.0.2.53, [2001:db8::53]:53")
+    return address, _port(port, text) if port else DNS_PORT
+
+
+def dns_servers() -> Kind[tuple[Endpoint, ...]]:
+    return Kind(f"list of address:port, IPv6 in brackets; the port is {DNS_PORT} when left out", _each(_dns_server))
+
+
 def write_endpoint(host: str, port: int) -> str:
     """The text of an endpoint: `smtp.example.org:25`, `[::1]:25`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -375,3 +399,16 @@ def _mail_address(text: str) -> str:
 def address() -> Kind[str]:
     """A mail address; a name alone is a user of the first local domain."""
     return Kind("mail address, or the name of a user", _mail_address)
+
+
+def _owner(text: str) -> str:
+    if text == "*" or _digits(text):
+        return text
+    if not text.isascii() or not text.replace("-", "a").replace("_", "a").replace(".", "a").rstrip("$").isalnum():
+        raise ValueError(f"{text!r} is no user of this machine: write a name as in /etc/passwd, or a number")
+    return text
+
+
+def owners() -> Kind[tuple[str, ...]]:
+    """Users of this machine, whose files they are."""
+    return Kind("*, or a list of users of this machine, by name or number", _each(_owner))

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from kmq.config import kinds
+from kmq.config import kinds, steps
 from kmq.config.connector import ConnectorSection as ConnectorSection
+from kmq.config.drop import PickupSection as PickupSection
+from kmq.config.drop import ReplaySection as ReplaySection
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
+from kmq.config.retries import RetrySection as RetrySection
+from kmq.config.sendmail import SendmailSection as SendmailSection
 
 
 @section
@@ -53,6 +57,16 @@ class KmqSection:
         derived="postmaster",
         doc="Who looks after this server. A name alone is a user of the first local domain, or of `hostname` when"
         " there is none.",
+    )
+    dns_servers: tuple[Endpoint, ...] = option(
+        kinds.dns_servers(),
+        default="",
+        doc="Resolvers that connectors of type dns ask; nothing: those of /etc/resolv.conf, as it stands at the time.",
+    )
+    dns_timeout: float = option(
+        kinds.duration("100ms", "5m"),
+        default="20s",
+        doc="Longest wait for the answer to one question; then the domain's mail waits (4.4.3).",
     )
     log_level: str = option(
         kinds.choice("debug", "info", "warning", "error"), default="info", doc="The least grave lines that are logged."
@@ -99,24 +113,60 @@ class QueueSection:
         default="50ms",
         doc="How far the plain files follow behind the journal; a message that is gone before needs none.",
     )
+    retry_profile: str = option(
+        steps.profile(),
+        default="rfc",
+        doc="How often what could not be delivered is tried again, when its sender is warned, and when it is given up."
+        " `rfc`: waits that double (`retry_interval`, `retry_interval_max`, `connection_retry_interval`), a warning"
+        " after 4h, 5d in all. `exchange`: 4 x 1m, 6 x 5m, then every 10m, a warning after 4h, 2d in all. `kerio`: every 30m,"
+        " a warning after 4h, 2d in all. Others are sections [NAME : retry]; a connector may have its own.",
+    )
     retry_interval: float = option(
         kinds.duration("10ms", "30d"),
         default="5m",
-        doc="Wait after the first temporary refusal; it doubles with each one.",
+        doc="Profile `rfc`: wait after the first temporary refusal; it doubles with each one.",
     )
     retry_interval_max: float = option(
-        kinds.duration("10ms", "30d"), default="1h", doc="The wait doubles no further than this."
+        kinds.duration("10ms", "30d"), default="1h", doc="Profile `rfc`: the wait doubles no further than this."
     )
     connection_retry_interval: float = option(
         kinds.duration("10ms", "30d"),
         default="1m",
-        doc="Wait before a next hop that could not be reached is tried again.",
+        doc="Profile `rfc`: wait before a next hop that could not be reached is tried again; it doubles, too.",
     )
     retry_jitter: float = option(
         kinds.share(), default="0.1", doc="Waits are longer or shorter by up to this part of them, at random."
     )
-    message_lifetime: float = option(
-        kinds.duration("1s", "90d"), default="5d", doc="After this time the sender is told that delivery failed."
+    message_lifetime: float | None = option(
+        steps.own_duration("1s", "90d"),
+        default="",
+        doc="The attempt that fails after this time is the last one: the sender is told that delivery failed. Left out,"
+        " the profile says it (`rfc`: 5d).",
+    )
+    delay_warning: float | None = option(
+        steps.own_duration("0", "90d"),
+        default="",
+        doc="The attempt that fails after this time has the sender told, once, that delivery takes longer. 0: never."
+        " Left out, the profile says it (`rfc`: 4h).",
+    )
+    mass_expiry: int = option(
+        kinds.whole(0, 1000000),
+        default="20",
+        doc="When so many messages, and more than 1 % of the queue, would be given up within a minute, nothing is given"
+        " up any more until an operator says `kmq expire`: it may be our own line that is down. 0: no such limit.",
+    )
+    bounce_size_limit: int = option(
+        kinds.size("0", "512K"),
+        default="50K",
+        doc="A sender who asked for the whole message with the notice (RET=FULL) gets it up to this size, else its"
+        " header, which is cut at 50000 bytes.",
+    )
+    undeliverable_notices: str = option(
+        kinds.choice("postmaster", "poison", "drop"),
+        default="postmaster",
+        doc="What becomes of mail from the empty sender (notices) that fails for good, since nobody may be told:"
+        " `postmaster`: the postmaster gets it, and what fails even so goes to `poison/`; `poison`: it goes there;"
+        " `drop`: a line in the log is all.",
     )
     per_hop: int = option(
         kinds.whole(1, 10000), default="20", doc="Connections to one next hop, over all workers together."
@@ -202,18 +252,31 @@ class ReceiverSection:
     )
 
 
-Section = KmqSection | QueueSection | ReceiverSection | ConnectorSection
+Section = (
+    KmqSection
+    | QueueSection
+    | ReceiverSection
+    | ConnectorSection
+    | RetrySection
+    | PickupSection
+    | ReplaySection
+    | SendmailSection
+)
 
 #: The kinds of sections: what ends a line of parents, and its class.
 KINDS: dict[str, type[Section]] = {
     "kmq": KmqSection,
     "queue": QueueSection,
+    "sendmail": SendmailSection,
+    "pickup": PickupSection,
+    "replay": ReplaySection,
     "receiver": ReceiverSection,
     "connector": ConnectorSection,
+    "retry": RetrySection,
 }
 
 #: Kinds of which there is exactly one section, without name.
-SINGLE = ("kmq", "queue")
+SINGLE = ("kmq", "queue", "sendmail", "pickup", "replay")
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
@@ -253,8 +316,12 @@ class Settings:
     path: str
     kmq: KmqSection
     queue: QueueSection
+    sendmail: SendmailSection = field(default=SendmailSection(socket=""))
+    pickup: PickupSection = PickupSection(directory="")
+    replay: ReplaySection = ReplaySection(directory="")
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
+    retries: tuple[RetrySection, ...] = ()
     warnings: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False, repr=False)
 
