@@ -103,6 +103,7 @@ class Assign(Frame, tag="assign"):
     n:       number of the assignment; the result bears it.
     attempt: of these recipients; alone: nobody else is in the worker's hands (a suspect, design: poison).
     expire:  the lifetime is over: do not deliver, make the notice, fail with this reply.
+    configuration: by which it is to be done; a worker that does not have it yet holds the assignment until it has.
     """
 
     n: int
@@ -115,6 +116,24 @@ class Assign(Frame, tag="assign"):
     home: str = "queue"
     alone: bool = False
     expire: str = ""
+    configuration: int = 0
+
+
+class Child(msgspec.Struct, array_like=True):
+    """A message that a worker made, to be put in one record with the result that it belongs to.
+
+    count: recipients; tail, body: bytes of its head's tail and of its body in raw; stamp: as in Put.
+    kind:  notice, or expansion: what an alias stands for.
+    incoming, sha256: as in Put, when the body is not in raw. Its name is one that this worker made.
+    """
+
+    count: int
+    tail: int
+    body: int
+    stamp: int = -1
+    kind: str = "notice"
+    incoming: str = ""
+    sha256: str = ""
 
 
 class Done(Frame, tag="done"):
@@ -122,11 +141,12 @@ class Done(Frame, tag="done"):
 
     events:      as encoded JSON, without seq.
     unavailable: reply of a next hop that could not be reached; hop says which.
-    children:    (recipients, bytes of head tail, bytes of body, stamp as in Put) of messages made: notices; their bytes
-                 follow in raw. The first one is the notice of what failed.
+    children:    messages made, whose bytes follow in raw, in this order. The first one that is a notice is that of what
+                 failed. An event Expanded names in `child` those of kind expansion by their places among these.
     unnoticed:   some recipients failed for good and nobody can be told of it (a notice of ours, or another's).
     damaged:     the body is not what was accepted, so nothing was delivered.
     crashed:     our own program failed on this message, in this phase; trace says where.
+    configuration: the number of the one by which it was routed; 0 when it was routed before.
     """
 
     n: int
@@ -137,11 +157,12 @@ class Done(Frame, tag="done"):
     events: list[msgspec.Raw] = []
     unavailable: str = ""
     uncertain: bool = False
-    children: list[tuple[int, int, int, int]] = []
+    children: list[Child] = []
     unnoticed: bool = False
     damaged: str = ""
     crashed: str = ""
     trace: str = ""
+    configuration: int = 0
 
 
 class Holding(Frame, tag="holding"):
@@ -195,8 +216,72 @@ class Stop(Frame, tag="stop"):
     """To a worker: finish what is in hand and go. From a worker: nothing new, please, I am going."""
 
 
+# --- the cord between the supervisor and a child (run/cord): descriptors travel beside the frame -------------------------
+
+
+class Prepare(Frame, tag="prepare"):
+    """To a child: make ready to work by these settings, and change nothing yet.
+
+    n:       number of the configuration.
+    sockets: names of the listeners whose descriptors follow that of the settings; tallies: sections, likewise.
+    """
+
+    n: int
+    sockets: list[str] = []
+    tallies: list[str] = []
+
+
+class Prepared(Frame, tag="prepared"):
+    """From a child: ready, or why not; then all go on by the old configuration."""
+
+    n: int
+    problem: str = ""
+
+
+class Commit(Frame, tag="commit"):
+    """To a child: everybody is ready, so work by it from now on."""
+
+    n: int
+
+
+class Cancel(Frame, tag="cancel"):
+    """To a child: somebody is not ready; forget what was prepared."""
+
+    n: int
+
+
+class Beat(Frame, tag="beat"):
+    """From a child, each second: its loop runs.
+
+    configuration: the number of the one it works by; ready: it does its work; queued: messages, from the scheduler
+    process.
+    """
+
+    configuration: int
+    ready: bool = False
+    queued: int = -1
+
+
 class Reload(Frame, tag="reload"):
-    """From a worker: I have read the configuration again."""
+    """From the scheduler process: an operator wants the configuration to be read again; answered by Reloaded."""
+
+    token: int = 0
+
+
+class Reloaded(Frame, tag="reloaded"):
+    """What became of it. problem: why the old configuration stays, a line for each mistake; status: its exit status.
+
+    n: number of the configuration that counts now; changed, waiting: options, as `[mx] listen`, that count now, and
+    that count when kmqd is started anew; warnings: lines about the new configuration.
+    """
+
+    token: int
+    n: int
+    problem: str = ""
+    status: int = 0
+    changed: list[str] = []
+    waiting: list[str] = []
+    warnings: list[str] = []
 
 
 # --- operators ------------------------------------------------------------------------------------------------
@@ -219,7 +304,7 @@ class Answer(Frame, tag="answer"):
 
 AnyFrame = Union[  # noqa: UP007
     Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
-    End, Stop, Reload, Verb, Answer,
+    End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
 ]  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode

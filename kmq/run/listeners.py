@@ -1,7 +1,10 @@
 """The listening sockets: bound once by the supervisor, so that no connection is lost when a child dies.
 
-Promise:  all or none: when one address cannot be bound, none stays bound and the error names the section and why.
-          The sockets of the scheduler process are for this user alone (queue), and its group (control).
+What:     `bind` finds a socket for each address of a configuration: one that systemd gave, one that is open since an
+          earlier configuration, else a new one.
+Promise:  all or none: when one address cannot be bound, none of the new ones stays open and the error names the section
+          and why. What was given and belongs to nobody is refused. The socket between the processes is for this user
+          alone (queue), that of operators for its group (control), that of programs for everybody (submit).
 On crash: the names of the Unix sockets stay; the next supervisor, which holds kmqd's lock, replaces them.
 Callers:  the supervisor; receivers find theirs by name.
 """
@@ -9,17 +12,28 @@ Callers:  the supervisor; receivers find theirs by name.
 import errno
 import os
 import socket
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from kmq.config import Settings
 from kmq.config.kinds import write_endpoint
 from kmq.errors import ConfigError, ListenFailed
+from kmq.run.activation import Given
 from kmq.run.link import unix_name
 
 QUEUE = "queue"
 CONTROL = "control"
+SUBMIT = "submit"
+
+#: The Unix sockets in the run directory, with their modes.
+UNIX = {QUEUE: 0o600, CONTROL: 0o660, SUBMIT: 0o666}
 
 BACKLOG = 1024
+
+#: Where one listens: (host, port), or a path.
+Address = tuple[str, int] | str
 
 _HINTS = {
     errno.EADDRINUSE: "something else listens there",
@@ -36,23 +50,40 @@ def name_of(section: str, place: int) -> str:
     return f"{section}#{place}"
 
 
+def section_of(name: str) -> str:
+    """The receiver section of a listener; "" for the Unix sockets."""
+    return name.rpartition("#")[0]
+
+
 def of_section(sockets: dict[str, socket.socket], section: str) -> list[socket.socket]:
     """A section's listeners among those that were handed down."""
-    return [one for name, one in sockets.items() if name.rpartition("#")[0] == section]
+    return [one for name, one in sockets.items() if section_of(name) == section]
 
 
-def bind(settings: Settings) -> dict[str, socket.socket]:
-    """All listeners by name, listening. ListenFailed when a later start may succeed, else ConfigError."""
+def bind(
+    settings: Settings, given: Sequence[Given] = (), held: Collection[socket.socket] = ()
+) -> dict[str, socket.socket]:
+    """All listeners by name, listening. ListenFailed when a later start may succeed, else ConfigError.
+
+    given: by systemd; held: open since an earlier configuration. Both are used where they fit, and never closed here.
+    """
+    pool = {address: one for one in (*held, *(one.socket for one in given)) for address in addresses_of(one)}
     bound: dict[str, socket.socket] = {}
+    opened: list[socket.socket] = []
     try:
-        for section in settings.receivers:
-            for place, (host, port) in enumerate(section.listen):
-                where = f"[{section.name}] listen = {write_endpoint(host, port)}"
-                bound[name_of(section.name, place)] = _tcp(host, port, where)
-        bound[QUEUE] = _unix(settings.kmq.run_directory / "queue.sock", 0o600)
-        bound[CONTROL] = _unix(settings.kmq.run_directory / "control.sock", 0o660)
+        for want in _wanted(settings):
+            one = pool.get(want.address)
+            if one is None:
+                one = _open(want, held)
+                opened.append(one)
+            elif one in bound.values():  # it takes IPv4 and IPv6
+                _refuse_shared(want, one, bound)
+                continue
+            bound[want.name] = one
+        _by_name(settings, given, bound)
     except BaseException:
-        close(bound)
+        for one in opened:
+            one.close()
         raise
     return bound
 
@@ -63,7 +94,85 @@ def close(sockets: dict[str, socket.socket]) -> None:
         sockets.popitem()[1].close()
 
 
-def _tcp(host: str, port: int, where: str) -> socket.socket:
+def address_of(one: socket.socket) -> Address:
+    """Where a socket listens."""
+    found = one.getsockname()
+    if one.family == socket.AF_UNIX:
+        return os.path.realpath(os.fsdecode(found))
+    return str(ip_address(found[0].partition("%")[0])), int(found[1])
+
+
+def addresses_of(one: socket.socket) -> list[Address]:
+    """The same, and 0.0.0.0 beside :: for one that takes both."""
+    address = address_of(one)
+    if one.family == socket.AF_INET6 and address[0] == "::":
+        if not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+            return [address, ("0.0.0.0", int(address[1]))]
+    return [address]
+
+
+class _Want(NamedTuple):
+    """One listener of the configuration. where: for people; mode: of a Unix socket's name."""
+
+    name: str
+    address: Address
+    where: str
+    mode: int = 0
+
+
+def _wanted(settings: Settings) -> Iterator[_Want]:
+    for section in settings.receivers:
+        for place, (host, port) in enumerate(section.listen):
+            where = f"[{section.name}] listen = {write_endpoint(host, port)}"
+            yield _Want(name_of(section.name, place), (str(ip_address(host)), port), where)
+    for name, mode in UNIX.items():
+        path = os.path.realpath(settings.kmq.run_directory / f"{name}.sock")
+        yield _Want(name, path, path, mode)
+
+
+def _refuse_shared(want: _Want, one: socket.socket, bound: dict[str, socket.socket]) -> None:
+    """One socket for two addresses does when one section has both."""
+    owner = next(name for name, other in bound.items() if other is one)
+    if section_of(owner) != section_of(want.name):
+        raise ConfigError(
+            f"{want.where}: systemd handed over one socket for this address and for one of [{section_of(owner)}]:"
+            " kmq.socket needs BindIPv6Only=ipv6-only and a ListenStream= for each"
+        )
+
+
+def _by_name(settings: Settings, given: Sequence[Given], bound: dict[str, socket.socket]) -> None:
+    """What fits no address belongs to the section of its name."""
+    places = {section.name: len(section.listen) for section in settings.receivers}
+    for one in given:
+        if one.socket in bound.values():
+            continue
+        if one.name not in places or one.socket.family == socket.AF_UNIX:
+            raise ConfigError(
+                f"systemd handed over a socket that nobody here listens on, {_text(one.socket)} (FileDescriptorName="
+                f"{one.name}): name it in `listen` of a receiver, or take it out of kmq.socket"
+            )
+        bound[name_of(one.name, places[one.name])] = one.socket
+        places[one.name] += 1
+
+
+def _text(one: socket.socket) -> str:
+    address = address_of(one)
+    return address if isinstance(address, str) else write_endpoint(*address)
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def _open(want: _Want, held: Collection[socket.socket]) -> socket.socket:
+    if isinstance(want.address, str):
+        return _unix(Path(want.address), want.mode)
+    host, port = want.address
+    rivals = [one for one in held if one.family != socket.AF_UNIX and one.getsockname()[1] == port]
+    return _tcp(host, port, want.where, rivals)
+
+
+def _tcp(host: str, port: int, where: str, rivals: Collection[socket.socket] = ()) -> socket.socket:
+    """rivals: our own sockets that have the port at another address, which may be all of them."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         one = socket.socket(family, socket.SOCK_STREAM)
@@ -73,13 +182,24 @@ def _tcp(host: str, port: int, where: str) -> socket.socket:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 beside [::], each for its own
-        one.bind((host, port))
-        one.listen(BACKLOG)
+        # From all addresses to some of them, or back, without a moment when nobody listens: the kernel lets both be
+        # while both say so. Nobody says so otherwise: another kmqd of this user would listen beside us.
+        _share_port((*rivals, one) if rivals else (), 1)
+        try:
+            one.bind((host, port))
+            one.listen(BACKLOG)
+        finally:
+            _share_port((*rivals, one) if rivals else (), 0)
         one.setblocking(False)
     except OSError as error:
         one.close()
         raise _failed(where, error) from None
     return one
+
+
+def _share_port(sockets: Collection[socket.socket], allowed: int) -> None:
+    for one in sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, allowed)
 
 
 def _unix(path: Path, mode: int) -> socket.socket:
