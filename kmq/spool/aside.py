@@ -9,7 +9,6 @@ import contextlib
 import errno
 import itertools
 
-from kmq.model import queue_id
 from kmq.spool import layout
 from kmq.spool.disk import Disk
 
@@ -65,20 +64,16 @@ def _name(disk: Disk, name: str, target: str) -> bool:
 def reason_of(disk: Disk, number: int) -> str:
     """Why a message lies in poison/ without a word of it in its envelope; "" when nothing says so."""
     try:
-        return disk.read(_reason_file(number), 4096).decode(errors="replace").strip()
+        return disk.read(layout.reason(number), 4096).decode(errors="replace").strip()
     except OSError:
         return ""
-
-
-def _reason_file(number: int) -> str:
-    return f"poison/{queue_id.text(number)}.reason"
 
 
 def explain(disk: Disk, number: int, reason: str) -> None:
     """Writes the reason beside what lies in poison/; the first one stays, unless a crash has left nothing of it."""
     if reason_of(disk, number):
         return
-    name = _reason_file(number)
+    name = layout.reason(number)
     with contextlib.suppress(FileNotFoundError):
         disk.unlink(name)
     fd = disk.create(name)

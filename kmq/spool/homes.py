@@ -104,11 +104,13 @@ class Homes:
     # --- going -------------------------------------------------------------------------------------------------------
 
     def leave(self, number: int, home: str) -> None:
-        """Both names in a home go, the envelope's first."""
+        """Both names in a home go, the envelope's first; from poison/ the reason goes too."""
         self.unlink(layout.envelope(number, home))
         self.unlink(layout.body(number, home))
         if home == "queue":
             self._left.add(layout.folder(number))
+        else:
+            self.unlink(layout.reason(number))
 
     def unlink(self, name: str) -> None:
         """A name that may be gone already."""

@@ -57,6 +57,11 @@ def body(number: int, home: str = "queue") -> str:
     return stem(number, home) + ".eml"
 
 
+def reason(number: int) -> str:
+    """Why a message lies in poison/, where its envelope does not say it (aside)."""
+    return stem(number, "poison") + ".reason"
+
+
 def prepare(disk: Disk) -> None:
     """Makes what a spool needs, in a folder that is one already or empty; SpoolError when it is of a later program.
 

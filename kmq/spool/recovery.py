@@ -200,6 +200,7 @@ class Recovery:
         plan = Plan(gone=self._leavings(one))
         if one.removed:
             plan.gone += [name for home in layout.HOMES for name in _files(number, home)]
+            plan.gone.append(layout.reason(number))
             return plan
         found = self._best_envelope(number, one.put)
         if found is None and one.put is None:

@@ -599,7 +599,7 @@ def test_what_moves_between_two_glances_is_no_damage(tmp_path: Path, monkeypatch
     world = World(tmp_path, disk=Paused(tmp_path))
     track.begin(lambda: live_on(world))
     alarms = 0
-    for _ in range(24):
+    for _ in range(40):
         alarms += any(one.damage for one in Look(Overtaken(tmp_path)).everything())
         found = list(examine(tmp_path, live=True, pause=lambda _: [track.step() for _ in range(50)]))
         assert found == []
