@@ -71,13 +71,21 @@ def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
 
 
 #: Options that have a meaning for one type of connector alone; written for another, something else was meant.
-_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost", "password_file": "smarthost"}
+_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost"}
+
+
+#: Options that no mailbox connector has.
+_ELSEWHERE = ("senders", "authenticated_users", "clients")
 
 
 def _connector_mistakes(connector: ConnectorSection) -> Iterator[Finding]:
     for option, kind in _ALONE.items():
         if connector.type not in ("", kind) and getattr(connector, option):
             yield Finding(connector.name, option, f"{option} is for type = {kind}; this one is type = {connector.type}")
+    for option in _ELSEWHERE if connector.type == "mailbox" else ():
+        if getattr(connector, option):
+            text = f"{option} is for mail that goes elsewhere; whose mailboxes are here is not a question of who writes"
+            yield Finding(connector.name, option, text)
     for option, text in _tls_mistakes(connector):
         yield Finding(connector.name, option, text)
 

@@ -3,7 +3,7 @@
 Promise:  as in `sections`, where they are exported with the others.
 """
 
-from kmq.config import kinds, steps
+from kmq.config import kinds, people, steps
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import option, section
 
@@ -29,6 +29,20 @@ class ConnectorSection:
         " smart host and `dns` need this; a mailbox connector serves all local domains when it is left out.",
     )
     cost: int = option(kinds.whole(1, 1000), default="1", doc="Of connectors equally precise, the cheapest serves.")
+    senders: tuple[str, ...] = option(
+        people.senders(),
+        default="",
+        doc="Not for mailboxes: serves only mail of these envelope senders; `<>` is that of notices. Of connectors with"
+        " the same address space, one that names senders, users or clients goes before one that does not.",
+    )
+    authenticated_users: tuple[str, ...] = option(
+        people.accounts(),
+        default="",
+        doc="Not for mailboxes: serves only mail that came in from these users, as `kmq show` names them.",
+    )
+    clients: tuple[Network, ...] = option(
+        kinds.networks(), default="", doc="Not for mailboxes: serves only mail that came in from these networks."
+    )
     hosts: tuple[Endpoint, ...] = option(
         kinds.hosts(),
         default="",
@@ -101,10 +115,12 @@ class ConnectorSection:
         kinds.maildir(), default="", doc="Mailbox: the Maildir of a user; it is made when the first mail comes. Needed."
     )
     users: str | tuple[str, ...] = option(
-        kinds.users(),
+        people.users(),
         default="existing",
-        doc="Mailbox: who has a mailbox: `*` everybody, `existing` whose Maildir is there, or a list of names. The"
-        " postmaster always has one. What follows a `+` in an address does not count.",
+        doc="Mailbox: who has a mailbox: `*` everybody, `existing` whose Maildir is there, `passwd` the machine's users"
+        " (those who may log in, from uid 1000 on, and root), `file:/etc/kmq/users` who stands in that file, one name"
+        " or address on a line, or a list of names. Files are read again when they change. The postmaster always has"
+        " one. What follows a `+` in an address does not count.",
     )
     retry_profile: str = option(
         steps.profile(), default="", doc="As in [queue], for what goes this way; left out, it is that of [queue]."

@@ -222,6 +222,15 @@ def log_target() -> Kind[str]:
 LOG_TARGETS = ("stderr", "syslog")
 
 
+def files() -> Kind[tuple[str, ...]]:
+    """Some files, or none."""
+    return Kind(
+        "list of paths; a relative one counts from the folder of the configuration",
+        _each(_check_path),
+        lambda value, folder: tuple(os.path.join(folder, one) for one in value),
+    )
+
+
 def _maildir(text: str) -> str:
     if not text:
         return ""
@@ -246,7 +255,8 @@ def maildir() -> Kind[str]:
 # --- names and addresses of the net ----------------------------------------------------------------------------------
 
 
-def _domain(text: str) -> str:
+def domain_name(text: str) -> str:
+    """One domain as lower-case A-labels."""
     try:
         return canonical(text)
     except ValueError as wrong:
@@ -255,11 +265,11 @@ def _domain(text: str) -> str:
 
 def domain() -> Kind[str]:
     """One domain or host name, as lower-case A-labels."""
-    return Kind("host name", _domain)
+    return Kind("host name", domain_name)
 
 
 def domains() -> Kind[tuple[str, ...]]:
-    return Kind("list of domains", _each(_domain))
+    return Kind("list of domains", _each(domain_name))
 
 
 def _space(text: str) -> str:
@@ -268,7 +278,7 @@ def _space(text: str) -> str:
     star, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
     if "*" in name:
         raise ValueError(f"{text!r}: a star stands alone or first: *, *.example.org, example.org")
-    return star + _domain(name)
+    return star + domain_name(name)
 
 
 def spaces() -> Kind[tuple[str, ...]]:
@@ -341,7 +351,7 @@ def _next_host(text: str) -> Endpoint:
     address = _address(host)
     if address is None and host.replace(".", "").isdecimal():
         raise ValueError(f"{text!r} is no IPv4 address")
-    return address or _domain(host), _port(port, text) if port else SMTP_PORT
+    return address or domain_name(host), _port(port, text) if port else SMTP_PORT
 
 
 def hosts() -> Kind[tuple[Endpoint, ...]]:
@@ -368,32 +378,20 @@ def write_endpoint(host: str, port: int) -> str:
 # --- people ----------------------------------------------------------------------------------------------------------
 
 
-def _user(text: str) -> str:
+def user_name(text: str) -> str:
+    """The name of a user with a mailbox, in lower case."""
     if user_of(text) != text.lower():
         raise ValueError(f"{text!r} is no user's name: letters, digits, '.', '_' and '-', not first a dot")
     return text.lower()
 
 
-def _users(text: str) -> str | tuple[str, ...]:
-    if text in ("*", "existing"):
-        return text
-    if "*" in parts(text):
-        raise ValueError(f"{text!r}: a star stands alone: everybody")
-    return _each(_user)(text)
-
-
-def users() -> Kind[str | tuple[str, ...]]:
-    """Who has a mailbox."""
-    return Kind("*, existing, or a list of names", _users)
-
-
 def _mail_address(text: str) -> str:
     local, at, name = text.rpartition("@")
     if not at:
-        return _user(text)
+        return user_name(text)
     if not local or not local.isprintable() or " " in local:
         raise ValueError(f"{text!r} is no mail address: write somebody@example.org")
-    return f"{local}@{_domain(name)}"
+    return f"{local}@{domain_name(name)}"
 
 
 def address() -> Kind[str]:

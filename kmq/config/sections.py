@@ -50,6 +50,13 @@ class KmqSection:
         doc="Domains whose mailboxes are here. A connector of type mailbox serves them. Mail for `postmaster` without"
         " a domain goes to the postmaster of the first one.",
     )
+    alias_files: tuple[str, ...] = option(
+        kinds.files(),
+        default="",
+        doc="Files of aliases in the form of kmq-aliases(5); where two say something of one address the first one"
+        " counts. They are read again when they change. `root`, `abuse` and `postmaster` of every local domain are"
+        " taken in always: without an alias and a mailbox they are `postmaster`.",
+    )
     receivers: int = option(kinds.whole(1, 64), default="1", restart=True, doc="Processes that take mail in.")
     workers: int = option(kinds.whole(1, 64), default="2", restart=True, doc="Processes that deliver.")
     postmaster: str = option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmq.config import kinds
+from kmq.config import kinds, people
 
 GOOD = [
     (kinds.whole(), "20", 20),
@@ -42,9 +42,9 @@ GOOD = [
     (kinds.hosts(), "smtp.isp.example:587", (("smtp.isp.example", 587),)),
     (kinds.hosts(), "mailhub, [2001:db8::1], 192.0.2.1:26", (("mailhub", 25), ("2001:db8::1", 25), ("192.0.2.1", 26))),
     (kinds.hosts(), "b.example, a.example", (("b.example", 25), ("a.example", 25))),
-    (kinds.users(), "*", "*"),
-    (kinds.users(), "existing", "existing"),
-    (kinds.users(), "Alice, bob", ("alice", "bob")),
+    (people.users(), "*", "*"),
+    (people.users(), "existing", "existing"),
+    (people.users(), "Alice, bob", ("alice", "bob")),
     (kinds.address(), "postmaster", "postmaster"),
     (kinds.address(), "Ada@Example.ORG", "Ada@example.org"),
 ]
@@ -116,10 +116,10 @@ BAD = [
     (kinds.hosts(), "300.1.2.3", "no IPv4 address"),
     (kinds.hosts(), "smtp.isp.example;587", "no domain name"),
     (kinds.hosts(), "smtp.isp.example:", "port is missing"),
-    (kinds.users(), "alice, ../bob", "no user's name"),
-    (kinds.users(), "alice, *", "alone"),
-    (kinds.users(), ".hidden", "no user's name"),
-    (kinds.users(), "alice+lists", "no user's name"),
+    (people.users(), "alice, ../bob", "no user's name"),
+    (people.users(), "alice, *", "alone"),
+    (people.users(), ".hidden", "no user's name"),
+    (people.users(), "alice+lists", "no user's name"),
     (kinds.address(), "@example.org", "no mail address"),
     (kinds.address(), "a b@example.org", "no mail address"),
 ]
