@@ -11,25 +11,48 @@ from zlib import crc32
 import msgspec
 
 from kmq.model import recipients
-from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Moved, Resumed, Routed, Suspended
+from kmq.model.event import (
+    AnyEvent,
+    Crashed,
+    Deferred,
+    Delivered,
+    Event,
+    Expanded,
+    Failed,
+    Moved,
+    Resumed,
+    Routed,
+    Suspended,
+)
 
 
 class Recipient(msgspec.Struct, omit_defaults=True, frozen=True):
-    """One address of a message. notify, orcpt: the DSN parameters as the client wrote them (RFC 3461)."""
+    """One address of a message. notify, orcpt: the DSN parameters as the client wrote them (RFC 3461).
+
+    original: the address that an alias stood for it, "" when there was none; what has one is not expanded again.
+    """
 
     address: str
     notify: str = ""
     orcpt: str = ""
+    original: str = ""
 
 
 class Source(msgspec.Struct, omit_defaults=True, frozen=True):
-    """How the message came in. how: smtp, dsn, ...; receiver: the section of the configuration."""
+    """How the message came in. how: smtp, dsn, ...; receiver: the section of the configuration.
+
+    file, inode, mtime_ns: of a dropped file, as the journal names it (J12); created_by: what X-CreatedBy said.
+    """
 
     how: str = ""
     ip: str = ""
     helo: str = ""
     user: str = ""
     receiver: str = ""
+    file: str = ""
+    inode: int = 0
+    mtime_ns: int = 0
+    created_by: str = ""
 
 
 class Head(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -40,7 +63,8 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     longest:   bytes of the longest line without CRLF; dots: some line begins with a dot.
     eight_bit: bytes above 127 in the body; smtputf8: the transaction asked for it (RFC 6531).
     hops:      Received: lines that were there when it came.
-    parent:    the message that this one reports about (a DSN), or "".
+    parent:    the message that this one reports about (source.how is dsn) or was expanded from, or "".
+    took:      milliseconds from MAIL to the end of the message, of which `created` is the time.
     """
 
     id: str
@@ -58,6 +82,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     ret: str = ""
     envid: str = ""
     parent: str = ""
+    took: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -122,7 +147,7 @@ def read_event(line: bytes) -> AnyEvent | None:
 class State:
     """What the lines of an envelope add up to.
 
-    done:     index -> Delivered or Failed; the rest is open.
+    done:     index -> Delivered, Failed or Expanded; the rest is open.
     results:  per recipient the number of results so far: the next attempt is one above (J10).
     hop:      per recipient the last next hop, "" before it was routed.
     until:    per recipient the time before which it waits, "" for at once.
@@ -148,7 +173,7 @@ class State:
     )
 
     def __init__(self, count: int) -> None:
-        self.done: dict[int, Delivered | Failed] = {}
+        self.done: dict[int, Delivered | Failed | Expanded] = {}
         self.results = [0] * count
         self.hop = [""] * count
         self.until = [""] * count
@@ -170,6 +195,8 @@ class State:
             case Delivered() | Failed() | Deferred():
                 for index in self._of(event.rcpt):
                     self._result(index, event)
+            case Expanded():
+                self.done.update(dict.fromkeys(self._of(event.rcpt), event))
             case Crashed():
                 self.crashes, self.crash_number = event.count, event.n
             case Moved():

@@ -54,6 +54,18 @@ class Deferred(Event, tag="deferred"):
     until: str = ""
 
 
+class Expanded(Event, tag="expanded"):
+    """An alias: these recipients are done here, and go on as recipients of other messages.
+
+    child: the IDs of those, separated by blanks; "" when all that they stand for were recipients already. rule: the
+    place and name of the alias.
+    """
+
+    rcpt: str = ""
+    child: str = ""
+    rule: str = ""
+
+
 class Crashed(Event, tag="crashed"):
     """A worker that had this message alone died of it in `phase`; at the second one the message goes to poison/.
 
@@ -94,4 +106,6 @@ class Retried(Event, tag="retried"):
     rcpt: str = ""
 
 
-AnyEvent = Union[Routed, Delivered, Failed, Deferred, Crashed, Moved, Suspended, Resumed, Retried]  # noqa: UP007
+AnyEvent = Union[  # noqa: UP007
+    Routed, Delivered, Failed, Deferred, Expanded, Crashed, Moved, Suspended, Resumed, Retried
+]  # fmt: skip

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from kmq import log
+from kmq.intake.door import ANOTHER_FILE
 from kmq.model import queue_id
 from kmq.model.envelope import head_line
 from kmq.model.frame import Ask, Intake, Put, Refused, Reserve, Reserved, Stored
@@ -20,7 +21,7 @@ from kmq.model.reply import Reply
 from kmq.run.link import Link
 from kmq.run.storage import BROKEN, Storage
 from kmq.spool import incoming, record
-from kmq.spool.record import RECORD_LIMIT
+from kmq.spool.record import RECORD_LIMIT, Dropped
 
 #: Bytes of bodies kept at hand for their first assignment, beyond those whose files are not made yet.
 FRESH_LIMIT = 4 << 20
@@ -108,9 +109,15 @@ class Arrivals:
         if self.refusal is not None:
             self._refuse(link, put.token, self.refusal)
             return
-        if put.m:
-            self._put_large(link, put, raw)
-            return
+        dropped = Dropped(*put.dropped) if put.dropped else None
+        if dropped is not None and not self._claim(dropped):
+            self._refuse(link, put.token, ANOTHER_FILE)
+        elif put.m:
+            self._put_large(link, put, raw, dropped)
+        else:
+            self._put_small(link, put, raw, dropped)
+
+    def _put_small(self, link: Link, put: Put, raw: bytes, dropped: Dropped | None) -> None:
         number = self.storage.store.new_id(time.time())
         name = queue_id.text(number)
         body = raw[put.tail :]
@@ -118,9 +125,10 @@ class Arrivals:
             body = b"".join((body[: put.stamp], name.encode(), body[put.stamp + queue_id.LENGTH :]))
         line = head_line(name, sha256(body).hexdigest(), raw[: put.tail])
         if len(line) + len(body) > RECORD_LIMIT:
+            self._unclaim(dropped)
             self._refuse(link, put.token, Reply(552, "5.3.4", "Message too big for one record; lower small_body"))
             return
-        self._record(link, put, number, record.Put(number, line, body, bytes.fromhex(put.token)))
+        self._record(link, put, number, record.Put(number, line, body, bytes.fromhex(put.token), dropped=dropped))
         self.fresh.keep(number, line, body)
 
     def reserve(self, link: Link, asked: Reserve) -> None:
@@ -131,21 +139,33 @@ class Arrivals:
             self._reserved.popitem(last=False)  # whoever began it has most likely gone; else it hears 451
         link.send(Reserved(asked.token, queue_id.text(number)))
 
-    def _put_large(self, link: Link, put: Put, raw: bytes) -> None:
+    def _put_large(self, link: Link, put: Put, raw: bytes, dropped: Dropped | None) -> None:
         number = queue_id.parse(put.m)
         if number not in self._reserved:
+            self._unclaim(dropped)
             self._refuse(link, put.token, BROKEN)
             return
         del self._reserved[number]
         line = head_line(put.m, put.sha256, raw[: put.tail])
-        one = record.Put(number, line, None, bytes.fromhex(put.token), incoming=put.incoming)
+        one = record.Put(number, line, None, bytes.fromhex(put.token), incoming=put.incoming, dropped=dropped)
         self._record(link, put, number, one)
         self.fresh.keep(number, line, b"")
+
+    def _claim(self, dropped: Dropped) -> bool:
+        """J12. A folder that cannot be looked at has no file for us."""
+        try:
+            return self.storage.store.effects.claim(dropped)
+        except OSError:
+            return False
+
+    def _unclaim(self, dropped: Dropped | None) -> None:
+        if dropped is not None:
+            self.storage.store.effects.unclaim(dropped)
 
     def _record(self, link: Link, put: Put, number: int, one: record.Put) -> None:
         self._waiting.add(one.token)
         if one.incoming:
-            self._named[one.incoming] = None
+            self.name(one.incoming)
         size = len(one.body) if one.body is not None else 0
         self.storage.add([one], Arrival(link, put.token, number, put.count, size), refusable=True)
 
@@ -163,7 +183,11 @@ class Arrivals:
         if stored:
             link.send(Stored(stored))
 
-    def receiver_died(self, pid: int) -> None:
+    def name(self, body: str) -> None:
+        """A put of this run names this body in incoming/."""
+        self._named[body] = None
+
+    def maker_died(self, pid: int) -> None:
         """What it left in incoming/ without a put goes (J6); what a put names goes with a checkpoint."""
         disk = self.storage.store.disk
         there = disk.names(incoming.FOLDER)

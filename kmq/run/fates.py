@@ -1,9 +1,9 @@
 """What a worker's events mean for the recipients of a share: who is done, who goes on, and where.
 
 Promise:  pure. Events count in their order, as the envelope will have them: a recipient that was routed and then
-          delivered is done; one that was only routed goes on in its new queue. A recipient that no event names goes
-          on as before. Recipients that are not the share's are ignored, and so are events that do not concern
-          delivery.
+          delivered is done, and so is one that was expanded; one that was only routed goes on in its new queue. A
+          recipient that no event names goes on as before. Recipients that are not the share's are ignored, and so are
+          events that do not concern delivery.
 Callers:  kmq/run/scheduler.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kmq.model import recipients
-from kmq.model.event import Deferred, Delivered, Event, Failed, Routed
+from kmq.model.event import Deferred, Delivered, Event, Expanded, Failed, Routed
 from kmq.run.share import shared
 
 #: The reply of a deferral that came without one.
@@ -80,6 +80,9 @@ def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
                     hop = going[index][0]
                     spoke[hop] = None
                     going[index] = (hop, event.reply or NO_REPLY)
+            case Expanded():
+                for index in _still(event.rcpt, going):
+                    del going[index]  # other messages have it now; no hop has said a word
             case _:
                 pass
     found: dict[tuple[str, str], list[int]] = {}

@@ -145,6 +145,7 @@ class QueueProcess:
         self.outcasts = Outcasts(self.core, self.storage, self.numbers, queue.poison_threshold)
         self.outcasts.poison = set(recovered.poison)
         self.results = Results(self.core, self.storage, self.arrivals.fresh, self.numbers, self.outcasts)
+        self.results.named = self.arrivals.name
         self.loader = Loader(
             self.core, self.outcasts, self.numbers, store.effects, recovered.last_id, self._finish_empty
         )
@@ -199,7 +200,7 @@ class QueueProcess:
                 if frame.role == "worker":
                     self.roll.reaped(frame)
                 elif frame.role == "receiver":
-                    self._loop.call_later(_LAST_PUTS, self.arrivals.receiver_died, frame.pid)
+                    self._loop.call_later(_LAST_PUTS, self.arrivals.maker_died, frame.pid)
             case Stop():
                 self._leaves(link)
             case Reload():
@@ -267,6 +268,7 @@ class QueueProcess:
     def _settle(self, worker: WorkerProcess) -> None:
         """J9: it is reaped, and all that it said is heard."""
         self.deaths.settle(worker)
+        self.arrivals.maker_died(worker.pid)
         self._assign_soon()
 
     def _end(self, end: End) -> bool:

@@ -17,8 +17,8 @@ import msgspec
 from kmq import log
 from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Failed, Moved, Routed
-from kmq.model.frame import Done, Known
+from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Expanded, Failed, Moved, Routed
+from kmq.model.frame import Child, Done, Known
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
 from kmq.run.link import Link
@@ -50,6 +50,7 @@ class Results:
         self.fresh = fresh
         self.numbers = numbers
         self.outcasts = outcasts
+        self.named: Callable[[str], None] = lambda name: None  #: told of bodies in incoming/ that puts name (J6)
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
@@ -82,15 +83,14 @@ class Results:
         number = ruling.mid
         operations: list[Operation] = []
         children: list[tuple[int, int]] = []
-        at = 0
-        for count, tail, body, stamp in done.children:
-            put = self._child(raw[at : at + tail], raw[at + tail : at + tail + body], stamp)
-            at += tail + body
-            operations.append(put)
-            children.append((put.id, count))
-        notice = queue_id.text(children[0][0]) if children else ""
+        named: dict[str, list[str]] = {}
+        if done.children:
+            puts = self._children(done.children, raw)
+            operations += puts
+            children = [(put.id, child.count) for put, child in zip(puts, done.children, strict=True)]
+            named = _names(puts, done.children)
         for event in events:
-            self._complete(event, ruling.until, notice)
+            self._complete(event, ruling.until, named)
             self._log(done.m, event)
             operations.append(self._append(number, event))
         if done.crashed and not self.outcasts.counted(number, done.n):
@@ -111,27 +111,43 @@ class Results:
         event.seq = self.numbers.next(number)
         return Move(number, event.seq, event_line(event), "poison")
 
-    def _child(self, tail: bytes, body: bytes, stamp: int) -> Put:
-        """A message that the worker made: put in the same record as what it tells of."""
+    def _children(self, children: list[Child], raw: bytes) -> list[Put]:
+        """The messages that the worker made: put in the same record as what they belong to."""
+        puts: list[Put] = []
+        at = 0
+        for child in children:
+            body = at + child.tail
+            end = body + child.body
+            puts.append(self._child(child, raw[at:body], raw[body:end]))
+            at = end
+        return puts
+
+    def _child(self, child: Child, tail: bytes, body: bytes) -> Put:
         number = self.storage.store.new_id(time.time())
         name = queue_id.text(number)
-        if stamp >= 0:
-            body = body[:stamp] + name.encode() + body[stamp + queue_id.LENGTH :]
-        put = Put(number, head_line(name, sha256(body).hexdigest(), tail), body)
+        if child.incoming:
+            put = Put(number, head_line(name, child.sha256, tail), None, incoming=child.incoming)
+            self.named(child.incoming)
+        else:
+            if child.stamp >= 0:
+                body = body[: child.stamp] + name.encode() + body[child.stamp + queue_id.LENGTH :]
+            put = Put(number, head_line(name, sha256(body).hexdigest(), tail), body)
         self.fresh.keep(number, put.line, body)
-        log.event("notice", name, size=len(body))
+        log.event(child.kind, name, recipients=child.count)
         return put
 
     def _append(self, number: int, event: Event) -> Append:
         event.seq = self.numbers.next(number)
         return Append(number, event.seq, event_line(event))
 
-    def _complete(self, event: AnyEvent, until: str, notice: str) -> None:
+    def _complete(self, event: AnyEvent, until: str, named: dict[str, list[str]]) -> None:
         """What only the scheduler process knows."""
         if isinstance(event, Deferred):
             event.until = until
         elif isinstance(event, Failed):
-            event.notice = notice
+            event.notice = named["notice"][0] if "notice" in named else ""
+        elif isinstance(event, Expanded):
+            event.child = " ".join(named["expansion"][int(place)] for place in event.child.split())
 
     def _crash(self, number: int, done: Done) -> Append:
         return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace, done.n))
@@ -148,6 +164,8 @@ class Results:
             case Deferred():
                 self.deferred += 1
                 log.event("deferred", name, rcpt=event.rcpt, relay=event.host, reply=event.reply, until=event.until)
+            case Expanded():
+                log.event("expanded", name, rcpt=event.rcpt, child=event.child, rule=event.rule)
             case Routed():
                 pass
             case Crashed():
@@ -169,3 +187,11 @@ class Results:
                 self.core.accepted(child, count, now)
         for link, numbers in told.items():
             link.send(Known(numbers))
+
+
+def _names(puts: list[Put], children: list[Child]) -> dict[str, list[str]]:
+    """kind -> IDs, in order."""
+    named: dict[str, list[str]] = {}
+    for put, child in zip(puts, children, strict=True):
+        named.setdefault(child.kind, []).append(queue_id.text(put.id))
+    return named

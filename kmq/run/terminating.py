@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from kmq import log
 from kmq.model import hop, recipients
 from kmq.model.event import Failed
-from kmq.model.frame import Done
+from kmq.model.frame import Child, Done
 from kmq.run import notices
 from kmq.run.job import Job
 
@@ -32,7 +32,7 @@ def with_notice(job: Job, done: Done, failed: Sequence[Failed], hostname: str) -
         done.unnoticed = notices.wanted(job.head, _indices(failed))
         return b""
     tail, count, body, stamp = made
-    done.children = [(count, len(tail), len(body), stamp)]
+    done.children = [Child(count, len(tail), len(body), stamp)]
     return tail + body
 
 

@@ -13,6 +13,7 @@ from kmq.model.event import (
     Crashed,
     Deferred,
     Delivered,
+    Expanded,
     Failed,
     Moved,
     Resumed,
@@ -40,13 +41,14 @@ def history(found: Found) -> Iterator[str]:
 def origin(head: Head) -> str:
     """Where a message came from, in one clause."""
     source = head.source
-    if head.parent:
+    if head.parent and source.how == "dsn":
         return f"made by kmq, a notice about {head.parent}"
     client = " ".join(part for part in (source.helo, f"[{source.ip}]" if source.ip else "") if part)
     parts = [f"by {source.how or 'unknown means'}"]
     parts += [f"from {client}"] if client else []
     parts += [f"as {source.user}"] if source.user else []
     parts += [f"through receiver {source.receiver}"] if source.receiver else []
+    parts += [f"out of {head.parent}"] if head.parent else []
     return " ".join(parts)
 
 
@@ -63,6 +65,8 @@ def _told(event: AnyEvent, head: Head) -> str:
             told = f"; the sender was told by {event.notice}" if event.notice else ""
             over = "given up, its time is over; last reply: " if event.reply.startswith("4") else ""
             return f"failed     {_whom(event.rcpt, head)}: {over}{_reply(event)}{told}"
+        case Expanded():
+            return f"expanded   {_whom(event.rcpt, head)}: {expansion(event)}"
         case Deferred():
             again = f"; again at {local_time(unix(event.until))}" if event.until else ""
             return f"deferred   {_whom(event.rcpt, head)}: {_reply(event)}{again}"
@@ -77,6 +81,12 @@ def _told(event: AnyEvent, head: Head) -> str:
             return f"resumed    {_who(event)}"
         case Retried():
             return f"retried    {person(event.by)}"
+
+
+def expansion(event: Expanded) -> str:
+    """What became of recipients that are an alias."""
+    goes_on = f"goes on as {event.child}" if event.child else "all that it stands for were recipients already"
+    return f"{event.rule}; {goes_on}"
 
 
 def _whom(rcpt: str, head: Head) -> str:

@@ -12,9 +12,9 @@ import msgspec
 
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, properties, utc
-from kmq.model.event import Delivered
+from kmq.model.event import Delivered, Expanded
 from kmq.spool.look import Damaged, Found, header_of
-from kmq.view.history import addresses, history, origin
+from kmq.view.history import addresses, expansion, history, origin
 from kmq.view.mailq import next_try
 from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
 from kmq.view.words import counted, harmless, local_time
@@ -106,7 +106,9 @@ def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:
         attempts = found.state.results[index]
         done = found.state.done.get(index)
         share = waiting.get(recipient.address)
-        if done is not None or share is None:
+        if isinstance(done, Expanded):
+            yield RecipientState(recipient.address, "Expanded", "", None, attempts, expansion(done))
+        elif done is not None or share is None:
             word = "Delivered" if isinstance(done, Delivered) else "Failed"
             yield RecipientState(recipient.address, word, "", None, attempts, reply)
         else:
