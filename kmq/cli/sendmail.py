@@ -1,0 +1,302 @@
+"""kmq-sendmail: how the programs of this machine send mail, by the options of sendmail; kmq-sendmail(1).
+
+Promise:  0 only when kmqd has the message, durable, for all of its recipients; with any other status nothing was sent:
+          64 wrong usage, 65 the message is at fault, 66 it cannot be read, 67 a recipient is unknown, 69 kmqd will not
+          take it, 73 no room to keep it, 75 not now, 78 the configuration that was named is wrong.
+On crash: see cli.handover.
+Callers:  programs, people; it needs no rights but those of its user, whom the kernel names to kmqd.
+Start:    what most calls do not need is imported by those that do.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from kmq.cli import handover, letter
+from kmq.cli.handover import NotNow, Order, Outcome, Refused, Taken
+from kmq.cli.letter import Fault, Letter
+from kmq.cli.sendmail_options import Options, WrongUsage, read
+
+_STDIN = 0
+_INTERRUPTED = 130
+_NAME_LIMIT = 100  #: characters of a full name
+
+#: What makes an argument more than one plain address.
+_SPECIAL = frozenset(' \t",;:()<>\\')
+
+
+def main() -> int:
+    """The program; -> its exit status."""
+    try:
+        options = read(sys.argv[0], sys.argv[1:])
+        return MODES[options.mode](options)
+    except WrongUsage as wrong:
+        return _say(f"{wrong}; man kmq-sendmail", os.EX_USAGE)
+    except Fault as fault:
+        return _say(f"{fault}; nothing was sent", fault.status)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _say(text: str, status: int) -> int:
+    """A sentence for whoever called; -> the status. Its end may be closed, as that of daemons often is."""
+    try:
+        os.write(2, f"kmq-sendmail: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+    return status
+
+
+# --- a message --------------------------------------------------------------------------------------------------------
+
+
+def _send(options: Options) -> int:
+    """-bm: the message on standard input goes to the recipients."""
+    named = list(_addresses(options.recipients))
+    if not named and not options.from_header:
+        raise WrongUsage("recipients are needed, as arguments or by -t")
+    sender = _sender(options.sender)
+    message = letter.read(_STDIN, options.dot_ends)
+    if options.from_header:
+        named += _named_in(message)
+        if not named:
+            raise Fault(os.EX_USAGE, "neither the message nor the arguments name a recipient")
+    order = Order(
+        sender=sender,
+        recipients=list(dict.fromkeys(named)),
+        letter=message,
+        name=_full_name() if options.name is None else options.name[:_NAME_LIMIT],
+        from_header=options.from_header,
+        notify=options.notify,
+        ret=options.ret,
+        envid=options.envid,
+        body=options.body,
+    )
+    return _tell(handover.hand_over(order, _places(options), _watch(options)))
+
+
+def _tell(outcome: Outcome) -> int:
+    match outcome:
+        case Taken():
+            return os.EX_OK
+        case Refused(reply, address):
+            about = f"{_printable(address)}: " if address else ""
+            return _say(f"{about}{reply.code} {reply.text}; nothing was sent", status_of(reply.enhanced))
+        case NotNow(text):
+            return _say(f"{text}; nothing was sent, try again later", os.EX_TEMPFAIL)
+
+
+def status_of(enhanced: str) -> int:
+    """The exit status that says what an enhanced code (RFC 3463) says."""
+    if enhanced in ("5.1.3", "5.1.7", "5.5.2") or enhanced.startswith("5.6."):
+        return os.EX_DATAERR
+    return os.EX_NOUSER if enhanced.startswith("5.1.") else os.EX_UNAVAILABLE
+
+
+def _watch(options: Options) -> Callable[[str], None]:
+    """-v: the conversation is shown."""
+    if not options.verbose:
+        return lambda line: None
+    return lambda line: print(_printable(line), flush=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
+
+
+# --- who --------------------------------------------------------------------------------------------------------------
+
+
+def _addresses(arguments: tuple[str, ...]) -> Iterator[str]:
+    """The addresses of arguments, each of which may be a list, with names."""
+    for argument in arguments:
+        if _SPECIAL.isdisjoint(argument) and argument.isprintable():
+            if argument:
+                yield argument
+            continue
+        from kmq.model import address_list
+
+        found = address_list.read(os.fsencode(argument))
+        if found.broken or not argument.isprintable():
+            raise WrongUsage(f"{argument[:80]!r} is no address")
+        yield from (one.text for one in found.written)
+
+
+def _sender(written: str | None) -> str:
+    """The envelope sender, "" for the null one."""
+    if written is None:
+        return _user()
+    if written.strip() in ("", "<>"):
+        return ""
+    found = list(_addresses((written,)))
+    if len(found) != 1:
+        raise WrongUsage(f"-f {written[:80]!r} is not one address")
+    return found[0]
+
+
+def _user() -> str:
+    """The name of who calls, as the machine knows it: what the environment says counts for nothing."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _full_name() -> str:
+    """$NAME, or what the machine knows; `&` stands for the user's name there."""
+    import pwd
+
+    if os.environ.get("NAME"):
+        return os.environ["NAME"][:_NAME_LIMIT]
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return ""
+    return entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())[:_NAME_LIMIT]
+
+
+def _named_in(message: Letter) -> list[str]:
+    """-t: To, Cc and Bcc of the header; of a message that is sent on (Resent-), those of Resent- alone."""
+    from kmq.model import address_list, fields
+
+    header, _ = fields.split(message.beginning)
+    if len(header) > fields.LIMIT:
+        raise Fault(os.EX_DATAERR, f"the header has more than {fields.LIMIT} bytes")
+    found = fields.read(header)
+    names = (b"to", b"cc", b"bcc")
+    resent = [one for one in found if one.name.startswith(b"resent-")]
+    wanted = [one for one in resent or found if one.name.removeprefix(b"resent-") in names]
+    named: list[str] = []
+    for one in wanted:
+        addresses = address_list.read(one.text, one.text.index(b":") + 1)
+        label = one.name.decode().title()
+        texts = [each.text for each in addresses.written]
+        if addresses.broken or not all(map(str.isprintable, texts)):
+            raise Fault(os.EX_DATAERR, f"{label} has an entry that is no address")
+        named += texts
+    return named
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+def _places(options: Options) -> Callable[[], Iterator[str]]:
+    """Where kmqd may listen: where it is said to, else at its usual place, else where its configuration says."""
+
+    def places() -> Iterator[str]:
+        path = _configuration(options)
+        if not path:
+            yield handover.USUAL
+        place = _configured(path)
+        if place and (path or place != handover.USUAL):
+            yield place
+
+    return places
+
+
+def _configuration(options: Options) -> str:
+    """The file that was named. -C is for root: a program that others feed with options must not be led elsewhere."""
+    if options.configuration and os.geteuid() == 0:
+        return options.configuration
+    return os.environ.get("KMQ_CONF", "")
+
+
+def _configured(path: str) -> str:
+    """What the configuration says; "" when there is none, or it is not for this user. Fault for one that was named."""
+    from kmq.config import load_or_embedded
+    from kmq.errors import ConfigError
+
+    try:
+        if not path and _foreign("spool"):
+            return ""
+        return load_or_embedded(path or None).sendmail.socket
+    except ConfigError as error:
+        if path:
+            raise Fault(os.EX_CONFIG, str(error)) from None
+        return ""
+
+
+def _foreign(folder: str) -> bool:
+    """The spool of a trial in the current folder is somebody else's: mail is not for him."""
+    try:
+        return os.stat(folder).st_uid not in (0, os.geteuid()) and os.geteuid() != 0
+    except OSError:
+        return False
+
+
+# --- other ways to be called ------------------------------------------------------------------------------------------
+
+
+def _speak(options: Options) -> int:
+    """-bs: SMTP on standard input and output."""
+    from kmq.cli import joining
+
+    return joining.join(_places(options))
+
+
+def _verify(options: Options) -> int:
+    """-bv: what kmqd says of each address; nothing is sent."""
+    from kmq.cli import verifying
+
+    addresses = list(_addresses(options.recipients))
+    if not addresses:
+        raise WrongUsage("-bv needs addresses")
+    found = verifying.verify(addresses, _places(options), _watch(options))
+    if isinstance(found, NotNow):
+        return _say(f"{found.text}; try again later", os.EX_TEMPFAIL)
+    worst = os.EX_OK
+    for address, reply in found:
+        print(f"{_printable(address)}: {_printable(reply.text)}")
+        if reply.code >= 300:
+            worst = max(worst, os.EX_TEMPFAIL if reply.code < 500 else status_of(reply.enhanced))
+    return worst
+
+
+def _mailq(options: Options) -> int:
+    return _kmq(options, "mailq")
+
+
+def _flush(options: Options) -> int:
+    """-q: all that waits is tried now; -qIid one message, -qRsite what waits for a queue of that name."""
+    what, wanted = options.queue[:1], options.queue[1:]
+    if what == "I" and wanted:
+        return _kmq(options, "retry", wanted)
+    if what == "R" and wanted:
+        return _kmq(options, "retry", "--queue", wanted)
+    if what in ("S", "G"):
+        raise WrongUsage(f"-q{what} is not here: -q, -qIid and -qRqueue are")
+    return _kmq(options, "flush")
+
+
+def _kmq(options: Options, *words: str) -> int:
+    from kmq.cli.kmq import main as kmq
+
+    path = _configuration(options)
+    return kmq([*(("-c", path) if path else ()), *words])
+
+
+def _newaliases(options: Options) -> int:
+    print("kmq reads files of aliases itself when they change: there is nothing to initialize.")
+    return os.EX_OK
+
+
+def _daemon(options: Options) -> int:
+    return _say("the daemon is kmqd: systemctl start kmq", os.EX_UNAVAILABLE)
+
+
+#: How it is called, and what it does then.
+MODES: dict[str, Callable[[Options], int]] = {
+    "m": _send,
+    "s": _speak,
+    "p": _mailq,
+    "v": _verify,
+    "q": _flush,
+    "i": _newaliases,
+    "d": _daemon,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
