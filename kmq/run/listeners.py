@@ -27,7 +27,7 @@ QUEUE = "queue"
 CONTROL = "control"
 SUBMIT = "submit"
 
-#: The Unix sockets in the run directory, with their modes.
+#: The Unix sockets with their modes: in the run directory, but for that of programs, which may be elsewhere.
 UNIX = {QUEUE: 0o600, CONTROL: 0o660, SUBMIT: 0o666}
 
 BACKLOG = 1024
@@ -126,8 +126,9 @@ def _wanted(settings: Settings) -> Iterator[_Want]:
             where = f"[{section.name}] listen = {write_endpoint(host, port)}"
             yield _Want(name_of(section.name, place), (str(ip_address(host)), port), where)
     for name, mode in UNIX.items():
-        path = os.path.realpath(settings.kmq.run_directory / f"{name}.sock")
-        yield _Want(name, path, path, mode)
+        path = settings.sendmail.socket if name == SUBMIT else settings.kmq.run_directory / f"{name}.sock"
+        if path:
+            yield _Want(name, os.path.realpath(path), str(path), mode)
 
 
 def _refuse_shared(want: _Want, one: socket.socket, bound: dict[str, socket.socket]) -> None:
