@@ -11,6 +11,12 @@ from typing import Protocol
 
 from kmq.model.reply import Reply
 
+#: A put of a dropped file that is a message already, has changed, or is gone (J12).
+ANOTHER_FILE = Reply(450, "4.2.0", "That file is a message already, or is not there as it was")
+
+#: A dropped file as the journal names it: name, inode, modification time in nanoseconds.
+DroppedFile = tuple[str, int, int]
+
 #: Told once, in the loop, perhaps before the call returns: (ID, None) when it is done, ("", reply) when refused.
 Answer = Callable[[str, Reply | None], None]
 
@@ -39,17 +45,20 @@ class Door(Protocol):
     def refusal(self) -> Reply | None:
         """Set while nothing may come in, such as 452 4.3.1: heard at MAIL and before 354. A read costs nothing."""
 
-    def put(self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer) -> None:
+    def put(
+        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+    ) -> None:
         """A whole message. The answer is its ID when it is durable, or what the client is to hear.
 
         tail:  `kmq.model.envelope.head_tail` of the head with id and sha256 left empty.
         count: recipients. stamp: offset in body of 17 bytes kept free for the ID, or -1.
+        dropped: the file that it was, which goes when the message is durable; ANOTHER_FILE when it is not there.
         """
 
     def reserve(self, answer: Answer) -> None:
         """The ID for a body too large for `put`; it need not be used."""
 
-    def open_large(self, on_room: Callable[[], None]) -> LargeBody:
+    def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> LargeBody:
         """A new file for the bytes of a large body; on_room is called each time that writing may go on."""
 
     def put_large(self, queue_id: str, tail: bytes, count: int, sha256: str, large: LargeBody, answer: Answer) -> None:

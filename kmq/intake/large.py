@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from kmq import log
+from kmq.intake.door import DroppedFile
 from kmq.model.reply import Reply
 from kmq.spool.disk import Disk
 from kmq.spool.incoming import FOLDER
@@ -28,10 +29,21 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Large:
-    """One body. It is `written` in pieces, then either finished or discarded; each happens once."""
+    """One body. It is `written` in pieces, then either finished or discarded; each happens once.
 
-    def __init__(self, name: str, disk: Disk, threads: ThreadPoolExecutor, on_room: Callable[[], None]) -> None:
+    dropped: the file of a drop directory that it is copied from, if it is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        disk: Disk,
+        threads: ThreadPoolExecutor,
+        on_room: Callable[[], None],
+        dropped: DroppedFile | None = None,
+    ) -> None:
         self.name = name
+        self.dropped = dropped
         self._path = f"{FOLDER}/{name}"
         self._disk = disk
         self._threads = threads

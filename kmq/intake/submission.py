@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from kmq import log
-from kmq.intake.door import Answer, LargeBody
+from kmq.intake.door import Answer, DroppedFile, LargeBody
 from kmq.intake.large import Large
 from kmq.model import reply
 from kmq.model.frame import AnyFrame, Ask, Frame, Intake, Put, Refused, Reserve, Reserved, Stored
@@ -80,11 +80,13 @@ class Submission:
             return UNAVAILABLE
         return self._closed
 
-    def put(self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer) -> None:
+    def put(
+        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+    ) -> None:
         """A whole message, small enough for one frame."""
         token = self._token()
         self._puts[token] = answer
-        self._post(Put(token, len(tail), count, stamp), tail + body)
+        self._post(Put(token, len(tail), count, stamp, dropped=dropped), tail + body)
 
     def reserve(self, answer: Answer) -> None:
         """The ID for a large body. It is good for this run of the scheduler process; a later one refuses it (451)."""
@@ -92,10 +94,10 @@ class Submission:
         self._reserving[token] = answer
         self._post(Reserve(token), b"")
 
-    def open_large(self, on_room: Callable[[], None]) -> Large:
+    def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> Large:
         """A new file in incoming/, made when its first bytes are written."""
         self._serial += 1
-        return Large(incoming.name(self._maker, self._serial), self._disk, self._threads, on_room)
+        return Large(incoming.name(self._maker, self._serial), self._disk, self._threads, on_room, dropped)
 
     def put_large(self, queue_id: str, tail: bytes, count: int, sha256: str, large: LargeBody, answer: Answer) -> None:
         """The put follows the sync of file and name (J6)."""
@@ -113,7 +115,7 @@ class Submission:
                 return
             token = self._token()
             self._puts[token] = answered
-            self._post(Put(token, len(tail), count, -1, queue_id, sha256, large.name), tail)
+            self._post(Put(token, len(tail), count, -1, queue_id, sha256, large.name, large.dropped), tail)
 
         large.finish(finished)
 

@@ -75,6 +75,10 @@ class Fresh:
             self._taken[number] = self._kept.pop(number)
         return found
 
+    def line(self, number: int) -> bytes:
+        """The head line of a message that came just now; b"" when it is in its files only."""
+        return (self._kept.get(number) or self._taken.get(number) or _NOTHING)[0]
+
     def drop(self, number: int) -> None:
         """The message is gone, or its files will do."""
         gone = self._kept.pop(number, _NOTHING)

@@ -7,6 +7,7 @@ On crash: nothing here is durable by itself; what must be synced, and when, is t
 """
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ _UPDATE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_RENAME_NOREPLACE = 1
+#: What a file system says that cannot rename without replacing (NFS): rename(2).
+_CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTTY, errno.EOPNOTSUPP})
 
 
 class Disk:
@@ -83,6 +87,18 @@ class Disk:
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def rename_new(self, old: str, new: str) -> None:
+        """A rename that never takes another file's place: FileExistsError. Where the file system cannot promise it, the
+        new name is looked for before, so it must be one that nobody else chooses at the same moment."""
+        if _libc.renameat2(self.fd, os.fsencode(old), self.fd, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _CANNOT:
+            raise OSError(number, os.strerror(number), new)
+        if self.status(new) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        self.rename(old, new)
 
     def link(self, old: str, new: str) -> None:
         os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
