@@ -10,7 +10,14 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from kmq.config.kinds import Endpoint, write_endpoint
-from kmq.config.sections import ConnectorSection, KmqSection, QueueSection, ReceiverSection, RetrySection
+from kmq.config.sections import (
+    ConnectorSection,
+    KmqSection,
+    QueueSection,
+    ReceiverSection,
+    RetrySection,
+    RewriteSection,
+)
 
 RECIPIENTS_AT_LEAST = 100
 
@@ -41,7 +48,7 @@ def mistakes(
     yield from _listen_conflicts(receivers)
 
 
-def lacking(section: ReceiverSection | ConnectorSection | RetrySection) -> Iterator[Finding]:
+def lacking(section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
     match section:
         case ReceiverSection(listen=()):

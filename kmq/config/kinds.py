@@ -156,6 +156,12 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def yes_or_no() -> Kind[bool]:
+    """A switch."""
+    words = choice("yes", "no")
+    return Kind("yes or no", lambda text: words.parse(text) == "yes")
+
+
 def _word(text: str) -> str:
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that cannot be seen: one word or sentence on one line is needed")

@@ -7,6 +7,7 @@ Callers:  `kmq config`; kmqd, to tell what a reload leaves as it was.
 from collections.abc import Iterator
 from pathlib import Path
 
+from kmq.config.address_maps import AddressMap
 from kmq.config.kinds import parts
 from kmq.config.sections import OPTIONS, SINGLE, Settings
 
@@ -26,6 +27,8 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
         yield "connector", connector.name, connector
     for retry in settings.retries:
         yield "retry", retry.name, retry
+    for rewrite in settings.rewrites:
+        yield "rewrite", rewrite.name, rewrite
 
 
 # --- as it counts ----------------------------------------------------------------------------------------------------
@@ -45,24 +48,31 @@ def show(settings: Settings) -> str:
 
 def _text(value: object, written: str) -> str:
     """A value as text for the file. A path is whole now, and so is the postmaster; all else is as it was written."""
-    text = str(value) if isinstance(value, str | Path) else written
+    text = value.text if isinstance(value, AddressMap) else str(value) if isinstance(value, str | Path) else written
     if "\n" in text:
         text = ", ".join(parts(text))
     return text.replace("$", "$$")
 
 
-def restart_needed(old: Settings, new: Settings) -> list[str]:
-    """The options that changed and count only when kmqd is started anew, as `[mx] listen`."""
-    before = _restarting(old)
-    after = _restarting(new)
+def changes(old: Settings, new: Settings, restart: bool = False) -> list[str]:
+    """The options that changed, also by coming or going with their section, as `[mx] listen`.
+
+    restart: those alone that count only when kmqd is started anew.
+    """
+    before, after = _values(old, restart), _values(new, restart)
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"[{name}] {option}" for name, option in changed]
 
 
-def _restarting(settings: Settings) -> dict[tuple[str, str], object]:
+def restart_needed(old: Settings, new: Settings) -> list[str]:
+    """The options that changed and count only when kmqd is started anew."""
+    return changes(old, new, restart=True)
+
+
+def _values(settings: Settings, restart: bool) -> dict[tuple[str, str], object]:
     return {
         (name, option.name): getattr(section, option.name)
         for kind, name, section in _sections_of(settings)
         for option in OPTIONS[kind].values()
-        if option.restart
+        if option.restart or not restart
     }

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from kmq.config import checks, drop, retry_checks
+from kmq.config import checks, drop, retry_checks, rewrite
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -33,6 +33,7 @@ from kmq.config.sections import (
     ReceiverSection,
     ReplaySection,
     RetrySection,
+    RewriteSection,
     SendmailSection,
     Settings,
 )
@@ -41,7 +42,7 @@ from kmq.errors import ConfigError
 ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
-Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection)
+Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection)
 Single = TypeVar("Single", KmqSection, QueueSection, PickupSection, ReplaySection, SendmailSection)
 
 
@@ -103,6 +104,9 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     found = (checks.mistakes(queue, receivers, connectors), retry_checks.mistakes(queue, connectors, retries))
     for finding in chain(*found):
         reading.told[reading.locate(finding)] = None
+    rewrites = reading.rewrites()
+    for name, option, sentence in rewrite.mistakes(rewrites, connectors):
+        reading.told[reading.locate(Finding(name, option, sentence))] = None
     if kmq is None or queue is None or pickup is None or replay is None or sendmail is None or reading.wrong():
         raise ConfigError("\n".join(map(reading.one_line, reading.wrong())))
     kmq = _with_whole_postmaster(kmq)
@@ -116,6 +120,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         receivers=receivers,
         connectors=connectors,
         retries=retries,
+        rewrites=rewrites,
         warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, receivers, connectors)))),
         origins=reading.origins,
     )
@@ -236,6 +241,14 @@ class _Reading:
                 if name not in self.parents or not any(checks.lacking(section)):
                     found.append(section)
         return tuple(found)
+
+    def rewrites(self) -> tuple[RewriteSection, ...]:
+        """Those that have a name; when there is none, [rewrite] itself, if it says anything, for all connectors."""
+        named = any(line.kind == "rewrite" != name for name, line in self.lines.items())
+        if named or not self.chosen["rewrite"]:
+            return self.all_of("rewrite", RewriteSection)
+        values = self._values("rewrite")
+        return () if values is None else (RewriteSection(name="rewrite", **values),)
 
     def _values(self, name: str) -> dict[str, Any] | None:
         """Option -> value, where the class has no default of its own; None when one is wrong."""

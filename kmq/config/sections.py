@@ -18,6 +18,7 @@ from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
 from kmq.config.retries import RetrySection as RetrySection
+from kmq.config.rewrite import RewriteSection as RewriteSection
 from kmq.config.sendmail import SendmailSection as SendmailSection
 
 
@@ -212,6 +213,13 @@ class ReceiverSection:
     relay_from: tuple[Network, ...] = option(
         kinds.networks(), default="", doc="Clients that may send to any domain; all others to local domains alone."
     )
+    submission: bool = option(
+        kinds.yes_or_no(),
+        default="no",
+        doc="`yes`: for the programs of users, as on port 587 (RFC 6409): Date, Message-ID and From are added where"
+        " they are missing, and addresses without a domain get the first local one. `no`: for other servers, as on"
+        " port 25: nothing is touched, and `Received:` goes on top.",
+    )
     size_limit: int = option(kinds.size("1K", "2G"), default="25M", doc="Largest message (552 5.3.4).")
     recipient_limit: int = option(
         kinds.whole(1, 100000), default="1000", doc="Most recipients of one message (452 4.5.3; RFC 5321 4.5.3.1.8)."
@@ -268,6 +276,7 @@ Section = (
     | PickupSection
     | ReplaySection
     | SendmailSection
+    | RewriteSection
 )
 
 #: The kinds of sections: what ends a line of parents, and its class.
@@ -280,6 +289,7 @@ KINDS: dict[str, type[Section]] = {
     "receiver": ReceiverSection,
     "connector": ConnectorSection,
     "retry": RetrySection,
+    "rewrite": RewriteSection,
 }
 
 #: Kinds of which there is exactly one section, without name.
@@ -329,6 +339,7 @@ class Settings:
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
     retries: tuple[RetrySection, ...] = ()
+    rewrites: tuple[RewriteSection, ...] = ()
     warnings: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False, repr=False)
 
