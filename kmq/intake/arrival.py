@@ -29,12 +29,13 @@ class Way(Enum):
 
 
 class Transaction(NamedTuple):
-    """What MAIL and RCPT said. origin: our `Received:` line up to the ID."""
+    """What MAIL and RCPT said. origin: our `Received:` line up to the ID; began: Unix time of MAIL."""
 
     sender: Sender
     recipients: list[Recipient]
     source: Source
     origin: bytes
+    began: float
 
 
 class Arrival:
@@ -135,5 +136,6 @@ class Arrival:
                 hops=content.hops,
                 ret=sender.ret,
                 envid=sender.envid,
+                took=max(0, int((at - self._transaction.began) * 1000)),
             )
         )

@@ -16,7 +16,9 @@ from kmq.intake.conversation import Conversation
 from kmq.intake.deeds import Note
 from kmq.intake.parameters import Sender
 from kmq.intake.rules import Client, Rules
+from kmq.log import mail
 from kmq.model.envelope import Recipient, Source
+from kmq.model.reply import parse
 
 
 class State(IntEnum):
@@ -50,8 +52,8 @@ class Reception(Conversation):
     """A conversation in which messages are received."""
 
     __slots__ = (
-        "_arrival", "_chunk", "_client", "_extended", "_origin", "_peer_name", "_reading", "_recipients", "_rules",
-        "_sender", "_source", "_state", "_stopping", "secure", "transaction",
+        "_arrival", "_began", "_chunk", "_client", "_extended", "_origin", "_peer_name", "_reading", "_recipients",
+        "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, client: Client) -> None:
@@ -65,6 +67,7 @@ class Reception(Conversation):
         self._chunk = _NO_CHUNK
         self._reading = State.CONTENT  # how content is read, for when the ID of a large body is here
         self.transaction = 0  # counts the MAILs
+        self._began = 0.0  # Unix time of the last one
         self._forget()
 
     def _forget(self) -> None:
@@ -148,7 +151,7 @@ class Reception(Conversation):
     def _begin_content(self, state: State) -> None:
         section = self._rules.section
         origin = self._origin_of(utf8=True) if self._sender.utf8 else self._origin
-        transaction = Transaction(self._sender, list(self._recipients.values()), self._source, origin)
+        transaction = Transaction(self._sender, list(self._recipients.values()), self._source, origin, self._began)
         content = Content(section.size_limit, section.line_limit, section.hop_limit)
         self._arrival = Arrival(transaction, content, self._rules.small_body)
         self._reading = state
@@ -197,15 +200,16 @@ class Reception(Conversation):
     def _committed(self, queue_id: str, refusal: bytes | None, arrival: Arrival) -> None:
         if refusal:
             return self._refuse_message(refusal, arrival)
-        keys: dict[str, str | int] = {
-            "ip": self._client.ip,
-            "helo": self._source.helo,
-            "sender": self._sender.address,
-            "recipients": len(self._recipients),
+        keys = self._who() | {
+            "from": self._sender.address,
+            "delay": mail.seconds(max(0.0, self._rules.clock() - self._began)),
+            "nrcpt": len(self._recipients),
             "size": arrival.content.size,
         }
+        if len(self._recipients) == 1:
+            keys["to"] = next(iter(self._recipients))
         if self.closed:
-            keys["client"] = "gone"
+            keys["reason"] = "the client had gone"
         self._deeds.append(Note("accepted", queue_id, keys))
         self._errors = self._junk = 0
         self._say(replies.accepted(queue_id))
@@ -220,9 +224,23 @@ class Reception(Conversation):
         return self._end_message()
 
     def _note_refusal(self, line: bytes, **what: str | int) -> None:
-        """Leaves a line of it in the log."""
-        keys = {"ip": self._client.ip, "helo": self._source.helo, **what, "reply": line.decode("ascii").rstrip()}
-        self._deeds.append(Note("refused", "", keys))
+        """Leaves a line of it in the mail log."""
+        text = line.decode("ascii").rstrip()
+        keys = self._who() | {_KEYS.get(name, name): value for name, value in what.items()}
+        self._deeds.append(Note("refused", "", keys | {"reply": text, "dsn": parse(text).status}))
+
+    def _who(self) -> dict[str, str | int]:
+        """What the mail log says of the client."""
+        source = self._source
+        keys: dict[str, str | int] = {"client": self._client.ip, "helo": source.helo}
+        if source.how == "smtp":
+            keys["proto"] = trace.protocol(self._extended, self._sender.utf8, self.secure).decode()
+        elif source.how:
+            keys["proto"] = source.how
+        if source.user:
+            keys["user"] = source.user
+        keys["receiver"] = self._rules.section.name
+        return keys
 
     def _end_message(self) -> None:
         self._end_transaction()
@@ -236,5 +254,7 @@ class Reception(Conversation):
             self._state = State.GREETED
 
 
+#: What the mail log calls it.
+_KEYS = {"sender": "from", "recipient": "to", "recipients": "nrcpt"}
 _NO_CHUNK = Chunk(0, False, 0)
 _WAITING = frozenset({State.RESERVING, State.COMMITTING, State.HANDSHAKE})

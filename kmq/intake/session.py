@@ -139,6 +139,7 @@ class Session(Reception):
         if found.size > self._rules.section.size_limit:
             return self._refuse(replies.TOO_BIG, sender=found.address)
         self.transaction += 1
+        self._began = self._rules.clock()
         self._state = State.SENDER
         return self._say(replies.SENDER_OK)
 

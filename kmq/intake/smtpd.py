@@ -24,7 +24,6 @@ from typing import Any, AnyStr
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
-from kmq import log
 from kmq.config.certificates import Unusable, context_of
 from kmq.config.sections import ReceiverSection
 from kmq.errors import ConfigError, openssl_text
@@ -34,6 +33,7 @@ from kmq.intake.patience import Patience
 from kmq.intake.rules import Client, Routes, Rules
 from kmq.intake.session import Session
 from kmq.intake.tally import Tally
+from kmq.log import mail
 from kmq.model.reply import Reply
 
 WRITE_LIMIT = 64 * 1024  #: bytes of replies that a client may leave unread before it is read no further
@@ -67,6 +67,7 @@ class Carrier(SMTP):
         self._drained = 0
         self._closing_since: float | None = None
         self._handshake: asyncio.Task[None] | None = None
+        self._tls_name: str | None = None
         # What the base's smtp_STARTTLS needs.
         self.loop = loop
         self.tls_context = smtpd.tls_context
@@ -80,6 +81,7 @@ class Carrier(SMTP):
         self.transport = transport
         if self._session is not None:  # again, as STARTTLS is through
             self._brakes = Brake(0)  # they were the clear transport's
+            self._tls_name = _tls_name(transport)
             transport.set_write_buffer_limits(high=WRITE_LIMIT)
             return self._perform(self._session.secured())
         peer = transport.get_extra_info("peername")
@@ -174,7 +176,7 @@ class Carrier(SMTP):
 
     def _note(self, deed: deeds.Note) -> None:
         self._smtpd.count(deed.event)
-        log.event(deed.event, deed.queue_id, **deed.keys)
+        mail.tell(deed.event, deed.queue_id, deed.keys, tls=self._tls_name)
 
     def _start_tls(self, deed: deeds.StartTls) -> None:
         # Nothing is read before the TLS layer is there to read it: not even the first bytes of the handshake.
@@ -235,7 +237,7 @@ class Carrier(SMTP):
         try:
             await self.smtp_STARTTLS("")
         except (TLSSetupException, OSError) as error:
-            log.event("tls-failed", ip=self.ip, reason=_reason(error.__cause__ or error))
+            mail.tell("tls-failed", client=self.ip, reason=_reason(error.__cause__ or error))
         if self.transport is not None and not self._is_secure():
             self._original_transport.abort()
             self.connection_lost(None)  # the TLS layer tells nobody of a connection that it never made
@@ -417,6 +419,13 @@ def _tls_context(section: ReceiverSection) -> ssl.SSLContext | None:
     if isinstance(found, Unusable):
         raise ConfigError(f"[{section.name}] {found.text}: {found.remedy}")
     return found
+
+
+def _tls_name(transport: Any) -> str | None:
+    """Protocol and cipher, as the mail log names them."""
+    used = transport.get_extra_info("ssl_object")
+    cipher = used.cipher() if used is not None else None
+    return f"{used.version()} {cipher[0]}" if cipher else None
 
 
 def _reason(error: BaseException) -> str:

@@ -65,11 +65,25 @@ _RESULT = (
 WORDS: dict[str, Word] = {
     "accepted": Word(
         "A message was taken in: it is durable, and the client hears 250.",
-        ("from", "to", "tls", "delay", "parent", "client", "helo", "proto", "user", "receiver", "size", "nrcpt"),
+        (
+            "from",
+            "to",
+            "tls",
+            "delay",
+            "parent",
+            "client",
+            "helo",
+            "proto",
+            "user",
+            "receiver",
+            "size",
+            "nrcpt",
+            "reason",
+        ),
     ),
     "refused": Word(
         "A client heard a refusal.",
-        ("from", "to", "dsn", "reply", "client", "helo", "proto", "user", "receiver", "size", "nrcpt"),
+        ("from", "to", "tls", "dsn", "reply", "client", "helo", "proto", "user", "receiver", "size", "nrcpt"),
     ),
     "delivered": Word("A recipient has it: the next hop took responsibility.", _RESULT),
     "deferred": Word("A recipient has it not yet: it is tried again.", _RESULT),
@@ -126,3 +140,8 @@ def tell(word: str, queue_id: str = "", /, keys: Mapping[str, Value] | None = No
 
 def _shown(key: str, value: str | int | float) -> str:
     return shown(f"<{value}>") if key in _ADDRESSES else shown(value)
+
+
+def seconds(duration: float) -> str:
+    """A duration as lines have it: `0.012`, `12.3`, `86412`."""
+    return f"{duration:.0f}" if duration >= 1000 else f"{round(duration, 3):g}"

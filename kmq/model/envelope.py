@@ -15,6 +15,7 @@ from kmq.model.event import (
     AnyEvent,
     Crashed,
     Deferred,
+    Delayed,
     Delivered,
     Event,
     Expanded,
@@ -149,6 +150,7 @@ class State:
 
     done:     index -> Delivered, Failed or Expanded; the rest is open.
     results:  per recipient the number of results so far: the next attempt is one above (J10).
+    warned:   recipients whose sender has been told that it takes longer; that counts among the results.
     hop:      per recipient the last next hop, "" before it was routed.
     until:    per recipient the time before which it waits, "" for at once.
     last:     per recipient the last result, None before the first.
@@ -169,12 +171,14 @@ class State:
         "results",
         "suspended",
         "until",
+        "warned",
         "why",
     )
 
     def __init__(self, count: int) -> None:
         self.done: dict[int, Delivered | Failed | Expanded] = {}
         self.results = [0] * count
+        self.warned: set[int] = set()
         self.hop = [""] * count
         self.until = [""] * count
         self.last: list[Delivered | Failed | Deferred | None] = [None] * count
@@ -195,6 +199,10 @@ class State:
             case Delivered() | Failed() | Deferred():
                 for index in self._of(event.rcpt):
                     self._result(index, event)
+            case Delayed():
+                for index in self._of(event.rcpt):
+                    self.results[index] = max(self.results[index], event.attempt)
+                    self.warned.add(index)
             case Expanded():
                 self.done.update(dict.fromkeys(self._of(event.rcpt), event))
             case Crashed():

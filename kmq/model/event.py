@@ -2,7 +2,8 @@
 
 Shapes:  every event has `seq` (its number in the message's life, J4) and `at` (RFC 3339 UTC); both are given when the
          event is written, so a phase leaves them out. `rcpt` is a set of recipients as text (`0-2,5`).
-         A reply is one line of text as the peer gave it (`550 5.1.1 no such user`).
+         A reply is one line of text as the peer gave it (`550 5.1.1 no such user`). `tls` is how the conversation was
+         protected (`TLSv1.3 TLS_AES_256_GCM_SHA384 verified`), "" when it was not.
 """
 
 from typing import Union
@@ -26,12 +27,16 @@ class Routed(Event, tag="routed"):
 
 
 class Delivered(Event, tag="delivered"):
-    """The next hop took responsibility. `attempt` makes a repeated report recognizable (J10)."""
+    """The next hop took responsibility. `attempt` makes a repeated report recognizable (J10); `notice` is the ID of the
+    DSN that tells a sender who asked for it.
+    """
 
     rcpt: str = ""
     attempt: int = 0
     reply: str = ""
     host: str = ""
+    notice: str = ""
+    tls: str = ""
 
 
 class Failed(Event, tag="failed"):
@@ -41,6 +46,18 @@ class Failed(Event, tag="failed"):
     attempt: int = 0
     reply: str = ""
     host: str = ""
+    notice: str = ""
+    tls: str = ""
+
+
+class Delayed(Event, tag="delayed"):
+    """The sender has been told that it takes longer, which is done once; `notice` is the ID of that DSN, "" when nobody
+    wanted to be told. It takes up an `attempt`, as a result does, so that a repeated report is recognizable (J10).
+    """
+
+    rcpt: str = ""
+    attempt: int = 0
+    reply: str = ""
     notice: str = ""
 
 
@@ -52,6 +69,7 @@ class Deferred(Event, tag="deferred"):
     reply: str = ""
     host: str = ""
     until: str = ""
+    tls: str = ""
 
 
 class Expanded(Event, tag="expanded"):
@@ -107,5 +125,5 @@ class Retried(Event, tag="retried"):
 
 
 AnyEvent = Union[  # noqa: UP007
-    Routed, Delivered, Failed, Deferred, Expanded, Crashed, Moved, Suspended, Resumed, Retried
+    Routed, Delivered, Failed, Deferred, Delayed, Expanded, Crashed, Moved, Suspended, Resumed, Retried
 ]  # fmt: skip

@@ -44,6 +44,7 @@ class Put(Frame, tag="put"):
     count:    recipients.
     stamp:    where in the body 17 bytes are kept free for the ID, or -1.
     m, sha256, incoming: a large body's reserved ID, checksum, and name below incoming/.
+    dropped:  the file of a drop directory that it was (J12): its name, inode, and modification time in nanoseconds.
     """
 
     token: str
@@ -53,6 +54,7 @@ class Put(Frame, tag="put"):
     m: str = ""
     sha256: str = ""
     incoming: str = ""
+    dropped: tuple[str, int, int] | None = None
 
 
 class Reserve(Frame, tag="reserve"):
@@ -172,9 +174,14 @@ class Holding(Frame, tag="holding"):
 
 
 class Known(Frame, tag="known"):
-    """These results are durable, or were known before: forget them."""
+    """These results are durable, or were known before: forget them.
+
+    fates: number -> what the scheduler process added to a result: the time of the next attempt, and the IDs of the
+           messages that were made with it, by kind. Only where there is something to say.
+    """
 
     numbers: list[int]
+    fates: dict[int, tuple[str, dict[str, list[str]]]] = {}
 
 
 class Closed(Frame, tag="closed"):

@@ -186,6 +186,7 @@ class Connection(asyncio.Protocol):
             transaction = Transaction(mail, rcpt, self._offers.pipelining, self._unclean)
             self._delivery, self._transaction, self.state = delivery, transaction, State.BUSY
             self._since = self._clock()
+            delivery.begun = delivery.begun or self._since
             self._transport.write(transaction.out)
             delivery.show(self.label, 0)
             return True

@@ -20,9 +20,10 @@ class Delivery:
     left:      recipients that have no verdict.
     limit:     recipients to try in one transaction; what a server took when it said `too many`.
     uncertain: a final dot may have been sent and no reply came.
+    begun:     the loop's time at which a connection first had it; 0.0 before.
     """
 
-    __slots__ = ("_replies", "left", "limit", "report", "show", "uncertain", "work")
+    __slots__ = ("_replies", "begun", "left", "limit", "report", "show", "uncertain", "work")
 
     def __init__(self, work: Work, report: Report, show: Show) -> None:
         self.work = work
@@ -31,26 +32,27 @@ class Delivery:
         self.left = list(work.rcpt)
         self.limit = TRANSACTION_LIMIT
         self.uncertain = False
-        self._replies: dict[tuple[Reply, str], list[int]] = {}
+        self.begun = 0.0
+        self._replies: dict[tuple[Reply, str, str], list[int]] = {}
 
-    def judge(self, verdicts: Iterable[tuple[int, Reply]], host: str) -> None:
-        """What a server said about some recipients; they are not left any more."""
+    def judge(self, verdicts: Iterable[tuple[int, Reply]], host: str, tls: str = "") -> None:
+        """What a server said about some recipients, and how that was protected; they are not left any more."""
         for index, reply in verdicts:
-            self._replies.setdefault((reply, host), []).append(index)
+            self._replies.setdefault((reply, host, tls), []).append(index)
             self.left.remove(index)
 
-    def judge_left(self, reply: Reply, host: str) -> None:
+    def judge_left(self, reply: Reply, host: str, tls: str = "") -> None:
         """The same about all that are left."""
-        self.judge([(index, reply) for index in self.left], host)
+        self.judge([(index, reply) for index in self.left], host, tls)
 
     def finish(self) -> None:
         """Every recipient has its verdict: the report."""
         attempt = self.work.attempt
         events = [
-            result(recipients.as_text(indices) if len(indices) > 1 else str(indices[0]), attempt, reply, host)
-            for (reply, host), indices in self._replies.items()
+            result(recipients.as_text(indices) if len(indices) > 1 else str(indices[0]), attempt, reply, host, tls)
+            for (reply, host, tls), indices in self._replies.items()
         ]
-        self.report(Outcome(events, None, self.uncertain))
+        self.report(Outcome(events, None, self.uncertain, begun=self.begun))
 
     def damaged(self, why: str) -> None:
         """The body is not what was accepted. When some recipients are done already, it is a result of the others."""
@@ -61,8 +63,11 @@ class Delivery:
             self.report(Outcome(damaged=why))
 
     def unreachable(self, reply: Reply) -> None:
-        """No server could be talked to. When some recipients are done already, it is a result of the others."""
-        if self._replies:
+        """No server could be talked to, or for good there is none.
+
+        It is a result of the recipients that are left when it is final, or when others are done already.
+        """
+        if self._replies or reply.permanent:
             self.judge_left(reply, "")
             self.finish()
         else:

@@ -48,12 +48,14 @@ class Outcome:
     uncertain:   (in events as Deferred) the final dot may have been sent and no reply came: not tried again sooner
                  than 5 minutes.
     damaged:     why the body is not what was accepted; nothing of it was delivered. Then events is empty.
+    begun:       the loop's time at which a connection first had the message; 0.0 when none did, or none is needed.
     """
 
     events: list[Event] = field(default_factory=list)
     unavailable: Reply | None = None
     uncertain: bool = False
     damaged: str = ""
+    begun: float = 0.0
 
 
 #: Told once what became of the Work.
@@ -63,10 +65,10 @@ Report = Callable[[Outcome], None]
 Show = Callable[[str, int], None]
 
 
-def result(rcpt: str, attempt: int, reply: Reply, host: str) -> Event:
+def result(rcpt: str, attempt: int, reply: Reply, host: str, tls: str = "") -> Event:
     """The event that a final reply about recipients amounts to (4xx and what is unknown are temporary)."""
     if reply.done:
-        return Delivered(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
+        return Delivered(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host, tls=tls)
     if reply.permanent:
-        return Failed(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
-    return Deferred(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host)
+        return Failed(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host, tls=tls)
+    return Deferred(rcpt=rcpt, attempt=attempt, reply=str(reply), host=host, tls=tls)

@@ -20,9 +20,26 @@ _REPLIES = 150_000
 
 class Job:
     """One assignment in hand. routed: what Executing said; done: its result, once there is one; raw: the children that
-    follow it; slot: its line in the status file."""
+    follow it; slot: its line in the status file.
 
-    __slots__ = ("assign", "body", "done", "head", "raw", "routed", "slot")
+    events: of its result, for the log. taken, begun, ended: monotonic seconds at which it came, at which a connection
+    was there (0 for none), and at which it had its result; at: the Unix time of that.
+    """
+
+    __slots__ = (
+        "assign",
+        "at",
+        "begun",
+        "body",
+        "done",
+        "ended",
+        "events",
+        "head",
+        "raw",
+        "routed",
+        "slot",
+        "taken",
+    )
 
     def __init__(self, assign: Assign, head: Head, body: Body, slot: int) -> None:
         self.assign = assign
@@ -32,11 +49,16 @@ class Job:
         self.routed: list[Event] = []
         self.done: Done | None = None
         self.raw = b""
+        self.events: list[Event] = []
+        self.taken = time.monotonic()
+        self.begun = self.ended = self.at = 0.0
 
     def result(self, events: list[Event] | None = None, **more: str | bool) -> Done:
         """What became of it, as the scheduler process is told; more: the fields of Done that are not always there."""
         assign = self.assign
-        now = moment.as_text(time.time())
+        self.at, self.ended = time.time(), time.monotonic()
+        self.events = events or []
+        now = moment.as_text(self.at)
         encoded = []
         longest = _REPLIES // max(1, len(events or ()))
         for event in events or ():

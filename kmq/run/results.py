@@ -17,7 +17,7 @@ import msgspec
 from kmq import log
 from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Crashed, Deferred, Delivered, Event, Expanded, Failed, Moved, Routed
+from kmq.model.event import AnyEvent, Deferred, Delivered, Event, Failed, Moved
 from kmq.model.frame import Child, Done, Known
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
@@ -26,19 +26,23 @@ from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
+from kmq.run.telling import NO_FATE, Fate, complete, tell_of_a_child, tell_of_the_dead
 from kmq.spool.record import Append, Move, Operation, Put, Remove
 
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 
 
 class Result(NamedTuple):
-    """The ticket of a result's record. children: messages that it made, with the number of their recipients."""
+    """The ticket of a result's record. children: messages that it made, with the number of their recipients; events,
+    fate: for the log."""
 
     link: Link
     n: int
     id: int
     complete: bool
     children: list[tuple[int, int]]
+    events: list[AnyEvent]
+    fate: Fate
 
 
 class Results:
@@ -63,11 +67,11 @@ class Results:
         if ruling is None:
             link.send(Known([done.n]))
             return
-        operations, children = self._operations(done, events, raw, ruling)
+        operations, children, fate = self._operations(done, events, raw, ruling)
         if done.damaged:
             self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
         if operations:
-            self.storage.add(operations, Result(link, done.n, ruling.mid, ruling.complete, children))
+            self.storage.add(operations, Result(link, done.n, ruling.mid, ruling.complete, children, events, fate))
             self.outcasts.judge(ruling.mid)
         else:
             self.core.settled(done.n, now)
@@ -79,7 +83,7 @@ class Results:
 
     def _operations(
         self, done: Done, events: list[AnyEvent], raw: bytes, ruling: Ruling
-    ) -> tuple[list[Operation], list[tuple[int, int]]]:
+    ) -> tuple[list[Operation], list[tuple[int, int]], Fate]:
         number = ruling.mid
         operations: list[Operation] = []
         children: list[tuple[int, int]] = []
@@ -89,9 +93,10 @@ class Results:
             operations += puts
             children = [(put.id, child.count) for put, child in zip(puts, done.children, strict=True)]
             named = _names(puts, done.children)
+        fate = (ruling.until, named) if ruling.until or named else NO_FATE
         for event in events:
-            self._complete(event, ruling.until, named)
-            self._log(done.m, event)
+            complete(event, fate)
+            self._count(event)
             operations.append(self._append(number, event))
         if done.crashed and not self.outcasts.counted(number, done.n):
             operations.append(self._crash(number, done))
@@ -99,7 +104,7 @@ class Results:
             self.outcasts.unnoticed.add(number)
         if ruling.complete:
             operations.append(self._last(number))
-        return operations, children
+        return operations, children, fate
 
     def _last(self, number: int) -> Operation:
         """The message's end: nothing is deleted that failed and that nobody was told of."""
@@ -133,60 +138,44 @@ class Results:
                 body = body[: child.stamp] + name.encode() + body[child.stamp + queue_id.LENGTH :]
             put = Put(number, head_line(name, sha256(body).hexdigest(), tail), body)
         self.fresh.keep(number, put.line, body)
-        log.event(child.kind, name, recipients=child.count)
         return put
 
     def _append(self, number: int, event: Event) -> Append:
         event.seq = self.numbers.next(number)
         return Append(number, event.seq, event_line(event))
 
-    def _complete(self, event: AnyEvent, until: str, named: dict[str, list[str]]) -> None:
-        """What only the scheduler process knows."""
-        if isinstance(event, Deferred):
-            event.until = until
-        elif isinstance(event, Failed):
-            event.notice = named["notice"][0] if "notice" in named else ""
-        elif isinstance(event, Expanded):
-            event.child = " ".join(named["expansion"][int(place)] for place in event.child.split())
-
     def _crash(self, number: int, done: Done) -> Append:
         return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace, done.n))
 
-    def _log(self, name: str, event: AnyEvent) -> None:
-        """The operator's line about a result."""
-        match event:
-            case Delivered():
-                self.delivered += 1
-                log.event("delivered", name, rcpt=event.rcpt, relay=event.host, reply=event.reply)
-            case Failed():
-                self.failed += 1
-                log.event("failed", name, rcpt=event.rcpt, relay=event.host, reply=event.reply, notice=event.notice)
-            case Deferred():
-                self.deferred += 1
-                log.event("deferred", name, rcpt=event.rcpt, relay=event.host, reply=event.reply, until=event.until)
-            case Expanded():
-                log.event("expanded", name, rcpt=event.rcpt, child=event.child, rule=event.rule)
-            case Routed():
-                pass
-            case Crashed():
-                log.warning("a worker failed on a message", id=name, phase=event.phase, count=event.count)
-            case _:
-                pass
+    def _count(self, event: AnyEvent) -> None:
+        kind = type(event)
+        if kind is Delivered:
+            self.delivered += 1
+        elif kind is Failed:
+            self.failed += 1
+        elif kind is Deferred:
+            self.deferred += 1
 
     def durable(self, results: list[Result]) -> None:
         """They may be acknowledged; what is left of their messages goes on."""
         now = time.monotonic()
-        told: dict[Link, list[int]] = {}
+        told: dict[Link, Known] = {}
         for one in results:
             self.core.settled(one.n, now)
-            told.setdefault(one.link, []).append(one.n)
+            known = told.get(one.link) or told.setdefault(one.link, Known([]))
+            known.numbers.append(one.n)
+            if one.fate is not NO_FATE:
+                known.fates[one.n] = one.fate
+            if not one.link.open:
+                tell_of_the_dead(queue_id.text(one.id), one.events)
             if one.complete:
                 self.fresh.drop(one.id)
                 self.outcasts.gone(one.id)
             for child, count in one.children:
+                tell_of_a_child(self.fresh.line(child))
                 self.core.accepted(child, count, now)
-        for link, numbers in told.items():
-            link.send(Known(numbers))
+        for link, known in told.items():
+            link.send(known)
 
 
 def _names(puts: list[Put], children: list[Child]) -> dict[str, list[str]]:

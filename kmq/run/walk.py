@@ -200,6 +200,7 @@ class Walk:
         if outcome.damaged:
             self._done_damaged(job, outcome.damaged)
             return
+        job.begun = outcome.begun
         done = job.result(events=job.routed + outcome.events, uncertain=outcome.uncertain)
         if outcome.unavailable is not None and not self._ending:
             done.unavailable, done.hop = str(outcome.unavailable), str(target)

@@ -17,6 +17,7 @@ from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Kno
 from kmq.run.job import Job
 from kmq.run.link import Link
 from kmq.run.reloading import reread
+from kmq.run.telling import NO_FATE, Fate, Teller
 from kmq.run.walk import Walk
 from kmq.spool.status import BEAT, StatusFile
 
@@ -38,6 +39,7 @@ class Worker:
         self.settings = settings
         self.walk = Walk(settings, status, self._done, self._flush_soon)
         self.jobs = self.walk.jobs
+        self.teller = Teller()
 
     def reconfigure(self, settings: Settings) -> None:
         """Takes a new configuration; what is under way ends as it began."""
@@ -86,7 +88,7 @@ class Worker:
                 self.walk.begin(said, raw)
             case Known():
                 for number in said.numbers:
-                    self._known(number)
+                    self._known(number, said.fates.get(number, NO_FATE))
             case Closed():
                 self.walk.closed = frozenset(said.hops)
             case Stop():
@@ -100,8 +102,10 @@ class Worker:
         if job.done is not None:
             self._say(job.done, job.raw)
 
-    def _known(self, number: int) -> None:
-        self.jobs.pop(number, None)
+    def _known(self, number: int, fate: Fate) -> None:
+        job = self.jobs.pop(number, None)
+        if job is not None:
+            self.teller.known(job, fate)
         if self.stopping and not self.jobs:
             self._ended.set()
 
@@ -140,6 +144,7 @@ class Worker:
         self._ended.set()
         self.walk.abandon()
         await self.walk.close()
+        self.teller.close()
         if self._link is not None:
             self._link.close()
 

@@ -1,0 +1,184 @@
+"""The lines of the mail log about results, told by the worker that brought them about.
+
+When:     a result is told when it is Known: then it is durable, and the worker that holds it is asked for it no more,
+          so it is told once, whoever crashes. What only the scheduler process knew comes along with Known (`Fate`).
+Promise:  a line for each recipient. Those of a message with very many are said some at a time, as fast as the reader of
+          the log takes them, so that none is lost for want of room and the loop never stands still.
+On crash: of this process: lines that were not said are missing; the scheduler process says those whose Known did not
+          come through (`tell_of_the_dead`).
+Callers:  run.worker; run.results.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+
+from kmq import log
+from kmq.log import mail
+from kmq.log.lines import Value
+from kmq.model import hop as hops
+from kmq.model import moment, recipients, reply
+from kmq.model.envelope import read_head
+from kmq.model.event import AnyEvent, Deferred, Event, Expanded, Failed, Routed
+from kmq.model.hop import DeliveryType
+from kmq.run.job import Job
+
+#: Lines that are said in one turn of the loop.
+_TURN = 200
+#: Seconds until a reader who was behind is looked at again.
+_PAUSE = 0.05
+
+#: Event -> (word, status). What is not here is not told.
+_WORDS = {
+    "delivered": ("delivered", "sent"),
+    "failed": ("failed", "bounced"),
+    "deferred": ("deferred", "deferred"),
+    "expanded": ("expanded", None),
+    "delayed": ("delayed", None),
+}
+_EXPIRED = ("expired", "expired")
+
+#: What the scheduler process adds to a result: the time of the next attempt, and the IDs of the messages that were made
+#: with it, by their kind.
+Fate = tuple[str, dict[str, list[str]]]
+NO_FATE: Fate = ("", {})
+
+
+def complete(event: Event, fate: Fate) -> None:
+    """What only the scheduler process knows of an event."""
+    until, made = fate
+    if isinstance(event, Deferred):
+        event.until = until
+    elif isinstance(event, Failed):
+        event.notice = made["notice"][0] if "notice" in made else ""
+    elif isinstance(event, Expanded):
+        expansions = made.get("expansion", [])
+        event.child = " ".join(expansions[int(place)] for place in event.child.split() if int(place) < len(expansions))
+
+
+class Teller:
+    """Says the lines of one worker, those of large messages in portions."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Iterator[None]] = deque()
+
+    def known(self, job: Job, fate: Fate) -> None:
+        """This result is durable."""
+        saying = _lines(job, fate)
+        if not self._waiting and _portion(saying):
+            return
+        self._waiting.append(saying)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def close(self) -> None:
+        """Says all that is left, whether there is room or not."""
+        while self._waiting:
+            deque(self._waiting.popleft(), maxlen=0)
+
+    def _go_on(self) -> None:
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        if not log.mail_lines().roomy:
+            loop.call_later(_PAUSE, self._go_on)
+            return
+        if _portion(self._waiting[0]):
+            self._waiting.popleft()
+        loop.call_soon(self._go_on)
+
+
+def _portion(saying: Iterator[None]) -> bool:
+    """True when nothing is left of it."""
+    return sum(1 for _ in islice(saying, _TURN)) < _TURN
+
+
+def _lines(job: Job, fate: Fate) -> Iterator[None]:
+    """One line per recipient and step."""
+    target = job.routed[0].hop if len(job.routed) == 1 and isinstance(job.routed[0], Routed) else job.assign.hop
+    place, local = _place(target)
+    delay, delays = _delays(job)
+    head = job.head
+    for event in job.events:
+        complete(event, fate)
+        told = _told(event, local)
+        if told is None:
+            continue
+        word, keys = told
+        if word == "failed" and job.assign.expire:
+            word, keys["status"] = _EXPIRED
+        keys |= {"from": head.sender, "delay": delay, "delays": delays, "queue": place, "size": head.size}
+        for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
+            recipient = head.recipients[index]
+            mail.tell(word, head.id, keys, to=recipient.address, orig_to=recipient.original or None)
+            yield
+
+
+def _told(event: Event, local: bool) -> tuple[str, dict[str, Value]] | None:
+    """The word of an event, and what its line says whoever the recipient is; None when it has no line."""
+    found = _WORDS.get(str(type(event).__struct_config__.tag))
+    if found is None:
+        return None
+    word, status = found
+    host, said = getattr(event, "host", ""), getattr(event, "reply", "")
+    return word, {
+        "relay": host or ("local" if local and word == "delivered" else None),
+        "tls": getattr(event, "tls", "") or None,
+        "dsn": reply.parse(said).status if said else None,
+        "status": status,
+        "reply": said or None,
+        "attempt": getattr(event, "attempt", 0) or None,
+        "until": getattr(event, "until", "") or None,
+        "notice": getattr(event, "notice", "") or None,
+        "child": getattr(event, "child", "") or None,
+    }
+
+
+def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
+    """A result that is durable, and whose worker died before it could hear so: what is known of it here."""
+    for event in events:
+        told = _told(event, False)
+        if told is not None:
+            word, keys = told
+            mail.tell(word, name, keys, rcpt=getattr(event, "rcpt", ""))
+
+
+def tell_of_a_child(line: bytes) -> None:
+    """A message that was made along with a result is queued: a notice, or what an alias expanded to."""
+    head = read_head(line)
+    if head is None:
+        return
+    word = "notice" if head.source.how == "dsn" else "accepted"
+    keys: dict[str, Value] = {"from": head.sender, "parent": head.parent, "proto": head.source.how}
+    if len(head.recipients) == 1:
+        keys["to"] = head.recipients[0].address
+    mail.tell(word, head.id, keys, size=head.size, nrcpt=len(head.recipients))
+
+
+@lru_cache(1024)
+def _place(hop: str) -> tuple[str | None, bool]:
+    """What tables call a queue, and whether it is one of mailboxes."""
+    try:
+        found = hops.parse(hop)
+    except ValueError:
+        return hop, False
+    return (None if found == hops.SUBMISSION else found.name), found.delivery_type is DeliveryType.MAILBOX
+
+
+# --- delays -----------------------------------------------------------------------------------------------------------
+
+
+def _delays(job: Job) -> tuple[str, str]:
+    """All the time since the message began to come, and its parts (see mail.KEYS)."""
+    try:
+        created = moment.from_text(job.head.created)
+    except ValueError:
+        return "0", "0/0/0/0"
+    before = job.head.took / 1000
+    here = max(0.0, job.ended - job.taken)
+    queued = max(0.0, job.at - here - created)
+    connecting = min(here, max(0.0, job.begun - job.taken)) if job.begun else 0.0
+    parts = (before, queued, connecting, here - connecting)
+    return mail.seconds(sum(parts)), "/".join(map(mail.seconds, parts))
