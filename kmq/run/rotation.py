@@ -1,0 +1,32 @@
+"""SIGUSR1: the log's file was renamed, and the next line goes to the one that has its name now. Every process heeds it.
+
+Promise:  no process dies of it: the supervisor ignores it until its loop hears it, and a child is born deaf to it, until
+          it heeds it; whoever is born after the renaming opens the new file anyway.
+On crash: see kmq.log.
+Callers:  the supervisor, which passes it on to its children, and each child in its loop.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kmq import log
+
+ROTATED = signal.SIGUSR1
+
+
+@contextmanager
+def born_deaf() -> Iterator[None]:
+    """A process that is begun within does not hear the signal before it heeds it: its mask outlives exec."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {ROTATED})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def heed(loop: asyncio.AbstractEventLoop, rotated: Callable[[], object] = log.reopen) -> None:
+    """From now on this process opens its log anew; call it in the loop's thread."""
+    loop.add_signal_handler(ROTATED, rotated)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {ROTATED})
