@@ -40,7 +40,7 @@ from kmq.model.frame import (
     Reserve,
     Stop,
 )
-from kmq.run import memory
+from kmq.run import memory, rotation
 from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
 from kmq.run.deaths import Deaths, WorkerProcess
@@ -438,6 +438,7 @@ def main(
     async def work() -> int:
         loop = asyncio.get_running_loop()
         log.gather(loop)
+        rotation.heed(loop)
         process = QueueProcess(settings, status, started)
         stopping: list[asyncio.Task[None]] = []
         loop.add_signal_handler(signal.SIGTERM, lambda: stopping.append(loop.create_task(process.stop())))

@@ -24,7 +24,7 @@ from kmq.intake.submission import Submission
 from kmq.intake.tally import Tally, shared
 from kmq.model.frame import AnyFrame, Frame, Hello
 from kmq.routing.table import Routes
-from kmq.run import listeners
+from kmq.run import listeners, rotation
 from kmq.run.link import Link
 from kmq.run.reloading import reread
 from kmq.spool.disk import Disk
@@ -87,7 +87,7 @@ class Receiver:
             log.error("the new configuration is wrong, the old one stays", why=str(error))
             return
         self.settings = new
-        log.start(f"receiver-{self.number}", new.kmq.log_level)
+        log.start(f"receiver-{self.number}", new.kmq.log_level, new.kmq.mail_log)
 
     def _work_by(self, settings: Settings) -> None:
         """All sections by these settings; ConfigError and all as before when a certificate cannot be used."""
@@ -183,6 +183,7 @@ def main(
     async def receive() -> int:
         loop = asyncio.get_running_loop()
         log.gather(loop)
+        rotation.heed(loop)
         receiver = Receiver(settings, number, status, started)
         loop.add_signal_handler(signal.SIGTERM, receiver.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when

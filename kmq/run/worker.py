@@ -14,6 +14,7 @@ import signal
 from kmq import log
 from kmq.config import Settings
 from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Reload, Stop
+from kmq.run import rotation
 from kmq.run.job import Job
 from kmq.run.link import Link
 from kmq.run.reloading import reread
@@ -161,6 +162,7 @@ def main(settings: Settings, number: int, sockets: object, started: float) -> in
     async def work() -> None:
         loop = asyncio.get_running_loop()
         log.gather(loop)
+        rotation.heed(loop)
         worker = Worker(settings, number, status, started)
 
         def reload() -> None:
