@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from kmq import log
+from kmq.log import mail
 from kmq.model import hop as hops
 from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import event_line
@@ -74,7 +75,7 @@ class Operators:
                 return self._retry(arguments, by)
             case "flush":
                 self.core.verbs.flush(time.monotonic())
-                log.event("flush", by=by)
+                mail.tell("flush", by=by)
                 return self._told(self.core.mids, refusable=False)
             case "remove":
                 return self._remove(arguments, by, reason)
@@ -138,7 +139,7 @@ class Operators:
 
     def _retry(self, arguments: Mapping[str, Argument], by: str) -> Answer | AsyncIterator[Line | Answer]:
         now = time.monotonic()
-        log.event("retry", by=by, queue=str(arguments["queue"]) if "queue" in arguments else None)
+        mail.tell("retry", by=by, queue=str(arguments["queue"]) if "queue" in arguments else None)
         if "queue" in arguments:
             return self._retry_queues(self._hops(str(arguments["queue"])), now)
         named = self._named(arguments)
@@ -198,9 +199,9 @@ class Operators:
         if self.core.has(number):
             told.pending = not self.outcasts.remove(number, by, reason, told.tell)
         elif number in self.outcasts.poison:
-            log.event("removed", queue_id.text(number), by=by, reason=reason)
             self.outcasts.poison.discard(number)
             self.storage.add([Remove(number)], told)
+            _tell(told, "removed", number, by, reason)
         else:
             return None
         return told
@@ -212,7 +213,7 @@ class Operators:
             now = time.monotonic()
             act = self.core.verbs.suspend_queue if verb == "suspend" else self.core.verbs.resume_queue
             count = sum(act(one, now) for one in self._hops(str(arguments["queue"])))
-            log.event(f"{verb}-queue", by=by, queue=str(arguments["queue"]), reason=reason)
+            mail.tell(f"{verb}-queue", by=by, queue=str(arguments["queue"]), reason=reason or None)
             until = _FORGOTTEN if verb == "suspend" and count else ""
             return _counted(count, f"queue {verb}{_ed(verb)}{until}", f"queues {verb}{_ed(verb)}{until}")
         return self._hold_messages(verb, self._named(arguments), by, reason)
@@ -245,7 +246,7 @@ class Operators:
         event: Event = Suspended(by=by, reason=reason) if verb == "suspend" else Resumed(by=by, reason=reason)
         told = Told()
         self._add(number, event, told)
-        log.event(verb, queue_id.text(number), by=by, reason=reason)
+        _tell(told, verb, number, by, reason)
         return told
 
     def _out_of_poison(self, number: int, by: str, reason: str) -> Told | str | None:
@@ -262,13 +263,19 @@ class Operators:
         move: Operation = Move(number, seq, event_line(event), "queue")
         self.storage.add([move], told)
         told.durable.add_done_callback(lambda _: self.loader.when_made(number))
-        log.event("resume", queue_id.text(number), by=by, reason=reason)
+        _tell(told, "resume", number, by, reason)
         return told
 
     def _add(self, number: int, event: Event, told: Told) -> None:
         event.seq = self.numbers.next(number)
         event.at = moment.as_text(time.time())
         self.storage.add([Append(number, event.seq, event_line(event))], told)
+
+
+def _tell(told: Told, word: str, number: int, by: str, reason: str) -> None:
+    """A line of the mail log, when what it tells of is durable."""
+    name = queue_id.text(number)
+    told.durable.add_done_callback(lambda _: mail.tell(word, name, by=by, reason=reason or None))
 
 
 def _queue_line(facts: QueueFacts, offset: float) -> dict[str, object]:

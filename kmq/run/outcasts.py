@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kmq import log
+from kmq.log import mail
 from kmq.model import moment, queue_id
 from kmq.model.envelope import event_line
 from kmq.model.event import Crashed, Moved
@@ -99,17 +99,14 @@ class Outcasts:
         self.crash_numbers.pop(number, None)
 
     def _write(self, leaving: Leaving) -> None:
-        name = queue_id.text(leaving.id)
         operations: list[Operation]
         if leaving.home:
             at = moment.as_text(time.time())
             seq = self._numbers.next(leaving.id)
             line = event_line(Moved(seq=seq, at=at, home=leaving.home, reason=leaving.reason))
             operations = [Move(leaving.id, seq, line, leaving.home)]
-            log.warning("a message is set aside", id=name, home=leaving.home, why=leaving.reason)
         else:
             operations = [Remove(leaving.id)]
-            log.event("removed", name, by=leaving.by, reason=leaving.reason)
         self.storage.add(operations, leaving)
 
     def durable(self, leaving: Leaving) -> None:
@@ -118,12 +115,14 @@ class Outcasts:
         self.core.verbs.removed(leaving.id, time.monotonic())
         self._forget(leaving.id)
         if leaving.home:
+            mail.tell("poison", queue_id.text(leaving.id), reason=leaving.reason)
             self.poison.add(leaving.id)
             if leaving.after is not None:
                 leaving.after.tell = leaving.tell
                 self._write(leaving.after)
                 return
         else:
+            mail.tell("removed", queue_id.text(leaving.id), by=leaving.by, reason=leaving.reason or None)
             self.poison.discard(leaving.id)
             self.removed += 1
         for tell in leaving.tell:
