@@ -52,11 +52,10 @@ class Failed(Event, tag="failed"):
 
 class Delayed(Event, tag="delayed"):
     """The sender has been told that it takes longer, which is done once; `notice` is the ID of that DSN, "" when nobody
-    wanted to be told. It takes up an `attempt`, as a result does, so that a repeated report is recognizable (J10).
+    wanted to be told.
     """
 
     rcpt: str = ""
-    attempt: int = 0
     reply: str = ""
     notice: str = ""
 
