@@ -150,7 +150,7 @@ class State:
 
     done:     index -> Delivered, Failed or Expanded; the rest is open.
     results:  per recipient the number of results so far: the next attempt is one above (J10).
-    warned:   recipients whose sender has been told that it takes longer; that counts among the results.
+    warned:   recipients whose sender has been told that it takes longer.
     hop:      per recipient the last next hop, "" before it was routed.
     until:    per recipient the time before which it waits, "" for at once.
     last:     per recipient the last result, None before the first.
@@ -200,9 +200,7 @@ class State:
                 for index in self._of(event.rcpt):
                     self._result(index, event)
             case Delayed():
-                for index in self._of(event.rcpt):
-                    self.results[index] = max(self.results[index], event.attempt)
-                    self.warned.add(index)
+                self.warned.update(self._of(event.rcpt))
             case Expanded():
                 self.done.update(dict.fromkeys(self._of(event.rcpt), event))
             case Crashed():

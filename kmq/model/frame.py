@@ -105,6 +105,8 @@ class Assign(Frame, tag="assign"):
     n:       number of the assignment; the result bears it.
     attempt: of these recipients; alone: nobody else is in the worker's hands (a suspect, design: poison).
     expire:  the lifetime is over: do not deliver, make the notice, fail with this reply.
+    delay:   do not deliver, make the notice that it takes longer, because of this reply (Delayed).
+    warn:    make that notice when recipients are deferred.
     configuration: by which it is to be done; a worker that does not have it yet holds the assignment until it has.
     """
 
@@ -118,6 +120,8 @@ class Assign(Frame, tag="assign"):
     home: str = "queue"
     alone: bool = False
     expire: str = ""
+    delay: str = ""
+    warn: bool = False
     configuration: int = 0
 
 

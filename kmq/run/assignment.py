@@ -31,7 +31,8 @@ class Assignment(msgspec.Struct, gc=False, eq=False):
     """Recipients of a message for a worker to bring to a next hop.
 
     alone: the worker has and gets nothing else meanwhile. expire: do not deliver, make the notice, fail with this
-    reply; "" otherwise. share: the scheduler's own.
+    reply; "" otherwise. delay: do not deliver, make the notice that it takes longer, because of this reply; warn: make
+    it when recipients are deferred. share: the scheduler's own.
     """
 
     n: int
@@ -42,7 +43,14 @@ class Assignment(msgspec.Struct, gc=False, eq=False):
     attempt: int
     alone: bool
     expire: str
+    delay: str
+    warn: bool
     share: Share
+
+    @property
+    def notice(self) -> bool:
+        """Whether nothing is to be delivered, but a notice to be made."""
+        return self.expire != "" or self.delay != ""
 
 
 class Held(NamedTuple):

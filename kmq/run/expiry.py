@@ -1,19 +1,23 @@
-"""Which messages get no further attempt because their time is over.
+"""Which messages get no further attempt because their time is over, and of which the sender is to hear that it takes
+longer.
 
-Does:     a message expires only on a failed attempt made after its lifetime: its own deferral, or the failed probe of
-          its queue, which was everybody's attempt. The worker is then told to make the notice.
+Does:     both only on a failed attempt made after the time: the message's own deferral, or the failed probe of its
+          queue, which was everybody's attempt. The worker is then told to make the notice.
 Promise:  a queue is looked through in portions, so that a hundred thousand messages that expire together stop nobody;
-          a hop that speaks meanwhile ends the look, since what is left can be delivered.
+          a hop that speaks meanwhile ends the look, since what is left can be delivered. What the brake holds back is
+          not given up, but tried again.
 On crash: nothing is kept; the next failed attempt finds the same messages.
 Callers:  kmq/run/scheduler.
 """
 
 from collections import deque
 
+from kmq.model import queue_id
+from kmq.run.brake import Brake
 from kmq.run.hopqueue import HopQueue
 from kmq.run.lifetime import Lifetime
 from kmq.run.lines import Lines
-from kmq.run.share import EXPIRING, READY, Share
+from kmq.run.share import OWING, READY, Owed, Share
 
 #: Shares looked at in one portion.
 PORTION = 500
@@ -25,17 +29,53 @@ WHOLE = -1
 class Expiry:
     """The looks that are under way, and the line of those that wait for their notice."""
 
-    def __init__(self, lines: Lines, lifetime: Lifetime) -> None:
+    def __init__(self, lines: Lines, lifetime: Lifetime, brake: Brake) -> None:
         self.lifetime = lifetime
+        self.brake = brake
         self._lines = lines
         self._looks: deque[HopQueue] = deque()
 
+    # --- one share ---------------------------------------------------------------------------------------------------
+
+    def given_up(self, share: Share, reply: str, now: float) -> Owed | None:
+        """The notice about a share that is over, since its last attempt failed with this reply; None while the brake
+        holds it back."""
+        passes = self.brake.passes(self._end(share.queue, share.mid), now, len(self._lines.messages))
+        return Owed(True, reply) if passes else None
+
+    def late(self, share: Share, now: float) -> bool:
+        """Whether the sender is to be told that it takes longer, if an attempt failed now."""
+        after = share.queue.schedule.warn_after
+        if not after or not self.lifetime.older(share.mid, after, now):
+            return False
+        return not self._lines.is_warned(share.mid, share.rcpt)
+
+    def over(self, queue: HopQueue, mid: int, attempts: int, now: float) -> bool:
+        """Whether the last of so many attempts was the last one altogether."""
+        schedule = queue.schedule
+        if self.lifetime.older(mid, schedule.lifetime, now):
+            return True
+        return 0 < schedule.attempts <= attempts + queue.silences_since(queue_id.created(mid))
+
+    def _end(self, queue: HopQueue, mid: int) -> float:
+        """The Unix time at which a message came to its end; one that had too many attempts: at its beginning."""
+        created, schedule = queue_id.created(mid), queue.schedule
+        return created if schedule.attempts else created + schedule.lifetime
+
+    # --- queues ------------------------------------------------------------------------------------------------------
+
     def begin(self, queue: HopQueue, reply: str) -> None:
-        """The queue's attempt failed with this reply: those whose time is over expire, portion by portion."""
+        """The queue's attempt failed with this reply: those whose time has come get their notice, portion by portion."""
         if not queue.sweeping:
             self._looks.append(queue)
         queue.sweeping = reply
         queue.sweep = WHOLE
+
+    def begin_all(self) -> None:
+        """The same for all queues whose last attempt failed."""
+        for queue in self._lines.queues.values():
+            if queue.failures:
+                self.begin(queue, queue.last_error)
 
     @property
     def looking(self) -> bool:
@@ -59,35 +99,36 @@ class Expiry:
             queue.sweep = len(queue.again)
         while budget and queue.sweeping and queue.fresh:
             share = queue.fresh[0]
-            if self._in_line(share, queue) and not self.lifetime.over(share.mid, now):
-                break  # the line of fresh mail is in order of age
+            if self._stays(share, queue, now):
+                break  # the line of fresh mail is in order of age, and what was warned of is not fresh any more
             queue.fresh.popleft()
-            self._end(share, queue, now)
             budget -= 1
         while budget and queue.sweeping and queue.sweep and queue.again:
             share = queue.again.popleft()
-            if self._in_line(share, queue) and not self.lifetime.over(share.mid, now):
+            if self._stays(share, queue, now):
                 queue.again.append(share)
-            else:
-                self._end(share, queue, now)
             queue.sweep -= 1
             budget -= 1
         return budget > 0
 
-    @staticmethod
-    def _in_line(share: Share, queue: HopQueue) -> bool:
-        return share.state is READY and share.queue is queue
-
-    def _end(self, share: Share, queue: HopQueue, now: float) -> None:
-        if self._in_line(share, queue):
-            share.expire = queue.sweeping
-            self._lines.line_up(share, now)
+    def _stays(self, share: Share, queue: HopQueue, now: float) -> bool:
+        """Whether the share stays in line; one that is owed a notice goes for it."""
+        if share.state is not READY or share.queue is not queue:
+            return False
+        if self.over(queue, share.mid, share.attempt - 1, now):
+            share.owed = self.given_up(share, queue.sweeping, now)
+        elif self.late(share, now):
+            share.owed = Owed(False, queue.sweeping)
+        if share.owed is None:
+            return True
+        self._lines.line_up(share, now)
+        return False
 
     def next(self) -> Share | None:
         """The next share that is to get its notice; None when there is none."""
-        line = self._lines.expiring
+        line = self._lines.owing
         while line:
             share = line.popleft()
-            if share.state is EXPIRING:
+            if share.state is OWING:
                 return share
         return None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kmq.model import recipients
-from kmq.model.event import Deferred, Delivered, Event, Expanded, Failed, Routed
+from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.run.share import shared
 
 #: The reply of a deferral that came without one.
@@ -27,10 +27,14 @@ class Part(NamedTuple):
 
 
 class Fates(NamedTuple):
-    """parts: those that go on. spoke: next hops that gave a result, whatever it was; "" is the share's own."""
+    """parts: those that go on. spoke: next hops that gave a result, whatever it was; "" is the share's own.
+
+    warned: recipients whose sender was told that it takes longer.
+    """
 
     parts: tuple[Part, ...]
     spoke: tuple[str, ...]
+    warned: tuple[int, ...] = ()
 
 
 _ALL_DONE = Fates((), ("",))
@@ -67,6 +71,7 @@ def _of_all(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
 def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
     going: dict[int, tuple[str, str]] = dict.fromkeys(rcpt, ("", ""))
     spoke: dict[str, None] = {}
+    warned: list[int] = []
     for event in events:
         match event:
             case Routed():
@@ -83,12 +88,18 @@ def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
             case Expanded():
                 for index in _still(event.rcpt, going):
                     del going[index]  # other messages have it now; no hop has said a word
+            case Delayed():
+                warned += recipients.from_text(event.rcpt)
             case _:
                 pass
     found: dict[tuple[str, str], list[int]] = {}
     for index, fate in going.items():
         found.setdefault(fate, []).append(index)
-    return Fates(tuple(Part(shared(tuple(part)), hop, reply) for (hop, reply), part in found.items()), tuple(spoke))
+    return Fates(
+        tuple(Part(shared(tuple(part)), hop, reply) for (hop, reply), part in found.items()),
+        tuple(spoke),
+        tuple(warned),
+    )
 
 
 def _still(text: str, going: dict[int, tuple[str, str]]) -> list[int]:

@@ -11,6 +11,7 @@ Promise:  pure; a share that left its state is passed over in the lines, and lin
 Callers:  kmq/run/lines, rota, scheduler, verbs.
 """
 
+from bisect import bisect_left
 from collections import deque
 from enum import Enum
 from itertools import chain, islice
@@ -18,6 +19,8 @@ from typing import Final, NamedTuple
 
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType
+from kmq.config.sections import QueueSection
+from kmq.run.schedule import Schedules
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
 from kmq.run.waits import Waits
 
@@ -37,6 +40,7 @@ RETURNED = 64
 MAX_IDLE = 180.0
 
 NEVER: Final = float("inf")
+_RFC: Final = Schedules(QueueSection()).default
 _NO_LIMIT = 1 << 30
 
 
@@ -76,13 +80,16 @@ class HopQueue:
     failures: connections that failed in a row; probe: number of the assignment that tries whether it is back, or 0.
     doubtful: the last attempt failed, or a remote hop has not spoken yet: such queues share a third of the slots.
     listed:   stands in the rota; alarm: when the scheduler looks at it next; idling: stands in the list of idle ones.
-    sweep:    retries that are still to be looked at for a lifetime that is over; sweeping: such a look is going on.
+    schedule: when it is tried again, and its messages are warned of and given up; silences: Unix times of its last
+              failures, as many as that may need to know.
+    sweep:    retries that are still to be looked at for a notice that is due; sweeping: such a look is going on.
     """
 
     __slots__ = (
         "again",
         "alarm",
         "arrived",
+        "connector",
         "count",
         "departed",
         "doubtful",
@@ -97,6 +104,8 @@ class HopQueue:
         "next_retry",
         "probe",
         "remote",
+        "schedule",
+        "silences",
         "suspended",
         "sweep",
         "sweeping",
@@ -109,7 +118,7 @@ class HopQueue:
 
     def __init__(self, hop: str, per_hop: int, now: float) -> None:
         self.hop = hop
-        kind = hops.parse(hop).delivery_type
+        kind, _, self.connector = hops.parse(hop)
         self.remote = kind in (DeliveryType.SMART_HOST, DeliveryType.DNS)
         self.limit = per_hop if self.remote else _LOCAL_LIMITS[kind]
         self.width = min(FIRST_WIDTH, self.limit) if self.remote else self.limit
@@ -121,6 +130,8 @@ class HopQueue:
         self.count = self.in_flight = self.turns = self.arrived = self.departed = 0
         self.failures = self.probe = 0
         self.last_error = ""
+        self.silences: list[float] = []
+        self.schedule = _RFC
         self.next_retry = 0.0
         self.suspended = self.listed = self.idling = False
         self.alarm = NEVER
@@ -130,9 +141,12 @@ class HopQueue:
 
     # --- the lines -----------------------------------------------------------------------------------------------
 
-    def put(self, share: Share, front: bool) -> None:
-        """A ready share takes its place in line; front: it stood there before, and goes behind older ones like it."""
-        line = self.fresh if share.attempt == 1 else self.again
+    def put(self, share: Share, front: bool, warned: bool = False) -> None:
+        """A ready share takes its place in line; front: it stood there before, and goes behind older ones like it.
+
+        warned: its sender knows that it takes longer; such mail is not fresh any more.
+        """
+        line = self.fresh if share.attempt == 1 and not warned else self.again
         if not front:
             line.append(share)
             return
@@ -206,6 +220,16 @@ class HopQueue:
         self.failures += 1
         return True
 
+    def silent(self, wall: float) -> None:
+        """An attempt to reach the hop failed at this Unix time: it was one of everybody who waited."""
+        most = self.schedule.attempts
+        if most:
+            self.silences = [*self.silences[1 - most :], wall] if most > 1 else [wall]
+
+    def silences_since(self, second: float) -> int:
+        """How many attempts to reach the hop failed from this second on, as far as that is of interest."""
+        return len(self.silences) - bisect_left(self.silences, second)
+
     def spoke(self, probing: bool) -> None:
         """The hop talked to us, whatever it said."""
         self.failures = 0
@@ -232,7 +256,7 @@ class HopQueue:
             self.hop,
             self.status,
             self.count,
-            tally[READY] + tally[ALONE] + tally[ShareState.EXPIRING],
+            tally[READY] + tally[ALONE] + tally[ShareState.OWING],
             tally[ShareState.ASSIGNED] + tally[ShareState.RECORDING],
             tally[WAITING],
             tally[HELD],

@@ -1,11 +1,11 @@
-"""Is a message's time over?
+"""Is a message older than it may be?
 
 Does:     compares the second in a message's ID with the wall clock, and the wall clock with the monotonic one.
-Promise:  a wall clock that jumped ahead by more than an hour expires nothing for one cycle, so that a wrong clock that
-          is set right again has done no harm. The start is judged like a jump, by the last ID that was issued: time
-          that nobody saw pass is not believed at once. A clock that goes back only makes messages younger.
+Promise:  a wall clock that jumped ahead by more than an hour makes nothing too old for one cycle, so that a wrong clock
+          that is set right again has done no harm. The start is judged like a jump, by the last ID that was issued:
+          time that nobody saw pass is not believed at once. A clock that goes back only makes messages younger.
 On crash: nothing is kept; the next start judges again.
-Callers:  kmq/run/scheduler.
+Callers:  kmq/run/scheduler, expiry.
 """
 
 from kmq.model import queue_id
@@ -15,20 +15,14 @@ JUMP = 3600.0
 
 
 class Lifetime:
-    """lifetime: seconds a message may live; cycle: seconds for which expiry is held back after a jump."""
+    """cycle: seconds for which no age is believed after a jump."""
 
-    def __init__(self, lifetime: float, cycle: float, now: float, wall: float, last_id: int = 0) -> None:
-        self._lifetime = lifetime
-        self._cycle = cycle
+    def __init__(self, cycle: float, now: float, wall: float, last_id: int = 0) -> None:
+        self.cycle = cycle
         self._offset = wall - now
         self._held_until = now
         if last_id and wall - queue_id.created(last_id) > JUMP:
             self._held_until = now + cycle
-
-    def configure(self, lifetime: float, cycle: float) -> None:
-        """The configuration was read again."""
-        self._lifetime = lifetime
-        self._cycle = cycle
 
     def clock(self, now: float, wall: float) -> float:
         """Takes the time of both clocks; by how many seconds the wall clock jumped ahead, 0.0 when it did not."""
@@ -36,13 +30,13 @@ class Lifetime:
         self._offset = wall - now
         if jump <= JUMP:
             return 0.0
-        self._held_until = now + self._cycle
+        self._held_until = now + self.cycle
         return jump
 
     def wall(self, now: float) -> float:
         """The Unix time at a monotonic time, by the last look at both."""
         return now + self._offset
 
-    def over(self, mid: int, now: float) -> bool:
-        """Whether an attempt that failed now was this message's last."""
-        return now >= self._held_until and now + self._offset - queue_id.created(mid) > self._lifetime
+    def older(self, mid: int, seconds: float, now: float) -> bool:
+        """Whether the message is older than that, by clocks that can be believed."""
+        return now >= self._held_until and now + self._offset - queue_id.created(mid) > seconds

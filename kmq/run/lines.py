@@ -16,12 +16,13 @@ from typing import Final
 from kmq.model import hop as hops
 from kmq.run.hopqueue import MAX_IDLE, NEVER, HopQueue
 from kmq.run.rota import Rota
+from kmq.run.schedule import Schedules
 from kmq.run.share import (
     ALONE,
     ASSIGNED,
-    EXPIRING,
     HELD,
     IN_HAND,
+    OWING,
     READY,
     RECORDING,
     WAITING,
@@ -46,11 +47,13 @@ class Lines:
 
     suspended: messages that an operator holds. pending: to be removed or moved when nobody holds them any more;
     granted: being removed or moved now (J14). unreported: workers that have not said yet what they hold (J10).
-    expiring: shares in line for their notice. closed: hops that get nothing now; closings counts its changes.
+    owing: shares in line for a notice to their sender. warned: recipients of a message whose sender was told that it
+    takes longer. closed: hops that get nothing now; closings counts its changes.
     """
 
-    def __init__(self, per_hop: int, suspects: Suspects, now: float) -> None:
+    def __init__(self, per_hop: int, schedules: Schedules, suspects: Suspects, now: float) -> None:
         self.per_hop = per_hop
+        self.schedules = schedules
         self.suspects = suspects
         self.rota = Rota()
         self.messages: dict[int, Share] = {}
@@ -59,7 +62,8 @@ class Lines:
         self.pending: set[int] = set()
         self.granted: set[int] = set()
         self.unreported: set[int] = set()
-        self.expiring: deque[Share] = deque()
+        self.owing: deque[Share] = deque()
+        self.warned: dict[int, frozenset[int]] = {}
         self.closed: set[str] = set()
         self.closings = 0
         self._at_rest: list[int] = []
@@ -76,6 +80,7 @@ class Lines:
         if queue is None:
             try:
                 queue = HopQueue(hop, self.per_hop, now)
+                queue.schedule = self.schedules.of(queue.connector)
             except ValueError:
                 return self.queue(UNREACHABLE, now)
             self.queues[hop] = queue
@@ -95,6 +100,12 @@ class Lines:
             if queue.remote:
                 queue.limit = per_hop
                 queue.width = min(queue.width, per_hop)
+
+    def reschedule(self, schedules: Schedules) -> None:
+        """Queues follow these schedules from their next failure on."""
+        self.schedules = schedules
+        for queue in self.queues.values():
+            queue.schedule = schedules.of(queue.connector)
 
     def drop_idle(self, now: float) -> None:
         """Forgets queues that have been empty long enough."""
@@ -174,6 +185,7 @@ class Lines:
     def _forget(self, mid: int) -> None:
         for mids in (self.suspended, self.pending, self.granted):
             mids.discard(mid)
+        self.warned.pop(mid, None)
         self.suspects.forget(mid)
 
     def move(self, share: Share, queue: HopQueue, now: float) -> None:
@@ -186,9 +198,12 @@ class Lines:
         queue = share.queue
         mid = share.mid
         if self.stopped(mid):
-            share.expire = ""
+            share.owed = None
             self._turn(share, HELD)
             queue.tidy()
+        elif share.owed is not None and not (mid in self.suspects.mids and queue.limit):
+            self._turn(share, OWING)
+            self.owing.append(share)
         elif share.due > now:
             if share.state is not WAITING:
                 queue.waits.add(share)
@@ -197,16 +212,22 @@ class Lines:
             self._turn(share, ALONE)
             self.suspects.put(share)
             self.alarm(queue, now)
-        elif share.expire:
-            self._turn(share, EXPIRING)
-            self.expiring.append(share)
         else:
             share.due = 0
             self._turn(share, READY)
-            queue.put(share, front)
+            queue.put(share, front, mid in self.warned)
             self.rota.list(queue, now)
             if queue.failures:
                 self.alarm(queue, now)
+
+    def warn(self, mid: int, rcpt: tuple[int, ...]) -> None:
+        """The sender has been told that it takes longer for these recipients: once is enough."""
+        self.warned[mid] = self.warned.get(mid, frozenset()).union(rcpt)
+
+    def is_warned(self, mid: int, rcpt: tuple[int, ...]) -> bool:
+        """Whether the sender has been told so. Recipients of one share have been told of together."""
+        warned = self.warned.get(mid)
+        return warned is not None and rcpt[0] in warned
 
     @staticmethod
     def _turn(share: Share, state: ShareState) -> None:
@@ -302,7 +323,7 @@ class Lines:
 STATUS: Final[dict[ShareState, MessageStatus]] = {
     READY: MessageStatus.READY,
     ALONE: MessageStatus.READY,
-    EXPIRING: MessageStatus.READY,
+    OWING: MessageStatus.READY,
     WAITING: MessageStatus.RETRY,
     HELD: MessageStatus.SUSPENDED,
     ASSIGNED: MessageStatus.ACTIVE,

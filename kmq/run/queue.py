@@ -52,6 +52,7 @@ from kmq.run.outcasts import Leaving, Outcasts
 from kmq.run.reloading import reread
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
+from kmq.run.schedule import schedules_of
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
 from kmq.spool import layout
@@ -139,7 +140,7 @@ class QueueProcess:
         self.storage = Storage(store, queue, self._durable, self._not_durable, self._fatal)
         workers = frozenset(n for role, n, _ in living.children if role == "worker")
         start = Start(time.monotonic(), time.time(), recovered.last_id, workers, (recovered.generation << 32) + 1)
-        self.core = Scheduler(queue, random.random, start)
+        self.core = Scheduler(queue, random.random, start, schedules_of(self.settings))
         self.numbers = Numbers()
         self.arrivals = Arrivals(self.storage, recovered.tokens)
         self.outcasts = Outcasts(self.core, self.storage, self.numbers, queue.poison_threshold)
@@ -307,7 +308,10 @@ class QueueProcess:
         rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
         name = queue_id.text(one.mid)
         worker.link.send(
-            Assign(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone, one.expire),
+            Assign(
+                *(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone),
+                *(one.expire, one.delay, one.warn),
+            ),
             line + body,
         )
 
@@ -389,6 +393,7 @@ class QueueProcess:
         counters["checkpoints"] = self.storage.checkpoints
         counters["journal_bytes"] = self.storage.store.written_bytes
         counters["uncovered"] = int(self.storage.uncovered)
+        counters["log_lines_lost"] = log.lost()
         self.status.flush()
         self._assign_soon()
 
@@ -400,7 +405,7 @@ class QueueProcess:
             log.error("the new configuration is wrong, the old one stays", why=str(error))
             return
         if self._ready:
-            self.core.configure(self.settings.queue)
+            self.core.configure(self.settings.queue, schedules_of(self.settings))
             self.storage.settings = self.settings.queue
             self.outcasts.threshold = self.settings.queue.poison_threshold
             self._assign_soon()

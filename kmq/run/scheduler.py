@@ -15,22 +15,24 @@ from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 
 from kmq.config.sections import QueueSection
-from kmq.model import moment
 from kmq.model.event import Event
 from kmq.model.frame import Done
 from kmq.run.assignment import Assignment, Held, Recording, Ruling, Start
-from kmq.run.backoff import UNCERTAIN, UNTRIED, Backoff
+from kmq.run.backoff import UNTRIED, Jitter
+from kmq.run.brake import Brake
 from kmq.run.crew import Crew, Worker
 from kmq.run.expiry import Expiry
 from kmq.run.fates import Fates, read
 from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lifetime import Lifetime
 from kmq.run.lines import UNREACHABLE, Lines
+from kmq.run.schedule import Schedules
+from kmq.run.sequel import Ended, Sequel
 from kmq.run.share import (
     ALONE,
     ASSIGNED,
-    EXPIRING,
     IN_HAND,
+    OWING,
     READY,
     RECORDING,
     Part,
@@ -50,42 +52,56 @@ BOUND = 200
 #: A remote hop gets so many assignments for each of its connections, so that the next message is there when one ends.
 AHEAD = 2
 
-#: Notices of what expired have at most one of so many slots.
-EXPIRING_PART = 4
+#: Notices that are made by themselves have at most one of so many slots.
+OWING_PART = 4
 
 
 class Scheduler:
     """The core of the scheduler process. random: 0 <= x < 1, as random.random."""
 
-    def __init__(self, section: QueueSection, random: Callable[[], float], start: Start) -> None:
+    def __init__(
+        self, section: QueueSection, random: Callable[[], float], start: Start, schedules: Schedules | None = None
+    ) -> None:
+        schedules = schedules or Schedules(section)
         self._random = random
         self._crew = Crew()
         self._suspects = Suspects()
-        self._lines = Lines(section.per_hop * AHEAD, self._suspects, start.now)
+        self._lines = Lines(section.per_hop * AHEAD, schedules, self._suspects, start.now)
         self._lines.unreported.update(start.living)
-        lifetime = Lifetime(section.message_lifetime, section.retry_interval_max, start.now, start.wall, start.last_id)
-        self._lifetime = lifetime
-        self._expiry = Expiry(self._lines, lifetime)
+        self._lifetime = Lifetime(schedules.longest, start.now, start.wall, start.last_id)
+        self.brake = Brake(section.mass_expiry)
+        self._expiry = Expiry(self._lines, self._lifetime, self.brake)
+        self._sequel = Sequel(self._lines, self._expiry, Jitter(section.retry_jitter, random))
         self._out: dict[int, Assignment] = {}
         self._recording: dict[int, Recording] = {}
         self._next = start.first
-        self._expiring_out = 0
+        self._owing_out = 0
         self._more = False
         self.verbs = Verbs(self._lines)
-        self.configure(section)
+        self.configure(section, schedules)
+        self.clock(start.now, start.wall)
 
-    def configure(self, section: QueueSection) -> None:
+    def configure(self, section: QueueSection, schedules: Schedules | None = None) -> None:
         """The configuration, also when it was read again: what comes from now on follows it."""
-        longest, jitter = section.retry_interval_max, section.retry_jitter
-        self._longest_wait = longest * (1 + jitter)
-        self._retry = Backoff(section.retry_interval, longest, jitter, self._random)
-        self._reconnect = Backoff(section.connection_retry_interval, longest, jitter, self._random)
-        self._lifetime.configure(section.message_lifetime, longest)
+        schedules = schedules or Schedules(section)
+        self._jitter = self._sequel.jitter = Jitter(section.retry_jitter, self._random)
+        self._longest_wait = schedules.longest * (1 + section.retry_jitter)
+        self._lifetime.cycle = schedules.longest
+        self.brake.limit = section.mass_expiry
         self._lines.widen(section.per_hop * AHEAD)
+        self._lines.reschedule(schedules)
+        self._warning = schedules.soonest_warning
+        self._late = 0.0
 
     def clock(self, now: float, wall: float) -> float:
         """Both clocks; by how many seconds the wall clock jumped ahead, 0.0 when it did not. Expiry waits a cycle."""
-        return self._lifetime.clock(now, wall)
+        jump = self._lifetime.clock(now, wall)
+        self._late = self._late_by(now)
+        return jump
+
+    def _late_by(self, now: float) -> float:
+        """No message with this ID or a later one is old enough for a warning: one look for nearly all mail."""
+        return (self._lifetime.wall(now) - self._warning) * (1 << 32)
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -117,6 +133,8 @@ class Scheduler:
             due = ceil(now + wait) if wait > 0 else 0
             queue = self._lines.queue(part.hop, now)
             share = Share(mid, queue, shared(part.rcpt), part.attempt, RECORDING, due)
+            if part.warned:
+                self._lines.warn(mid, part.rcpt)
             self._lines.enter(share, now)
             self._lines.line_up(share, now)
         return True
@@ -126,6 +144,12 @@ class Scheduler:
         queue = self._lines.queues.get(UNREACHABLE)
         if queue is not None and not queue.suspended:
             self._expiry.begin(queue, "554 5.4.4 no connector served the address within the message's lifetime")
+
+    def expire_held(self, now: float) -> None:
+        """An operator lets go what the brake has held back."""
+        self.brake.release(self._lifetime.wall(now))
+        self._expiry.begin_all()
+        self.expire_unreachable(now)
 
     def has(self, mid: int) -> bool:
         """Whether the message is queued here."""
@@ -211,7 +235,7 @@ class Scheduler:
             share.rcpt = tuple(index for index in share.rcpt if index not in part)
             if not share.rcpt:
                 lines.leave(share, now)
-        self._hand(adopted, worker, held.n)
+        self._hand(adopted, worker, now, held.n)
         return True
 
     # --- what goes out -------------------------------------------------------------------------------------------
@@ -224,7 +248,7 @@ class Scheduler:
         given: list[Assignment] = []
         if not lines.unreported:
             self._expiry.look(now)
-            self._assign_expired(given)
+            self._assign_owing(given, now)
             if self._suspects.waiting:
                 self._assign_alone(given, now)
             self._assign_ordinary(given, now)
@@ -240,14 +264,14 @@ class Scheduler:
         times = [at for at in (self._lines.next_alarm(), self._suspects.wake(now)) if at is not None]
         return max(now, min(times)) if times else None
 
-    def _assign_expired(self, given: list[Assignment]) -> None:
+    def _assign_owing(self, given: list[Assignment], now: float) -> None:
         crew = self._crew
-        most = max(1, crew.slots // EXPIRING_PART)
-        while crew.free and self._expiring_out < most and len(given) < BOUND:
+        most = max(1, crew.slots // OWING_PART)
+        while crew.free and self._owing_out < most and len(given) < BOUND:
             share = self._expiry.next()
             if share is None:
                 return
-            given.append(self._hand(share, crew.next()))
+            given.append(self._hand(share, crew.next(), now))
 
     def _assign_alone(self, given: list[Assignment], now: float) -> None:
         suspects = self._suspects
@@ -260,7 +284,7 @@ class Scheduler:
         worker = suspects.worker(self._crew, now, others_wait=len(self._lines.rota) > 0)
         if worker is not None:
             suspects.begin(self._next)
-            given.append(self._hand(share, worker))
+            given.append(self._hand(share, worker, now))
 
     def _assign_ordinary(self, given: list[Assignment], now: float) -> None:
         crew, rota = self._crew, self._lines.rota
@@ -270,17 +294,18 @@ class Scheduler:
                 return
             share = queue.take()
             assert share is not None, "a queue whose tally is not that of its lines"
-            given.append(self._hand(share, crew.next()))
+            given.append(self._hand(share, crew.next(), now))
 
-    def _hand(self, share: Share, worker: Worker, n: int = 0) -> Assignment:
+    def _hand(self, share: Share, worker: Worker, now: float, n: int = 0) -> Assignment:
         """The share is in the worker's hands; n: the number that it has there already."""
         if not n:
             n = self._next
             self._next += 1
         queue = share.queue
         turn(share, ASSIGNED)
-        if share.expire:
-            self._expiring_out += 1
+        owed = share.owed
+        if owed:
+            self._owing_out += 1
         else:
             queue.in_flight += 1
             if queue.doubtful:
@@ -289,8 +314,10 @@ class Scheduler:
                 queue.probe = n
         self._crew.take(worker)
         alone = n == self._suspects.running
+        expire, delay = ("", "") if owed is None else (owed.reply, "") if owed.over else ("", owed.reply)
+        warn = share.mid < self._late and owed is None and self._expiry.late(share, now)
         assignment = Assignment(
-            n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone, share.expire, share
+            n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone, expire, delay, warn, share
         )
         self._out[n] = assignment
         return assignment
@@ -301,8 +328,8 @@ class Scheduler:
         self._crew.give(assignment.worker)
         if assignment.alone:
             self._suspects.ended(self._crew, now)
-        if assignment.expire:
-            self._expiring_out -= 1
+        if assignment.notice:
+            self._owing_out -= 1
             return False
         queue.in_flight -= 1
         if queue.doubtful:
@@ -332,17 +359,17 @@ class Scheduler:
         if done.crashed:
             self._suspects.mids.add(out.mid)
         fates = read(out.rcpt, events)
-        if not out.expire:
+        if not out.notice:
             self._spoke(share.queue, fates, probing, now)
-        unreached = self._unavailable(done, share.queue if probing else None, now) if done.unavailable else None
+        unreached = None
+        if done.unavailable and not out.notice:
+            unreached = self._unavailable(done, share.queue if probing else None, now)
         share.rcpt = ()
-        share.expire = ""
+        share.owed = None
         going: tuple[Share, ...] = ()
         until = ""
         if fates.parts:
-            wait = self._retry.delay(out.attempt)
-            due = ceil(now + (max(wait, UNCERTAIN) if done.uncertain else wait))
-            going, until = self._go_on(out, fates, due, unreached, now)
+            going, until = self._sequel.of(Ended(out, done.uncertain, unreached), fates, now)
         self._recording[done.n] = Recording(share, going, out.alone and not done.crashed)
         return Ruling(out.mid, not any(part.rcpt for part in chain(self._lines.messages[out.mid])), until)
 
@@ -393,51 +420,13 @@ class Scheduler:
         if queue is lines.submission or not queue.limit:
             return None
         if queue.failed(done.unavailable, queue is probed):
-            queue.next_retry = now + self._reconnect.delay(queue.failures)
+            queue.next_retry = now + self._jitter.spread(queue.schedule.connection.after(queue.failures))
+            queue.silent(self._lifetime.wall(now))
             lines.rota.judge(queue, True)
             lines.mark(queue)
             lines.alarm(queue, now)
             self._expiry.begin(queue, done.unavailable)
         return queue
-
-    def _go_on(
-        self, out: Assignment, fates: Fates, due: int, unreached: HopQueue | None, now: float
-    ) -> tuple[tuple[Share, ...], str]:
-        """The shares that are left, each in its queue and not yet in line, and when what was deferred is tried again.
-
-        All that one result defers for a hop stays together, whatever the replies, so that it goes in one transaction
-        again; only what expires is told apart by reply, since each notice bears its own.
-        """
-        over = not out.expire and self._lifetime.over(out.mid, now)
-        groups: dict[tuple[HopQueue, bool, str], list[int]] = {}
-        for rcpt, hop, reply in fates.parts:
-            queue = self._lines.queue(hop, now) if hop else out.share.queue
-            groups.setdefault((queue, reply != "", reply if over else ""), []).extend(rcpt)
-        going = []
-        until = ""
-        for (queue, deferred, expire), found in groups.items():
-            part = self._part(out, queue, found, now)
-            part.expire = expire
-            part.due = 0
-            if deferred:
-                part.attempt = out.attempt + 1
-                if not expire:
-                    part.due = due
-                    until = moment.as_text(self._lifetime.wall(due))
-            elif queue is out.share.queue and queue is not unreached:
-                part.due = ceil(now + UNTRIED)
-            going.append(part)
-        return tuple(going), until
-
-    def _part(self, out: Assignment, queue: HopQueue, rcpt: list[int], now: float) -> Share:
-        """A share for recipients that go on: the one that was out, when it stays in its queue and is not taken yet."""
-        left = shared(tuple(sorted(rcpt)))
-        if queue is out.share.queue and not out.share.rcpt:
-            out.share.rcpt = left
-            return out.share
-        part = Share(out.mid, queue, left, out.attempt, RECORDING)
-        self._lines.enter(part, now)
-        return part
 
     # --- suspects ------------------------------------------------------------------------------------------------
 
@@ -448,7 +437,7 @@ class Scheduler:
             if first is not None:
                 self._suspects.mids.add(mid)
                 for share in chain(first):
-                    if share.state is READY or share.state is EXPIRING:
+                    if share.state is READY or share.state is OWING:
                         self._lines.line_up(share, now)
 
     def crashed_alone(self, mid: int) -> int:

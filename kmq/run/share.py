@@ -30,7 +30,7 @@ class ShareState(IntEnum):
 
     READY = 0  #: in line in its queue
     ALONE = 1  #: in line to be run alone: the message may be what killed a worker
-    EXPIRING = 2  #: its lifetime is over: in line for its notice
+    OWING = 2  #: in line for a notice to its sender
     WAITING = 3  #: for the time of its next attempt
     HELD = 4  #: an operator suspended the message, or is removing it
     ASSIGNED = 5  #: in a worker's hands
@@ -39,7 +39,7 @@ class ShareState(IntEnum):
 
 READY: Final = ShareState.READY
 ALONE: Final = ShareState.ALONE
-EXPIRING: Final = ShareState.EXPIRING
+OWING: Final = ShareState.OWING
 WAITING: Final = ShareState.WAITING
 HELD: Final = ShareState.HELD
 ASSIGNED: Final = ShareState.ASSIGNED
@@ -49,24 +49,34 @@ RECORDING: Final = ShareState.RECORDING
 IN_HAND: Final = frozenset({ASSIGNED, RECORDING})
 
 #: A share that nobody works on may stand in any of these.
-_FREE = frozenset({READY, ALONE, EXPIRING, WAITING, HELD})
+_FREE = frozenset({READY, ALONE, OWING, WAITING, HELD})
 
 #: Which state may come after which. Only what waits in a line is assigned; only what is assigned has a result.
 FOLLOWING: Final[tuple[frozenset[ShareState], ...]] = (
-    frozenset({ASSIGNED, ALONE, EXPIRING, HELD}),  # READY
-    frozenset({ASSIGNED, READY, EXPIRING, HELD}),  # ALONE
-    frozenset({ASSIGNED, ALONE, HELD}),  # EXPIRING
-    frozenset({ASSIGNED, READY, ALONE, EXPIRING, HELD}),  # WAITING: assigned when a worker reports that it has it (J10)
+    frozenset({ASSIGNED, ALONE, OWING, HELD}),  # READY
+    frozenset({ASSIGNED, READY, OWING, HELD}),  # ALONE
+    frozenset({ASSIGNED, ALONE, WAITING, HELD}),  # OWING: one that is to be run alone waits for its time first
+    frozenset({ASSIGNED, READY, ALONE, OWING, HELD}),  # WAITING: assigned when a worker reports that it has it (J10)
     frozenset({ASSIGNED, READY, ALONE, WAITING}),  # HELD: the same
     frozenset({RECORDING}) | _FREE,  # ASSIGNED: freed when the worker is gone
     _FREE,  # RECORDING
 )
 
 
+class Owed(NamedTuple):
+    """A notice that the sender is to get before anything else: that it is given up (over), or that it takes longer.
+
+    reply: what the last attempt heard.
+    """
+
+    over: bool
+    reply: str
+
+
 class Share(msgspec.Struct, gc=False, eq=False):
-    """mid: the message's ID. due: monotonic second of the next attempt, 0 for at once. expire: the reply with which its
-    lifetime ended, "" while it has not. sibling: the next share of the same message. A share without recipients is
-    one whose last result waits for its sync.
+    """mid: the message's ID. due: monotonic second of the next attempt, 0 for at once. owed: the notice that it is in
+    line for. sibling: the next share of the same message. A share without recipients is one whose last result waits for
+    its sync.
     """
 
     mid: int
@@ -75,7 +85,7 @@ class Share(msgspec.Struct, gc=False, eq=False):
     attempt: int = 1
     state: ShareState = READY
     due: int = 0
-    expire: str = ""
+    owed: Owed | None = None
     sibling: Share | None = None
 
 
@@ -123,12 +133,16 @@ def shared(rcpt: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Part(NamedTuple):
-    """Open recipients as the disk knows them. until: Unix time before which they wait, 0.0 for at once."""
+    """Open recipients as the disk knows them. until: Unix time before which they wait, 0.0 for at once.
+
+    warned: their sender knows that it takes longer.
+    """
 
     rcpt: tuple[int, ...]
     hop: str
     attempt: int
     until: float
+    warned: bool = False
 
 
 def open_parts(state: State) -> list[Part]:
@@ -137,10 +151,14 @@ def open_parts(state: State) -> list[Part]:
     What was unreachable is routed anew, since the configuration may have changed; so is a next hop that this program
     cannot read. An `until` that is no time is none.
     """
-    found: dict[tuple[str, int, str], list[int]] = {}
+    found: dict[tuple[str, int, str, bool], list[int]] = {}
     for index in state.open:
-        found.setdefault((_routed(state.hop[index]), state.results[index], state.until[index]), []).append(index)
-    return [Part(shared(tuple(rcpt)), hop, results + 1, _time(until)) for (hop, results, until), rcpt in found.items()]
+        key = (_routed(state.hop[index]), state.results[index], state.until[index], index in state.warned)
+        found.setdefault(key, []).append(index)
+    return [
+        Part(shared(tuple(rcpt)), hop, results + 1, _time(until), warned)
+        for (hop, results, until, warned), rcpt in found.items()
+    ]
 
 
 _SUBMISSION = str(hops.SUBMISSION)

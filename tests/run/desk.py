@@ -2,7 +2,7 @@
 
 from kmq.config.sections import QueueSection
 from kmq.model import queue_id, recipients
-from kmq.model.event import Deferred, Delivered, Failed, Routed
+from kmq.model.event import Deferred, Delayed, Delivered, Failed, Routed
 from kmq.model.frame import Done
 from kmq.run.assignment import Start
 from kmq.run.lines import SUBMISSION, UNREACHABLE
@@ -97,6 +97,10 @@ class Desk:
     def failed(self, assignment):
         return self.done(assignment, [Failed(rcpt=names(assignment), attempt=assignment.attempt, reply="550 no")])
 
+    def delayed(self, assignment, **words):
+        """The sender was told that it takes longer."""
+        return self.done(assignment, [Delayed(rcpt=names(assignment), reply=assignment.delay, notice="N")], **words)
+
     def routed(self, assignment, *parts):
         """Routed only: (recipients, hop) each, or one hop for all."""
         return self.done(assignment, [routed(assignment, part) for part in parts])
@@ -114,7 +118,8 @@ class Desk:
             if due is None or due > end:
                 self.wait(max(0.0, end - self.now))
                 return
-            assert due > self.now, "asked for again at once although it has nothing to do"
+            looking = self.scheduler._expiry.looking
+            assert due > self.now or looking, "asked for again at once although it has nothing to do"
             self.wait(due - self.now)
 
     # --- looks

@@ -66,7 +66,7 @@ class World:
             self.judge(given)
             self.out[given.n] = given
             self.handed += 1
-        if any(given.share.queue.doubtful and not given.alone and not given.expire for given in given_now):
+        if any(given.share.queue.doubtful and not given.alone and not given.notice for given in given_now):
             third = max(1, self.scheduler._crew.slots // DOUBTFUL_PART)
             assert self.scheduler._lines.rota.doubtful_out <= third + any(given.alone for given in given_now)
 
@@ -77,8 +77,8 @@ class World:
         assert busy.isdisjoint(given.rcpt), "a recipient is in two hands"
         assert self.done[mid].isdisjoint(given.rcpt), "a recipient that is done"
         assert mid not in self.suspended | self.leaving, "a message that is stopped"
-        assert given.expire or given.hop not in self.closed, "a queue that is suspended"
-        assert given.hop != UNREACHABLE or given.expire
+        assert given.notice or given.hop not in self.closed, "a queue that is suspended"
+        assert given.hop != UNREACHABLE or given.notice
         assert {self.results[mid, index] + 1 for index in given.rcpt} == {given.attempt}
         assert given.worker not in self.draining
         mates = [one for one in self.out.values() if one.worker == given.worker]
@@ -230,7 +230,7 @@ class World:
             ending = {index for one, told in self.recording.values() if one.mid == mid for index in ended(told)}
             assert sorted([*seen, *self.done[mid], *ending]) == list(range(self.count[mid])), "lost or doubled"
         for hop, queue in lines.queues.items():
-            flying = sum(one.hop == hop and not one.expire for one in self.out.values())
+            flying = sum(one.hop == hop and not one.notice for one in self.out.values())
             assert (queue.tally, queue.count) == (tallies[hop], sum(tallies[hop]))
             assert queue.in_flight == flying
             assert flying <= max(queue.limit, 0)
@@ -241,11 +241,11 @@ class World:
     def check_slots(self):
         lines, crew = self.scheduler._lines, self.scheduler._crew
         doubtful = [hop for hop, queue in lines.queues.items() if queue.doubtful]
-        assert lines.rota.doubtful_out == sum(one.hop in doubtful and not one.expire for one in self.out.values())
+        assert lines.rota.doubtful_out == sum(one.hop in doubtful and not one.notice for one in self.out.values())
         for number, worker in crew.workers.items():
             assert worker.in_hand == sum(one.worker == number for one in self.out.values())
         assert crew.free == sum(max(0, worker.slots - worker.in_hand) for worker in crew.opened)
-        assert self.scheduler._expiring_out == sum(one.expire != "" for one in self.out.values())
+        assert self.scheduler._owing_out == sum(one.notice for one in self.out.values())
 
     # --- and in the end
 
@@ -297,7 +297,7 @@ def ended(events):
 
 
 def succeed(world, given):
-    if given.hop == SUBMISSION and not given.expire:
+    if given.hop == SUBMISSION and not given.notice:
         world.tell(given, [routed(given, ISP), delivered(given)])
     else:
         world.tell(given, [delivered(given)])

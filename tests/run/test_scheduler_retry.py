@@ -1,35 +1,11 @@
 """When is it tried again? Deferrals of messages, troubles of queues, and that no trouble holds up others."""
 
-import pytest
-
 from kmq.model import moment
-from kmq.run.backoff import Backoff
 from kmq.run.hopqueue import FIRST_WIDTH
 from tests.run.desk import BEGIN, DEAD, ISP, MAILBOX, SUBMISSION, Desk, delivered, remote, routed
 
 MINUTE = 60.0
 HOUR = 3600.0
-
-
-@pytest.mark.parametrize(
-    ("failures", "chance", "seconds"),
-    [
-        (1, 0.5, 300.0),
-        (2, 0.5, 600.0),
-        (4, 0.5, 2400.0),
-        (5, 0.5, 3600.0),
-        (5000, 0.5, 3600.0),
-        (1, 0.0, 270.0),
-        (1, 1.0, 330.0),
-        (9, 0.0, 3240.0),
-    ],
-)
-def test_the_wait_doubles_up_to_the_longest_and_chance_moves_it_a_tenth(failures, chance, seconds):
-    assert Backoff(300.0, 3600.0, 0.1, lambda: chance).delay(failures) == pytest.approx(seconds)
-
-
-def test_chance_never_takes_the_whole_wait_away():
-    assert Backoff(10.0, 10.0, 1.0, lambda: 0.0).delay(1) == 1.0
 
 
 # --- messages -------------------------------------------------------------------------------------------------------
@@ -287,8 +263,11 @@ def test_ten_thousand_messages_to_a_dead_host_bind_a_few_slots_and_delay_nobody(
     tries = []
 
     def time_out(assignment):
-        tries.append(desk.now)
-        desk.unavailable(assignment)
+        if assignment.delay:
+            desk.delayed(assignment)
+        else:
+            tries.append(desk.now)
+            desk.unavailable(assignment)
 
     desk.run_until(6 * HOUR, time_out)
     assert len(tries) <= 12
