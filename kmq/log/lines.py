@@ -93,7 +93,12 @@ class Log:
         """One line, which is safe already."""
         self._lines.append(self._line(level, text))
         self._volume += len(text)
-        if self._loop is None or self._volume > _AT_ONCE or threading.get_ident() != self._thread:
+        if (
+            self._loop is None
+            or self._loop.is_closed()
+            or self._volume > _AT_ONCE
+            or threading.get_ident() != self._thread
+        ):
             self.flush()
         elif not self._due:
             self._soon()
@@ -153,7 +158,9 @@ class Log:
 
     def _soon(self) -> None:
         """Writes (again) in 50 ms; without a loop whoever logs next does it."""
-        if self._loop is not None and not self._due and threading.get_ident() == self._thread:
+        if self._loop is None or self._loop.is_closed():
+            return
+        if not self._due and threading.get_ident() == self._thread:
             self._due = True
             self._loop.call_later(_GATHER, self._gathered)
 
