@@ -158,11 +158,14 @@ class Log:
 
     def _soon(self) -> None:
         """Writes (again) in 50 ms; without a loop whoever logs next does it."""
-        if self._loop is None or self._loop.is_closed():
-            return
-        if not self._due and threading.get_ident() == self._thread:
+        if not self._due and self._loop is not None and self._gathers:
             self._due = True
             self._loop.call_later(_GATHER, self._gathered)
+
+    @property
+    def _gathers(self) -> bool:
+        """This thread's lines wait for others, since its loop will write them."""
+        return self._loop is not None and threading.get_ident() == self._thread and not self._loop.is_closed()
 
     def _gathered(self) -> None:
         self._due = False
