@@ -2,7 +2,9 @@
 
 What:     small content is collected and handed over in one Put. When it grows beyond `small_body` an ID is reserved,
           and from then on the bytes are written to a file as they come, with our `Received:` line ahead of them.
-Promise:  memory per message is `small_body` and one piece; a file that was opened ends in PutLarge or Discard.
+          Where users' programs send, the header is completed as soon as it is there; what follows it streams on.
+Promise:  memory per message is `small_body` and one piece, or the header if that is larger (its limit is 100 kB); a
+          file that was opened ends in PutLarge or Discard.
 On crash: nothing was promised yet; what lies in incoming/ is swept by recovery.
 Callers:  `session`, which knows the conversation; nothing here speaks SMTP.
 """
@@ -11,15 +13,16 @@ from enum import Enum, auto
 from hashlib import sha256
 from typing import NamedTuple
 
-from kmq.intake import trace
+from kmq.intake import replies, trace
+from kmq.intake.completion import BadHeader, Completion, Way
 from kmq.intake.content import Content
 from kmq.intake.deeds import AnyDeed, Discard, Open, Put, PutLarge, Reserve, Write
 from kmq.intake.parameters import Sender
-from kmq.model import moment
+from kmq.model import fields, moment
 from kmq.model.envelope import Head, Recipient, Source, head_tail
 
 
-class Way(Enum):
+class Course(Enum):
     """Where the bytes go."""
 
     COLLECTED = auto()  #: kept until the end: the message is small so far
@@ -29,25 +32,41 @@ class Way(Enum):
 
 
 class Transaction(NamedTuple):
-    """What MAIL and RCPT said. origin: our `Received:` line up to the ID; began: Unix time of MAIL."""
+    """What MAIL and RCPT said.
+
+    origin: our `Received:` line up to the ID; beneath: lines of ours below it; began: Unix time of MAIL.
+    way, name: for the completion of the header, where there is one.
+    """
 
     sender: Sender
     recipients: list[Recipient]
     source: Source
     origin: bytes
     began: float
+    beneath: bytes = b""
+    way: Way = Way.SUBMISSION
+    name: str = ""
 
 
 class Arrival:
     """One message between the first byte of its content and the door."""
 
-    __slots__ = ("_hash", "_id", "_remainder", "_small_body", "_transaction", "_verdict", "_way", "content")
+    __slots__ = (
+        "_beginning", "_completion", "_course", "_grown", "_hash", "_id", "_remainder", "_small_body", "_transaction",
+        "_verdict", "content",
+    )  # fmt: skip
 
-    def __init__(self, transaction: Transaction, content: Content, small_body: int) -> None:
+    def __init__(
+        self, transaction: Transaction, content: Content, small_body: int, completion: Completion | None = None
+    ) -> None:
+        """completion: of the header; None when it is taken as it is."""
         self.content = content
         self._transaction = transaction
         self._small_body = small_body
-        self._way = Way.COLLECTED
+        self._completion = completion
+        self._beginning = b""  # what the completed header and the text that came with it are
+        self._grown = 0  # bytes that completing has added
+        self._course = Course.COLLECTED
         self._verdict: bytes | None = None
         self._id = ""
         self._remainder = b""
@@ -55,38 +74,64 @@ class Arrival:
     @property
     def asking(self) -> bool:
         """Nothing can go on before `reserved` or `refused`."""
-        return self._way is Way.ASKED
+        return self._course is Course.ASKED
 
     def go_on(self) -> list[AnyDeed]:
         """To be called after each piece that the content took."""
-        if self._way is Way.COLLECTED:
-            if self.content.size <= self._small_body or self.content.spoiled:
+        if self._course is Course.COLLECTED:
+            if self._completion is not None and self.content.header_over:
+                self._complete(self._completion)
+            waits = self._completion is not None or self.content.size <= self._small_body
+            if waits or self.content.spoiled:
                 return []
-            self._way = Way.ASKED
+            self._course = Course.ASKED
             return [Reserve()]
-        if self._way is Way.WRITTEN:
+        if self._course is Course.WRITTEN:
             return self.drop() if self.content.spoiled else self._write(self.content.take())
         return []
 
+    def _complete(self, completion: Completion) -> None:
+        """The header is here, and may be larger than it should be for a moment: nothing of it was written yet."""
+        self._completion = None
+        if self.content.spoiled:
+            return None
+        text = self.content.take()
+        header, rest = fields.split(text)
+        what = self._transaction
+        try:
+            header = completion.complete(header, what.way, sender=what.sender.address, name=what.name, now=what.began)
+        except BadHeader as wrong:
+            return self.refused(replies.bad_header(str(wrong)))
+        self._beginning = b"%b\r\n%b" % (header, rest)
+        self._grown = len(self._beginning) - len(text)
+        self.content.longest = max(self.content.longest, fields.longest(header))
+        self.content.eight_bit = self.content.eight_bit or not header.isascii()
+        return None
+
+    def _take(self) -> bytes:
+        """What is there and was not taken."""
+        beginning, self._beginning = self._beginning, b""
+        return beginning + self.content.take()
+
     def reserved(self, queue_id: str, at: float) -> list[AnyDeed]:
         """The ID is known: the file begins with our `Received:` line."""
-        self._way = Way.WRITTEN
+        self._course = Course.WRITTEN
         self._hash = sha256()
         self._id = queue_id
         self._remainder = self._rest_of_trace(at)
         head = self._transaction.origin + queue_id.encode() + self._remainder
-        return [Open(), *self._write(head + self.content.take())]
+        return [Open(), *self._write(head + self._take())]
 
     def refused(self, reply: bytes) -> None:
         """The door gives no ID; the client hears it at the end."""
-        self._way = Way.NOWHERE
+        self._course = Course.NOWHERE
         self._verdict = reply
         self.content.discard()
 
     def drop(self) -> list[AnyDeed]:
         """The message will not come."""
-        opened = self._way is Way.WRITTEN
-        self._way = Way.NOWHERE
+        opened = self._course is Course.WRITTEN
+        self._course = Course.NOWHERE
         self.content.discard()
         return [Discard()] if opened else []
 
@@ -97,13 +142,13 @@ class Arrival:
     def hand_over(self, at: float) -> Put | PutLarge:
         """The content has ended without fault: the deed that gives it to the door."""
         count = len(self._transaction.recipients)
-        if self._way is Way.WRITTEN:
-            self._way = Way.NOWHERE
-            head = len(self._transaction.origin) + len(trace.STAMP) + len(self._remainder)
+        if self._course is Course.WRITTEN:
+            self._course = Course.NOWHERE
+            head = len(self._transaction.origin) + len(trace.STAMP) + len(self._remainder) + self._grown
             return PutLarge(self._id, self._tail(at, self._remainder, head), count, self._hash.hexdigest())
         remainder = self._rest_of_trace(at)
         origin = self._transaction.origin
-        body = b"".join((origin, trace.STAMP, remainder, self.content.take()))
+        body = b"".join((origin, trace.STAMP, remainder, self._take()))
         return Put(self._tail(at, remainder, len(body) - self.content.size), count, body, len(origin))
 
     def _write(self, piece: bytes) -> list[AnyDeed]:
@@ -114,12 +159,15 @@ class Arrival:
 
     def _rest_of_trace(self, at: float) -> bytes:
         recipients = self._transaction.recipients
-        return trace.remainder(recipients[0].address if len(recipients) == 1 else "", at)
+        only = recipients[0].address if len(recipients) == 1 else ""
+        return trace.remainder(only, at) + self._transaction.beneath
 
-    def _tail(self, at: float, remainder: bytes, trace_size: int) -> bytes:
-        """What delivery needs to know, our own `Received:` line included."""
+    def _tail(self, at: float, remainder: bytes, added: int) -> bytes:
+        """What delivery needs to know, our own `Received:` line included. added: bytes that the client did not send."""
         sender, content = self._transaction.sender, self.content
-        longest = max(content.longest, trace.longest(self._transaction.origin, remainder))
+        beneath = self._transaction.beneath
+        ours = trace.longest(self._transaction.origin, remainder.removesuffix(beneath))
+        longest = max(content.longest, ours, len(beneath) - 2)
         return head_tail(
             Head(
                 id="",
@@ -127,7 +175,7 @@ class Arrival:
                 created=moment.as_text(at),
                 sender=sender.address,
                 recipients=self._transaction.recipients,
-                size=trace_size + content.size,
+                size=added + content.size,
                 source=self._transaction.source,
                 eight_bit=content.eight_bit,
                 smtputf8=sender.utf8,

@@ -194,6 +194,11 @@ class Content:
         return None
 
     @property
+    def header_over(self) -> bool:
+        """All of the header is here, or there is none."""
+        return self._header is None
+
+    @property
     def hopeless(self) -> bool:
         """So far above the limit that reading on to the end would serve nobody."""
         return self.size > 2 * self._size_limit

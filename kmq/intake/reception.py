@@ -150,12 +150,16 @@ class Reception(Conversation):
 
     def _begin_content(self, state: State) -> None:
         section = self._rules.section
-        origin = self._origin_of(utf8=True) if self._sender.utf8 else self._origin
-        transaction = Transaction(self._sender, list(self._recipients.values()), self._source, origin, self._began)
+        transaction = self._transaction()
         content = Content(section.size_limit, section.line_limit, section.hop_limit)
-        self._arrival = Arrival(transaction, content, self._rules.small_body)
+        self._arrival = Arrival(transaction, content, self._rules.small_body, self._rules.completion)
         self._reading = state
         self._state = state
+
+    def _transaction(self) -> Transaction:
+        """What was said before the content."""
+        origin = self._origin_of(utf8=True) if self._sender.utf8 else self._origin
+        return Transaction(self._sender, list(self._recipients.values()), self._source, origin, self._began)
 
     def _origin_of(self, utf8: bool) -> bytes:
         protocol = trace.protocol(self._extended, utf8, self.secure)

@@ -25,6 +25,7 @@ SHUTTING_DOWN = b"421 4.3.2 Shutting down, try again later\r\n"
 TOO_MANY_ERRORS = b"421 4.7.0 Too many errors\r\n"
 TOO_MANY_COMMANDS = b"421 4.7.0 Too many commands that bring no mail\r\n"
 
+TOO_FAST = b"450 4.7.1 Too many messages of this user in the last minute\r\n"
 TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
 
 UNKNOWN_COMMAND = b"500 5.5.1 Command unknown\r\n"
@@ -62,6 +63,16 @@ def encoded(reply: Reply) -> bytes:
 def bad_address(code: bytes, why: str) -> bytes:
     """501 with an enhanced code: sender 5.1.7, recipient 5.1.3 (RFC 3463 3.2)."""
     return b"501 %b Bad address: %b\r\n" % (code, why.encode("ascii", "replace"))
+
+
+def bad_header(why: str) -> bytes:
+    """The header is one that is not taken from users' programs."""
+    return b"554 5.6.0 Bad header: %b\r\n" % why.encode("ascii", "replace")
+
+
+def verified(address: str) -> bytes:
+    """The answer to VRFY, where it says something."""
+    return b"250 2.1.5 <%b>\r\n" % address.encode("ascii", "backslashreplace")
 
 
 def chunk_taken(size: int) -> bytes:

@@ -10,11 +10,16 @@ from typing import NamedTuple, Protocol
 
 from kmq.config.sections import ReceiverSection
 from kmq.intake import replies
+from kmq.intake.completion import Completion
 from kmq.model.reply import Reply
 
 
 class Routes(Protocol):
     """What the receiver asks of routing, at RCPT."""
+
+    @property
+    def home(self) -> str:
+        """The domain of addresses that have none."""
 
     def accepts(self, address: str) -> Reply | None:
         """None, or why a recipient of a local domain is not taken. The bare `postmaster` is asked for as such."""
@@ -24,10 +29,21 @@ class Routes(Protocol):
 
 
 class Client(NamedTuple):
-    """Who is there. ip: an IPv4-mapped address is shown as IPv4; trusted: may send to any domain."""
+    """Who is there. ip: an IPv4-mapped address is shown as IPv4, "" on this machine; trusted: may send to any domain.
+
+    user, uid: on this machine, whom the kernel says; trusted_sender: he may send in any name.
+    """
 
     ip: str
     trusted: bool
+    user: str = ""
+    uid: int = -1
+    trusted_sender: bool = False
+
+    @property
+    def key(self) -> str:
+        """By what the sessions of a client are counted."""
+        return self.ip or f"uid:{self.uid}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,11 @@ class Rules:
     clock: Callable[[], float]
     small_body: int
     starttls: bool
+
+    @cached_property
+    def completion(self) -> Completion | None:
+        """How headers are completed; None where they are another server's."""
+        return Completion(self.hostname, self.routes.home) if self.section.submission else None
 
     # Made once, said to everybody.
 

@@ -52,6 +52,12 @@ class Routes:
         self._known: dict[str, Known] = {}
         self._served: dict[Match | None, Known] = {}
 
+    @property
+    def home(self) -> str:
+        """The domain of addresses that have none: the first local one, else this server's name."""
+        kmq = self._settings.kmq
+        return kmq.local_domains[0] if kmq.local_domains else kmq.hostname
+
     def route(self, address: str) -> Route:
         """The next hop of an address in canonical text, and why."""
         _local, at, domain = address.rpartition("@")

@@ -141,6 +141,7 @@ class Routes:
 
     def __init__(self, domains: Iterable[str] = ("us.test",)) -> None:
         self.domains = set(domains)
+        self.home = min(self.domains, default="mx.us.test")
 
     def is_local(self, domain: str) -> bool:
         return domain in self.domains
