@@ -236,13 +236,13 @@ class Reception(Conversation):
     def _who(self) -> dict[str, str | int]:
         """What the mail log says of the client."""
         source = self._source
-        keys: dict[str, str | int] = {"client": self._client.ip, "helo": source.helo}
+        keys: dict[str, str | int] = {"client": self._client.ip, "helo": source.helo} if self._client.ip else {}
         if source.how == "smtp":
             keys["proto"] = trace.protocol(self._extended, self._sender.utf8, self.secure).decode()
         elif source.how:
             keys["proto"] = source.how
-        if source.user:
-            keys["user"] = source.user
+        if self._client.user:
+            keys["user"] = self._client.user
         keys["receiver"] = self._rules.section.name
         return keys
 

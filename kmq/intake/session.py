@@ -122,11 +122,13 @@ class Session(Reception):
         self._peer_name = name
         self._extended = extended
         self._origin = self._origin_of(utf8=False)
-        helo = name.decode("ascii", "backslashreplace")
-        self._source = Source(how="smtp", ip=self._client.ip, helo=helo, receiver=self._rules.section.name)
+        self._source = self._source_of(name.decode("ascii", "backslashreplace"))
         self._state = State.GREETED
         self._end_transaction()
         return True
+
+    def _source_of(self, helo: str) -> Source:
+        return Source(how="smtp", ip=self._client.ip, helo=helo, receiver=self._rules.section.name)
 
     def _mail(self, argument: bytes) -> None:
         refusal = self._rules.refusal()

@@ -56,7 +56,7 @@ class Carrier(SMTP):
     def __init__(self, smtpd: "Smtpd", loop: asyncio.AbstractEventLoop) -> None:
         self._smtpd = smtpd
         self._session: Session | None = None
-        self.ip = ""
+        self.key = ""
         self._large: LargeBody | None = None
         self._queue: list[deeds.AnyDeed] = []
         self._performing = False
@@ -84,16 +84,15 @@ class Carrier(SMTP):
             self._tls_name = _tls_name(transport)
             transport.set_write_buffer_limits(high=WRITE_LIMIT)
             return self._perform(self._session.secured())
-        peer = transport.get_extra_info("peername")
-        client = self._smtpd.client(peer[0] if isinstance(peer, tuple) else "")
-        self.ip = client.ip
+        client = self._smtpd.recognize(transport)
+        self.key = client.key
         refusal = self._smtpd.admit(self)
         if refusal:
             transport.write(refusal)
             transport.close()
             return None
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self._session = Session(self._smtpd.rules, client)
+        self._session = self._smtpd.session(client)
         return self._perform(self._session.greet(_unread(transport) > 0))
 
     def data_received(self, read: bytes) -> None:
@@ -237,7 +236,7 @@ class Carrier(SMTP):
         try:
             await self.smtp_STARTTLS("")
         except (TLSSetupException, OSError) as error:
-            mail.tell("tls-failed", client=self.ip, reason=_reason(error.__cause__ or error))
+            mail.tell("tls-failed", client=self.key, reason=_reason(error.__cause__ or error))
         if self.transport is not None and not self._is_secure():
             self._original_transport.abort()
             self.connection_lost(None)  # the TLS layer tells nobody of a connection that it never made
@@ -312,28 +311,38 @@ class Smtpd:
         self.door = door
         self.counts = {"accepted": 0, "refused": 0, "turned-away": 0}
         self.now = 0.0
-        self._small_body = small_body
-        self._tally = tally or Tally(section.sessions, section.sessions_per_client)
+        self.tally = tally or Tally(section.sessions, section.sessions_per_client)
         self._carriers: set[Carrier] = set()
-        self._servers: list[asyncio.AbstractServer] = []
+        self._servers: dict[object, asyncio.AbstractServer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._closing = False
-        self.reload(section, hostname, routes)
+        self.adopt(section, hostname, routes, tls_context(section), small_body)
 
     def reload(self, section: ReceiverSection, hostname: str, routes: Routes) -> None:
-        """A new configuration (and certificate), for sessions that begin from now on."""
-        self.tls_context = _tls_context(section)
+        """A new configuration, for sessions that begin from now on; ConfigError when its certificate cannot be used."""
+        self.adopt(section, hostname, routes, tls_context(section), self.rules.small_body)
+
+    def adopt(
+        self,
+        section: ReceiverSection,
+        hostname: str,
+        routes: Routes,
+        context: ssl.SSLContext | None,
+        small_body: int,
+    ) -> None:
+        """The same, with the section's context, which was made before; nothing of this fails."""
+        self.tls_context = context
         self.rules = Rules(
             section,
             hostname,
             routes,
             refusal=lambda: self.door.refusal,
             clock=self.clock,
-            small_body=self._small_body,
+            small_body=small_body,
             starttls=self.tls_context is not None,
         )
-        self._tally.total, self._tally.per_client = section.sessions, section.sessions_per_client
+        self.tally.total, self.tally.per_client = section.sessions, section.sessions_per_client
         self.client = lru_cache(4096)(self._recognize)
 
     def _recognize(self, ip: str) -> Client:
@@ -346,18 +355,26 @@ class Smtpd:
         return Client(str(address), any(address in network for network in self.rules.section.relay_from))
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
-        """Begins to serve listening sockets, which are ours from here, and returns."""
+        """Serves these listening sockets, which are ours from here, and no others; sessions go on. Returns at once."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
         sslproto.SSLProtocol.max_size = TLS_READ
-        for listener in sockets:
-            self._servers.append(await loop.create_server(lambda: Carrier(self, loop), sock=listener, backlog=512))
-        self._timer = loop.call_later(self.tick, self._look, loop)
+        wanted = {one.getsockname(): one for one in sockets}
+        for address in self._servers.keys() - wanted.keys():
+            self._servers.pop(address).close()
+        for address, listener in wanted.items():
+            if address in self._servers:
+                listener.close()  # another descriptor of what we have
+                continue
+            begin = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+            self._servers[address] = await begin(lambda: self.carrier(loop), sock=listener, backlog=512)
+        if self._timer is None:
+            self._timer = loop.call_later(self.tick, self._look, loop)
 
     async def close(self, grace: float) -> None:
         """Takes nobody in any more and lets messages on their way come to their end, for `grace` seconds at most."""
         self._closing = True
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         for carrier in list(self._carriers):
             carrier.stop()
@@ -388,11 +405,24 @@ class Smtpd:
 
     # --- what carriers ask ---
 
+    def carrier(self, loop: asyncio.AbstractEventLoop) -> Carrier:
+        """For a connection that is about to be made."""
+        return Carrier(self, loop)
+
+    def recognize(self, transport: Any) -> Client:
+        """Who is there."""
+        peer = transport.get_extra_info("peername")
+        return self.client(peer[0] if isinstance(peer, tuple) else "")
+
+    def session(self, client: Client) -> Session:
+        """A conversation with him."""
+        return Session(self.rules, client)
+
     def admit(self, carrier: Carrier) -> bytes | None:
         """Lets a connection in, or says why not."""
         if self._closing:
             return replies.SHUTTING_DOWN
-        if not self._tally.enter(carrier.ip):
+        if not self.tally.enter(carrier.key):
             self.counts["turned-away"] += 1
             return replies.TOO_MANY_CONNECTIONS
         self._carriers.add(carrier)
@@ -400,7 +430,7 @@ class Smtpd:
 
     def dismiss(self, carrier: Carrier) -> None:
         """The connection is gone."""
-        self._tally.leave(carrier.ip)
+        self.tally.leave(carrier.key)
         self._carriers.discard(carrier)
         if not self._carriers:
             self._empty.set()
@@ -414,7 +444,8 @@ class Smtpd:
         return len(self._carriers)
 
 
-def _tls_context(section: ReceiverSection) -> ssl.SSLContext | None:
+def tls_context(section: ReceiverSection) -> ssl.SSLContext | None:
+    """What STARTTLS of a section works with; ConfigError when its certificate cannot be used."""
     found = context_of(section)
     if isinstance(found, Unusable):
         raise ConfigError(f"[{section.name}] {found.text}: {found.remedy}")

@@ -18,7 +18,8 @@ _ROW = 1 + _PLACES
 
 def shared(fd: int, rows: int) -> mmap.mmap:
     """The memory of `rows` processes behind a descriptor that all of them were handed (os.memfd_create)."""
-    os.ftruncate(fd, rows * _ROW * 4)
+    if os.fstat(fd).st_size < rows * _ROW * 4:  # it never shrinks: others may count in what lies beyond
+        os.ftruncate(fd, rows * _ROW * 4)
     return mmap.mmap(fd, rows * _ROW * 4)
 
 
@@ -35,6 +36,11 @@ class Tally:
         self._own = row * _ROW
         for at in range(self._own, self._own + _ROW):
             self._counts[at] = 0
+
+    def see(self, memory: mmap.mmap, rows: int) -> None:
+        """There are more processes now, or fewer, in the same memory."""
+        self._counts = memoryview(memory).cast("B").cast("I")
+        self._rows = range(0, rows * _ROW, _ROW)
 
     def enter(self, ip: str) -> bool:
         """One more session of a client, if that many may be; then `leave` is due."""
@@ -64,5 +70,5 @@ def _place(ip: str) -> int:
     try:
         address = ip_address(ip)
     except ValueError:
-        return 1
+        return 1 + crc32(ip.encode()) % _PLACES  # a user of this machine
     return 1 + crc32(address.packed if isinstance(address, IPv4Address) else address.packed[:8]) % _PLACES

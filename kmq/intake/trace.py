@@ -39,6 +39,28 @@ def origin(helo: bytes, ip: str, hostname: str, with_protocol: bytes) -> bytes:
     )
 
 
+def local_origin(user: str, uid: int, hostname: str, with_protocol: bytes) -> bytes:
+    """The same for a program of this machine."""
+    return b"Received: from %b (uid %d)\r\n\tby %b (kmq) with %b id " % (
+        user.encode().translate(_PLAIN),
+        uid,
+        hostname.encode(),
+        with_protocol,
+    )
+
+
+def authenticated_sender(user: str, uid: int, hostname: str) -> bytes:
+    """The line that names a user of this machine who sends in another name."""
+    name = user.encode().translate(_PLAIN)
+    return b"X-Authenticated-Sender: %b@%b (uid %d)\r\n" % (name, hostname.encode(), uid)
+
+
+def peer(helo: bytes, ip: str) -> bytes:
+    """`helo ([ip])` with what is no plain name character shown as `?`; ip may be ""."""
+    name = helo.translate(_PLAIN)
+    return b"%b ([%b])" % (name, (f"IPv6:{ip}" if ":" in ip else ip).encode().translate(_PLAIN)) if ip else name
+
+
 def remainder(recipient: str, at: float) -> bytes:
     """The line from behind the ID. recipient: the only one, else "" (the others are nobody's business).
 
