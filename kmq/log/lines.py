@@ -89,19 +89,20 @@ class Log:
         self.add(level, text)
         self.flush()
 
+    def say(self, level: int, text: str) -> None:
+        """One line, which is safe already, if such are written."""
+        if level >= self._least:
+            self.add(level, text)
+
     def add(self, level: int, text: str) -> None:
         """One line, which is safe already."""
         self._lines.append(self._line(level, text))
         self._volume += len(text)
-        if (
-            self._loop is None
-            or self._loop.is_closed()
-            or self._volume > _AT_ONCE
-            or threading.get_ident() != self._thread
-        ):
+        if self._volume <= _AT_ONCE and self._gathers:
+            if not self._due:
+                self._soon()
+        else:
             self.flush()
-        elif not self._due:
-            self._soon()
 
     def flush(self) -> None:
         """Writes what is gathered, as far as that goes without waiting."""

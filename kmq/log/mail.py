@@ -120,28 +120,37 @@ def tell(word: str, queue_id: str = "", /, keys: Mapping[str, Value] | None = No
     What has no place in the line of this word stands at its end rather than nowhere.
     """
     found = WORDS[word]
-    lines = log.mail_lines()
-    if not lines.says(found.level):
+    if not log.mail_lines().says(found.level):
         return
     said = {**keys, **more} if keys else more
-    text = f"{word} {queue_id}" if queue_id else word
-    count = 0
-    for key in found.keys:
-        value = said.get(key)
-        if value is not None:
-            count += 1
-            text += f" {key}={value}" if type(value) is int else f" {key}={_shown(key, value)}"
-    if count < len(said):
-        text += "".join(
-            f" {key}={shown(value)}" for key, value in said.items() if key not in found.keys and value is not None
-        )
-    lines.add(found.level, text)
+    ordered = {key: said[key] for key in found.keys if key in said}
+    say(word, queue_id, pairs(ordered if len(ordered) == len(said) else ordered | said))
 
 
-def _shown(key: str, value: str | int | float) -> str:
-    return shown(f"<{value}>") if key in _ADDRESSES else shown(value)
+def say(word: str, queue_id: str, text: str) -> None:
+    """A line whose pairs were made before, in the order of KEYS."""
+    log.mail_lines().say(WORDS[word].level, f"{word} {queue_id}{text}" if queue_id else f"{word}{text}")
+
+
+def pairs(said: Mapping[str, Value]) -> str:
+    """` key=value` for each that has a value, in the order in which they come."""
+    text = ""
+    for key, value in said.items():
+        if type(value) is int:
+            text += f" {key}={value}"
+        elif value is not None:
+            text += f" {key}={shown(value)}" if key not in _ADDRESSES else f" {key}={shown(f'<{value}>')}"
+    return text
 
 
 def seconds(duration: float) -> str:
-    """A duration as lines have it: `0.012`, `12.3`, `86412`."""
-    return f"{duration:.0f}" if duration >= 1000 else f"{round(duration, 3):g}"
+    """A duration as lines have it: `0.012`, `86412.250`."""
+    return f"{duration:.3f}"
+
+
+def status_of(reply: str) -> str:
+    """The enhanced code of a reply's text, or the least specific one that its code allows (RFC 3463)."""
+    code = reply[4 : reply.find(" ", 4)] if " " in reply[4:] else reply[4:]
+    if code[:1] == reply[:1] and code.count(".") == 2 and code.replace(".", "").isdecimal():
+        return code
+    return f"{reply[:1]}.0.0" if reply[:1] in "245" and reply[:3].isdecimal() else "4.0.0"

@@ -18,10 +18,11 @@ from itertools import islice
 from kmq import log
 from kmq.log import mail
 from kmq.log.lines import Value
+from kmq.log.text import shown
 from kmq.model import hop as hops
-from kmq.model import moment, recipients, reply
+from kmq.model import moment, recipients
 from kmq.model.envelope import read_head
-from kmq.model.event import AnyEvent, Deferred, Event, Expanded, Failed, Routed
+from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.model.hop import DeliveryType
 from kmq.run.job import Job
 
@@ -31,12 +32,12 @@ _TURN = 200
 _PAUSE = 0.05
 
 #: Event -> (word, status). What is not here is not told.
-_WORDS = {
-    "delivered": ("delivered", "sent"),
-    "failed": ("failed", "bounced"),
-    "deferred": ("deferred", "deferred"),
-    "expanded": ("expanded", None),
-    "delayed": ("delayed", None),
+_WORDS: dict[type, tuple[str, str | None]] = {
+    Delivered: ("delivered", "sent"),
+    Failed: ("failed", "bounced"),
+    Deferred: ("deferred", "deferred"),
+    Expanded: ("expanded", None),
+    Delayed: ("delayed", None),
 }
 _EXPIRED = ("expired", "expired")
 
@@ -99,50 +100,69 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     """One line per recipient and step."""
     target = job.routed[0].hop if len(job.routed) == 1 and isinstance(job.routed[0], Routed) else job.assign.hop
     place, local = _place(target)
-    delay, delays = _delays(job)
+    timing = _timing(job)
     head = job.head
+    sender = shown(f"<{head.sender}>")
     for event in job.events:
         complete(event, fate)
-        told = _told(event, local)
-        if told is None:
+        found = _WORDS.get(type(event))
+        if found is None:
             continue
-        word, keys = told
-        if word == "failed" and job.assign.expire:
-            word, keys["status"] = _EXPIRED
-        keys |= {"from": head.sender, "delay": delay, "delays": delays, "queue": place, "size": head.size}
+        word, status = _EXPIRED if job.assign.expire and type(event) is Failed else found
+        rest = f"{_said(event, local, timing, status)}{place}{_more(event)} size={head.size}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
-            recipient = head.recipients[index]
-            mail.tell(word, head.id, keys, to=recipient.address, orig_to=recipient.original or None)
+            to = head.recipients[index]
+            original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
+            mail.say(word, head.id, f" from={sender} to={shown(f'<{to.address}>')}{original}{rest}")
             yield
-
-
-def _told(event: Event, local: bool) -> tuple[str, dict[str, Value]] | None:
-    """The word of an event, and what its line says whoever the recipient is; None when it has no line."""
-    found = _WORDS.get(str(type(event).__struct_config__.tag))
-    if found is None:
-        return None
-    word, status = found
-    host, said = getattr(event, "host", ""), getattr(event, "reply", "")
-    return word, {
-        "relay": host or ("local" if local and word == "delivered" else None),
-        "tls": getattr(event, "tls", "") or None,
-        "dsn": reply.parse(said).status if said else None,
-        "status": status,
-        "reply": said or None,
-        "attempt": getattr(event, "attempt", 0) or None,
-        "until": getattr(event, "until", "") or None,
-        "notice": getattr(event, "notice", "") or None,
-        "child": getattr(event, "child", "") or None,
-    }
 
 
 def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
     """A result that is durable, and whose worker died before it could hear so: what is known of it here."""
     for event in events:
-        told = _told(event, False)
-        if told is not None:
-            word, keys = told
-            mail.tell(word, name, keys, rcpt=getattr(event, "rcpt", ""))
+        found = _WORDS.get(type(event))
+        if found is not None:
+            word, status = found
+            rcpt = shown(getattr(event, "rcpt", ""))
+            mail.say(word, name, f"{_said(event, False, '', status)}{_more(event)} rcpt={rcpt}")
+
+
+def _said(event: Event, local: bool, timing: str, status: str | None) -> str:
+    """What was said, by whom, and how long it took; in the order of mail.KEYS."""
+    kind = type(event)
+    host = getattr(event, "host", "")
+    tls = getattr(event, "tls", "")
+    reply = getattr(event, "reply", "")
+    text = f" relay={shown(host)}" if host else " relay=local" if local and kind is Delivered else ""
+    if tls:
+        text += f" tls={shown(tls)}"
+    text += timing
+    if reply:
+        text += f" dsn={mail.status_of(reply)}"
+    if status:
+        text += f" status={status}"
+    if reply:
+        text += f" reply={shown(reply)}"
+    return text
+
+
+def _more(event: Event) -> str:
+    """How it goes on; in the order of mail.KEYS."""
+    text = ""
+    for name in _MORE[type(event)]:
+        value = getattr(event, name)
+        if value:
+            text += f" {name}={shown(value)}"
+    return text
+
+
+_MORE: dict[type, tuple[str, ...]] = {
+    Delivered: ("attempt", "notice"),
+    Failed: ("attempt", "notice"),
+    Deferred: ("attempt", "until"),
+    Expanded: ("child",),
+    Delayed: ("attempt", "notice"),
+}
 
 
 def tell_of_a_child(line: bytes) -> None:
@@ -158,27 +178,28 @@ def tell_of_a_child(line: bytes) -> None:
 
 
 @lru_cache(1024)
-def _place(hop: str) -> tuple[str | None, bool]:
-    """What tables call a queue, and whether it is one of mailboxes."""
+def _place(hop: str) -> tuple[str, bool]:
+    """What tables call a queue, as a pair for the line, and whether it is one of mailboxes."""
     try:
         found = hops.parse(hop)
     except ValueError:
-        return hop, False
-    return (None if found == hops.SUBMISSION else found.name), found.delivery_type is DeliveryType.MAILBOX
+        return f" queue={shown(hop)}", False
+    text = "" if found == hops.SUBMISSION else f" queue={shown(found.name)}"
+    return text, found.delivery_type is DeliveryType.MAILBOX
 
 
 # --- delays -----------------------------------------------------------------------------------------------------------
 
 
-def _delays(job: Job) -> tuple[str, str]:
+def _timing(job: Job) -> str:
     """All the time since the message began to come, and its parts (see mail.KEYS)."""
     try:
         created = moment.from_text(job.head.created)
     except ValueError:
-        return "0", "0/0/0/0"
+        return ""
     before = job.head.took / 1000
     here = max(0.0, job.ended - job.taken)
     queued = max(0.0, job.at - here - created)
     connecting = min(here, max(0.0, job.begun - job.taken)) if job.begun else 0.0
-    parts = (before, queued, connecting, here - connecting)
-    return mail.seconds(sum(parts)), "/".join(map(mail.seconds, parts))
+    whole = before + queued + here
+    return f" delay={whole:.3f} delays={before:.3f}/{queued:.3f}/{connecting:.3f}/{here - connecting:.3f}"
