@@ -30,6 +30,7 @@ RANK = {
 HOMES = {
     "aiosmtpd": "kmq/intake/smtpd.py",
     "aiosmtplib": "kmq/phases/smtp*.py",
+    "dns": "kmq/routing/resolver.py",
     "filelock": "kmq/spool/*.py",
     "msgspec": None,
     "uvloop": None,

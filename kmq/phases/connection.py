@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from kmq.config.sections import ConnectorSection
 from kmq.model.reply import Reply
+from kmq.phases.berths import Berth
 from kmq.phases.body import BodyDamaged, stuffed
 from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
@@ -46,6 +47,9 @@ class Owner(Protocol):
     def gone(self, connection: "Connection", orphan: Delivery | None) -> None:
         """The connection ended. orphan: the message that it carried in vain, to be given to another one."""
 
+    def part(self, connection: "Connection") -> None:
+        """The connection is another's."""
+
 
 def stage_limits(section: ConnectorSection) -> dict[Stage, float]:
     """How long each stage may last without progress, in seconds (RFC 5321 4.5.3.2)."""
@@ -62,10 +66,20 @@ def stage_limits(section: ConnectorSection) -> dict[Stage, float]:
 
 
 class Connection(asyncio.Protocol):
-    """See above. `label` is `host[address]:port`, as results name it."""
+    """See above. label: `host[address]:port`, as results name it; tls: as phases.tls describes it; berth: where it is
+    counted, when queues share its server."""
 
-    def __init__(self, opened: Opened, section: ConnectorSection, owner: Owner, threads: Executor) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        section: ConnectorSection,
+        owner: Owner,
+        threads: Executor,
+        berth: Berth | None = None,
+    ) -> None:
         self.label = opened.label
+        self.tls = opened.tls
+        self.berth = berth
         self.state = State.IDLE
         self.carried = 0  #: messages begun
         self._offers = opened.offers
@@ -93,6 +107,17 @@ class Connection(asyncio.Protocol):
         assert self.state is State.IDLE, "a connection carries one message at a time"
         self.carried += 1
         self._advance(delivery)
+
+    def hand_over(self, owner: Owner, label: str) -> None:
+        """Another gives messages from now on, to whom the server has another name; only when idle."""
+        self._owner, before = owner, self._owner
+        self.label = label
+        before.part(self)
+
+    def close(self) -> None:
+        """Ends a connection that nobody was given."""
+        self.state = State.GONE
+        self._transport.abort()
 
     def quit(self) -> None:
         """Takes leave; only when idle. The owner hears `gone` when the server has answered, or did not in time."""
@@ -241,7 +266,7 @@ class Connection(asyncio.Protocol):
     def _end(self, transaction: Transaction, early: bool) -> None:
         """All replies of a transaction are here. The next message goes out before this one is reported."""
         delivery = cast(Delivery, self._delivery)
-        delivery.judge(transaction.verdicts, self.label)
+        delivery.judge(transaction.verdicts, self.label, self.tls)
         self._unclean = transaction.unclean
         if early:
             return self._lost(_SURPLUS, aborted=True)
@@ -284,8 +309,8 @@ class Connection(asyncio.Protocol):
 
     def _judge_lost(self, delivery: Delivery, transaction: Transaction, why: Reply) -> None:
         left = set(delivery.left)
-        delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label)
-        delivery.judge_left(why, self.label)
+        delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label, self.tls)
+        delivery.judge_left(why, self.label, self.tls)
 
 
 def _lost_while(stage: str) -> Reply:

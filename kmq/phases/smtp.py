@@ -1,4 +1,4 @@
-"""SMTP delivery: messages go to the hosts of a smart-host connector over connections that are kept and shared.
+"""SMTP delivery: messages go to smart hosts or to the servers of their domain, over connections that are kept.
 
 Promise:  each Work is reported once; a server that cannot be reached is a trouble of the queue (Outcome.unavailable),
           not of the messages. Memory and connections are bounded by what the scheduler gives and by `connections`.
@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from kmq.config.sections import ConnectorSection
-from kmq.model.hop import NextHop
+from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.reply import Reply
 from kmq.phases.delivery import Delivery
+from kmq.phases.outlet import Directory, Outlet
 from kmq.phases.smtp_hop import SmtpHop
 from kmq.phases.work import Outcome, Report, Show, Work
 
 READERS = 4  #: threads that read large bodies
 FAREWELL = 0.5  #: seconds that servers have to answer QUIT when kmq stops
+UNPROVEN = 50  #: queues without a connection that open their first one, while fresh mail may begin a further one
 SWEEP = 1.0  #: seconds between two looks at the deadlines
 
 STOPPING = Reply(421, "4.3.2", "kmq is stopping")
@@ -31,42 +33,71 @@ class Smtp:
     connectors:  by name.
     hostname:    what EHLO says where a connector has no `helo`.
     connections: how many this worker may have to one next hop, its share of per_hop.
+    directory:   who knows the servers of domains, for connectors of type dns.
     """
 
-    def __init__(self, connectors: Mapping[str, ConnectorSection], hostname: str, connections: int) -> None:
+    def __init__(
+        self,
+        connectors: Mapping[str, ConnectorSection],
+        hostname: str,
+        connections: int,
+        directory: Directory | None = None,
+    ) -> None:
         self._connectors = connectors
         self._hostname = hostname
         self._width = max(1, connections)
-        self._hops: dict[str, SmtpHop] = {}
+        self._directory = directory
+        self._outlets: dict[str, Outlet] = {}
+        self._hops: dict[str, SmtpHop] = {}  # by connector, or connector;domain
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="kmq-body")
         self._sweep: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def ready(self, hop: NextHop) -> bool:
-        """A fresh message for this hop could be begun now: nobody waits there, and it did not just fail."""
+        """A fresh message for this hop could be begun now: nobody waits there, and it did not just fail.
+
+        Nor are too many servers just being found out about: what waits for them would keep others out of the worker.
+        """
         if hop.connector not in self._connectors:
             return False
-        known = self._hops.get(hop.connector)
-        return known is None or known.ready
+        known = self._hops.get(_key(hop))
+        if known is not None:
+            return known.ready
+        return hop.delivery_type is not DeliveryType.DNS or self._unproven() < UNPROVEN
+
+    def _unproven(self) -> int:
+        return sum(hop.unproven for hop in self._hops.values())
 
     def deliver(self, work: Work, report: Report, show: Show) -> None:
         """Sends a message to its recipients as soon as a connection is free. Returns at once."""
         if self._stopped:
             return report(Outcome(unavailable=STOPPING))
-        name = work.hop.connector
-        if name not in self._connectors:
-            return report(Outcome(unavailable=Reply(451, "4.3.5", f"the configuration has no connector {name!r}")))
-        hop = self._hops.get(name) or self._make(name)
+        section = self._connectors.get(work.hop.connector)
+        if section is None or (section.type == "dns") is not (work.hop.delivery_type is DeliveryType.DNS):
+            return report(Outcome(unavailable=_no_connector(work.hop)))
+        hop = self._hops.get(_key(work.hop)) or self._make(work.hop)
         return hop.take(Delivery(work, report, show))
 
-    def configure(self, connectors: Mapping[str, ConnectorSection]) -> None:
+    def configure(self, connectors: Mapping[str, ConnectorSection], directory: Directory | None = None) -> None:
         """The configuration was read again; what is busy goes on as it began."""
         before, self._connectors = self._connectors, connectors
-        for name, hop in self._hops.items():
-            if name not in connectors:
+        asked, self._directory = self._directory, directory
+        for name, outlet in [*self._outlets.items()]:
+            other = outlet.section.type == "dns" and asked is not directory
+            if other or connectors.get(name) != before.get(name):
+                del self._outlets[name]
+        for hop in self._hops.values():
+            section = hop.outlet.section
+            if section.name not in connectors or connectors[section.name].type != section.type:
                 hop.rest()
-            elif connectors[name] != before.get(name):
-                hop.replace(connectors[name])
+            elif hop.outlet is not self._outlets.get(section.name):
+                hop.replace(self._outlet(section.name))
+
+    def widen(self, connections: int) -> None:
+        """So many connections to one next hop from now on."""
+        self._width = max(1, connections)
+        for hop in self._hops.values():
+            hop.widen(self._width)
 
     async def close(self, grace: float) -> None:
         """Waits up to `grace` seconds for what is on its way, then ends it: deferred, or unavailable if not begun."""
@@ -87,11 +118,19 @@ class Smtp:
         while any(map(true, self._hops.values())) and loop.time() < deadline:
             await asyncio.sleep(0.01)
 
-    def _make(self, name: str) -> SmtpHop:
-        hop = self._hops[name] = SmtpHop(self._connectors[name], self._hostname, self._width, self._threads)
+    def _make(self, hop: NextHop) -> SmtpHop:
+        made = self._hops[_key(hop)] = SmtpHop(self._outlet(hop.connector), hop.domain)
         if self._sweep is None:
             self._look()
-        return hop
+        return made
+
+    def _outlet(self, name: str) -> Outlet:
+        found = self._outlets.get(name)
+        if found is None:
+            section = self._connectors[name]
+            found = Outlet(section, self._hostname, self._width, self._threads, self._directory)
+            self._outlets[name] = found
+        return found
 
     def _look(self) -> None:
         """One timer for all deadlines of the process: a timer for each command would cost more than the command."""
@@ -99,4 +138,18 @@ class Smtp:
         now = loop.time()
         for hop in self._hops.values():
             hop.expire(now)
+        for key in [key for key, hop in self._hops.items() if hop.unused and hop.outlet.section.type == "dns"]:
+            del self._hops[key]
+        for outlet in self._outlets.values():
+            outlet.tidy()
         self._sweep = loop.call_later(SWEEP, self._look)
+
+
+def _key(hop: NextHop) -> str:
+    """A smart host's hosts may be others after a reload, and the queue is the connector's still."""
+    return hop.connector if hop.delivery_type is not DeliveryType.DNS else f"{hop.connector};{hop.domain}"
+
+
+def _no_connector(hop: NextHop) -> Reply:
+    kind = "dns" if hop.delivery_type is DeliveryType.DNS else "smarthost"
+    return Reply(451, "4.3.5", f"the configuration has no connector {hop.connector!r} of type {kind}")

@@ -1,38 +1,38 @@
-"""The connections to one next hop, and the messages that wait for one of them.
+"""The connections for one queue, and the messages that wait for one of them.
 
-Promise:  never more than `width` connections, and never one more than messages want. While the hop fails, one
-          connection at a time is tried. A hop that refuses a further connection while others live is not down: the
-          living ones carry what waits. Only when none is left and none can be opened, all that wait are told.
+Promise:  never more connections than the outlet's width, and never one more than messages want. While the hop
+          fails, one connection at a time is tried. A hop that refuses a further connection while others live is not
+          down: the living ones carry what waits. Only when none is left and none can be opened, all that wait are told.
           A message whose kept connection turned out to be dead is tried once more at once, over a new one.
+          The servers are tried one after the other until one will talk. What the DNS says for good is a result of
+          those that wait; all else is a trouble of the queue.
 On crash: see phases.work.
 Callers:  phases.smtp.
 """
 
 import asyncio
 from collections import deque
-from concurrent.futures import Executor
+from contextlib import aclosing
 
-from kmq.config.sections import ConnectorSection
 from kmq.model.reply import Reply
+from kmq.phases.berths import Berth
 from kmq.phases.connection import Connection, State
 from kmq.phases.delivery import Delivery
-from kmq.phases.hosts import Hosts
-from kmq.phases.smtp_opening import Opened, open_connection
+from kmq.phases.outlet import NO_HOSTS, TARGETS, Outlet
+from kmq.phases.smtp_opening import NotOpened, open_connection
+from kmq.phases.targets import Target
 
 WIDEN_AFTER = 10.0  #: seconds before a hop that refused a further connection is asked for one again
-
-NO_HOSTS = Reply(451, "4.3.5", "the connector names no host; write one into `hosts` of its section")
+OPENING_LIMIT = 600.0  #: seconds after which an opening tries no further target
 
 
 class SmtpHop:
     """See above."""
 
-    def __init__(self, section: ConnectorSection, hostname: str, width: int, threads: Executor) -> None:
-        self._section = section
-        self._hostname = hostname
-        self._width = width
-        self._threads = threads
-        self._hosts = Hosts(section)
+    def __init__(self, outlet: Outlet, domain: str) -> None:
+        self.outlet = outlet
+        self._domain = domain
+        self._width = outlet.width
         self._waiting: deque[Delivery] = deque()
         self._orphans: deque[Delivery] = deque()  # a kept connection died under them: they wait for a new one
         self._idle: list[Connection] = []
@@ -56,6 +56,16 @@ class SmtpHop:
         return any(connection.state is State.BUSY for connection in self._connections)
 
     @property
+    def unproven(self) -> bool:
+        """A connection is being opened and none is there: nobody knows yet whether the servers are alive."""
+        return bool(self._openings) and not self._connections
+
+    @property
+    def unused(self) -> bool:
+        """Nothing is lost when it is forgotten."""
+        return not self._connections and not self.busy
+
+    @property
     def leaving(self) -> bool:
         """Some server has not answered QUIT yet."""
         return any(connection.state is State.LEAVING for connection in self._connections)
@@ -64,6 +74,8 @@ class SmtpHop:
         """Carries a message as soon as a connection is free."""
         while self._idle:
             connection = self._idle.pop()
+            if connection.berth is not None:
+                connection.berth.busy(connection)
             if connection.usable:
                 return connection.begin(delivery)
         self._waiting.append(delivery)
@@ -76,11 +88,15 @@ class SmtpHop:
         self._idle = [connection for connection in self._idle if connection.usable]
         self._open_more()
 
-    def replace(self, section: ConnectorSection) -> None:
+    def replace(self, outlet: Outlet) -> None:
         """The configuration changed: what is opened from now on is opened by it; what is busy goes on."""
-        self._section = section
-        self._hosts = Hosts(section)
+        self.outlet = outlet
         self.rest()
+
+    def widen(self, width: int) -> None:
+        """It may have so many connections from now on; those beyond are not ended while mail flows over them."""
+        if self._width:
+            self._width = width
 
     def rest(self) -> None:
         """Closes what is idle."""
@@ -103,20 +119,31 @@ class SmtpHop:
 
     def next(self, connection: Connection) -> Delivery | None:
         """The next message that waits, or None: then the connection is idle."""
-        if self._orphans and not connection.carried:
-            return self._orphans.popleft()
-        if self._waiting:
-            return self._waiting.popleft()
+        berth = connection.berth
+        if berth is None or not connection.carried or not berth.wanted:
+            if self._orphans and not connection.carried:
+                return self._orphans.popleft()
+            if self._waiting:
+                return self._waiting.popleft()
         self._idle.append(connection)
+        if berth is not None:
+            berth.rest(connection)
         return None
 
     def gone(self, connection: Connection, orphan: Delivery | None) -> None:
         """A connection ended. An orphan waits for a new one: the others that were kept may be as dead."""
+        if connection.berth is not None:
+            connection.berth.busy(connection)
+            connection.berth.leave()
+        if orphan is not None:
+            self._orphans.append(orphan)
+        self.part(connection)
+
+    def part(self, connection: Connection) -> None:
+        """A connection is another queue's, or nobody's."""
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if orphan is not None:
-            self._orphans.append(orphan)
         self._open_more()
 
     # --- opening -----------------------------------------------------------------------------------------------------
@@ -137,24 +164,63 @@ class SmtpHop:
         return not self._connections or asyncio.get_running_loop().time() >= self._widen_at
 
     async def _open(self) -> None:
-        clock = asyncio.get_running_loop().time
-        hosts, section = self._hosts, self._section
-        reply = NO_HOSTS
-        for host in hosts.order(clock()):
-            outcome = await open_connection(section, host, section.helo or self._hostname, hosts.tls(host, clock()))
-            if isinstance(outcome, Opened):
-                hosts.succeeded(host)
-                return self._opened(outcome, section)
-            hosts.failed(host, clock(), outcome.tls)
-            reply = outcome.reply
-        return self._not_opened(reply)
+        """One connection, to the first target that will talk."""
+        outlet = self.outlet
+        deadline = asyncio.get_running_loop().time() + OPENING_LIMIT
+        verdict: Reply | None = None
+        tried = 0
+        async with aclosing(outlet.targets(self._domain)) as targets:
+            async for target in targets:
+                found = target if isinstance(target, Reply) else await self._reach(outlet, target, deadline)
+                if isinstance(found, Connection):
+                    return self._opened(found)
+                verdict = _weightier(verdict, found)
+                tried += isinstance(target, Target)
+                if tried == TARGETS or asyncio.get_running_loop().time() > deadline:
+                    break
+        return self._not_opened(verdict or NO_HOSTS)
 
-    def _opened(self, opened: Opened, section: ConnectorSection) -> None:
+    async def _reach(self, outlet: Outlet, target: Target, deadline: float) -> Connection | Reply:
+        """A connection to this target, kept or new."""
+        berth = outlet.berth(target)
+        if berth is None:
+            return await self._connect(outlet, target, None)
+        try:
+            async with asyncio.timeout_at(deadline):
+                kept = await berth.take()
+                while kept is not None and not kept.usable:
+                    kept = await berth.take()
+        except TimeoutError:
+            return Reply(451, "4.4.5", f"all connections to {target.label} are busy")
+        if isinstance(kept, Connection):
+            kept.hand_over(self, target.label)
+            return kept
+        try:
+            found = await self._connect(outlet, target, berth)
+        except BaseException:
+            berth.leave()
+            raise
+        if isinstance(found, Reply):
+            berth.leave()
+        return found
+
+    async def _connect(self, outlet: Outlet, target: Target, berth: Berth | None) -> Connection | Reply:
+        clock, hosts = asyncio.get_running_loop().time, outlet.hosts
+        starttls = hosts.tls(target.known, clock())
+        found = await open_connection(outlet.section, target, outlet.helo, starttls)
+        if isinstance(found, NotOpened):
+            hosts.failed(target.known, clock(), found.tls)
+            return found.reply
+        hosts.succeeded(target.known)
+        return Connection(found, outlet.section, self, outlet.threads, berth)
+
+    def _opened(self, connection: Connection) -> None:
         self._settle()
         if not self._width:
-            return opened.transport.abort()
+            if connection.berth is not None:
+                connection.berth.leave()
+            return connection.close()
         self._failed = False
-        connection = Connection(opened, section, self, self._threads)
         self._connections.add(connection)
         delivery = self.next(connection)
         if delivery is not None:
@@ -163,7 +229,7 @@ class SmtpHop:
 
     def _not_opened(self, reply: Reply) -> None:
         self._settle()
-        self._failed = True
+        self._failed = not reply.permanent
         self._widen_at = asyncio.get_running_loop().time() + WIDEN_AFTER
         self._waiting.extendleft(reversed(self._orphans))
         self._orphans.clear()
@@ -190,3 +256,8 @@ class SmtpHop:
         self._waiting.clear()
         for delivery in waiting:
             delivery.unreachable(reply)
+
+
+def _weightier(one: Reply | None, other: Reply) -> Reply:
+    """The one of two refusals that counts: what is temporary at one target is not final; else the later."""
+    return one if one is not None and other.permanent and not one.permanent else other

@@ -1,41 +1,40 @@
-"""Opening a connection to an SMTP server: TCP, greeting, EHLO or HELO, STARTTLS. aiosmtplib speaks here, nobody else.
+"""Opening a connection to an SMTP server: TCP, greeting, EHLO or HELO, STARTTLS, AUTH. aiosmtplib speaks here, nobody
+else.
 
 Promise:  what comes out is a transport at a command boundary with nothing unread, or the reply that says why not; the
           library's exceptions and the system's errors end here, and what is not known is temporary.
-          Every step has its deadline, so an opening ends.
-TLS:      `must` checks certificate and name; `may` takes any certificate, since the alternative is none at all.
+          Every step has its deadline, so an opening ends. A password goes over TLS only.
 On crash: a connection that was not handed over is closed by the kernel.
-Callers:  phases.smtp.
+Callers:  phases.smtp_hop.
 """
 
 import asyncio
-import os
 import socket
-import ssl
-from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeGuard, cast
 
 import aiosmtplib
 from aiosmtplib import SMTP
 
+from kmq.config.client_tls import password
 from kmq.config.sections import ConnectorSection
-from kmq.errors import openssl_text
 from kmq.model.reply import Reply
+from kmq.phases import tls
 from kmq.phases.commands import Offers
-from kmq.phases.hosts import Host
-from kmq.phases.replies import as_reply, printable
+from kmq.phases.reasons import reason
+from kmq.phases.replies import as_reply
+from kmq.phases.targets import Address, Target
 
-ADDRESS_LIMIT = 5  #: addresses of one host that are tried
-
-Address = tuple[str, int] | tuple[str, int, int, int]
+#: How kmq logs in; over TLS the password itself is what every server understands.
+MECHANISMS = ("plain", "login")
 
 
 class Opened(NamedTuple):
-    """A connection that can take MAIL. label: `host[address]:port`."""
+    """A connection that can take MAIL. label: `host[address]:port`; tls: as phases.tls describes it, "" in clear."""
 
     transport: asyncio.Transport
     offers: Offers
     label: str
+    tls: str = ""
 
 
 class NotOpened(NamedTuple):
@@ -52,50 +51,34 @@ class _Refusal(Exception):
         self.reply = reply
 
 
-async def open_connection(section: ConnectorSection, host: Host, helo: str, tls: bool) -> Opened | NotOpened:
-    """A connection to one host of a smart-host connector; its addresses one after the other. tls: STARTTLS if offered.
+async def open_connection(section: ConnectorSection, target: Target, helo: str, starttls: bool) -> Opened | NotOpened:
+    """A connection to one address. starttls: STARTTLS if offered.
 
     With `tls = must` in the section a server without STARTTLS is refused.
     """
-    name, port = host
-    try:
-        addresses = await _addresses(section, host)
-    except (OSError, UnicodeError) as error:
-        shown = printable(name.encode("utf-8", "replace"))
-        return NotOpened(Reply(451, "4.4.3", f"cannot find the address of {shown}: {_reason(error)}"))
-    outcome: Opened | NotOpened = NotOpened(Reply(451, "4.4.3", f"{name} has no address"))
-    for family, address in addresses[:ADDRESS_LIMIT]:
-        opening = _Opening(section, name, helo, tls, f"{name}[{address[0]}]:{port}")
-        outcome = await opening.open(family, address)
-        if isinstance(outcome, Opened):
-            break
-    return outcome
-
-
-async def _addresses(section: ConnectorSection, host: Host) -> list[tuple[int, Address]]:
-    async with asyncio.timeout(section.connect_timeout):
-        found = await asyncio.get_running_loop().getaddrinfo(*host, type=socket.SOCK_STREAM)
-    return [(family, cast(Address, address)) for family, _, _, _, address in found]
+    return await _Opening(section, target, helo, starttls).open(target)
 
 
 class _Opening:
     """One address."""
 
-    def __init__(self, section: ConnectorSection, host: str, helo: str, tls: bool, label: str) -> None:
+    def __init__(self, section: ConnectorSection, target: Target, helo: str, starttls: bool) -> None:
         self._section = section
-        self._tls = tls or section.tls == "must"
-        self._label = label
-        self._client = SMTP(hostname=host, local_hostname=helo, start_tls=False)
+        self._starttls = starttls or section.tls == "must"
+        self._label = target.label
+        self._client = SMTP(hostname=target.name, local_hostname=helo, start_tls=False)
+        self._client.AUTH_METHODS = MECHANISMS
         self._securing = False
 
-    async def open(self, family: int, address: Address) -> Opened | NotOpened:
+    async def open(self, target: Target) -> Opened | NotOpened:
         """The steps in their order."""
         try:
-            await self._connect(family, address)
+            await self._connect(target.family, target.address)
             await self._greet()
-            if self._tls and (self._section.tls == "must" or self._client.supports_extension("starttls")):
+            if self._starttls and (self._section.tls == "must" or self._client.supports_extension("starttls")):
                 await self._secure()
-                await self._greet()
+            if self._section.auth_user:
+                await self._log_in()
             return self._take_over()
         except Exception as error:  # whatever the library, TLS or the system raise: the next host may do better
             self._client.close()
@@ -105,9 +88,14 @@ class _Opening:
             raise
 
     async def _connect(self, family: int, address: Address) -> None:
+        context = await self._context() if self._section.tls == "implicit" else None
         sock = await _connected(self._section.connect_timeout, family, address)
+        patience = self._section.greeting_timeout
         try:
-            await self._client.connect(sock=sock, timeout=self._section.greeting_timeout)
+            if context is None:
+                await self._client.connect(sock=sock, timeout=patience)
+            else:
+                await self._client.connect(sock=sock, timeout=patience, use_tls=True, tls_context=context)
         except BaseException:
             sock.close()
             raise
@@ -122,11 +110,31 @@ class _Opening:
             await self._client.helo(timeout=self._section.ehlo_timeout)
 
     async def _secure(self) -> None:
-        self._securing = True
         if not self._client.supports_extension("starttls"):
             raise _Refusal(Reply(451, "4.7.4", "TLS is required and the server does not offer STARTTLS"))
-        context = await asyncio.to_thread(_context, self._section.tls == "must")
+        context = await self._context()
+        self._securing = True
         await self._client.starttls(tls_context=context, timeout=self._section.ehlo_timeout)
+        await self._greet()  # who does not like our certificate says so here (TLS 1.3)
+        self._securing = False
+
+    async def _context(self) -> tls.SSLContext:
+        try:
+            return await asyncio.to_thread(tls.context, self._section)
+        except (OSError, ValueError) as error:
+            raise _Refusal(Reply(451, "4.3.5", f"the connector's TLS files cannot be used: {reason(error)}")) from None
+
+    async def _log_in(self) -> None:
+        client, section = self._client, self._section
+        if client.get_transport_info("ssl_object") is None:  # as the configuration has it, said once more
+            raise _Refusal(Reply(451, "4.7.11", "no password goes over a connection without TLS"))
+        if not client.supported_auth_methods:
+            raise _Refusal(Reply(451, "4.7.4", "the server offers no way to log in that is known (PLAIN, LOGIN)"))
+        try:
+            secret = await asyncio.to_thread(password, section)
+        except (OSError, ValueError) as error:
+            raise _Refusal(Reply(451, "4.3.5", f"password_file {section.password_file}: {reason(error)}")) from None
+        await client.login(section.auth_user, secret, timeout=section.ehlo_timeout)
 
     def _take_over(self) -> Opened:
         """The transport at a command boundary. Bytes that nobody asked for would be taken for the reply to MAIL."""
@@ -135,7 +143,9 @@ class _Opening:
             raise _Refusal(Reply(451, "4.4.2", "lost connection after EHLO"))
         if client.protocol._buffer:
             raise _Refusal(Reply(451, "4.5.0", "the server sent more than it was asked for"))
-        return Opened(cast(asyncio.Transport, client.transport), _offers(client.esmtp_extensions), self._label)
+        transport = cast(asyncio.Transport, client.transport)
+        secured = tls.described(transport, self._section)
+        return Opened(transport, _offers(client.esmtp_extensions), self._label, secured)
 
 
 async def _connected(patience: float, family: int, address: Address) -> socket.socket:
@@ -150,15 +160,6 @@ async def _connected(patience: float, family: int, address: Address) -> socket.s
         sock.close()
         raise
     return sock
-
-
-@cache
-def _context(checked: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not checked:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _offers(extensions: dict[str, str]) -> Offers:
@@ -182,18 +183,12 @@ def _as_reply(error: Exception, label: str) -> Reply:
         return error.reply._replace(text=f"{label}: {error.reply.text}")
     if isinstance(error, aiosmtplib.SMTPTimeoutError):
         return Reply(451, "4.4.2", f"{label} did not answer in time")
+    if isinstance(error, aiosmtplib.SMTPConnectError) and _of_the_system(error.__cause__):
+        return Reply(451, "4.4.1", f"connect to {label}: {reason(error.__cause__)}")
     if isinstance(error, aiosmtplib.SMTPException):
         return Reply(451, "4.4.2", f"{label} ended the connection before it would talk")
-    return Reply(451, "4.4.1", f"connect to {label}: {_reason(error)}")
+    return Reply(451, "4.4.1", f"connect to {label}: {reason(error)}")
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, ssl.SSLError | socket.gaierror):
-        text = openssl_text(error) or type(error).__name__
-    elif isinstance(error, OSError) and error.errno:
-        text = os.strerror(error.errno)
-    else:
-        text = str(error) or type(error).__name__
-    return printable(str(text).encode("utf-8", "surrogateescape"))[:300]
+def _of_the_system(error: BaseException | None) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and not isinstance(error, aiosmtplib.SMTPException)

@@ -1,17 +1,19 @@
 """Opening a connection: addresses, TLS, and the private corners of the library that are leaned on."""
 
 import asyncio
+import socket
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiosmtplib
 import pytest
 
-from kmq.phases import hosts, smtp_opening
-from kmq.phases.smtp_opening import NotOpened, Opened, open_connection
+from kmq.phases import hosts, tls
+from kmq.phases.smtp_opening import Opened, open_connection
+from kmq.phases.targets import Target
 from tests.fakes import EvilHop
 from tests.phases.sending import LOOPS, kinds, outcome, section, smtp, work
 
@@ -40,22 +42,27 @@ def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The system trusts the self-made certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    smtp_opening._context.cache_clear()
-    monkeypatch.setattr(smtp_opening, "_context", smtp_opening._context.__wrapped__)
+    tls._context.cache_clear()
+    yield
+    tls._context.cache_clear()
 
 
-@pytest.mark.parametrize("tls", ["may", "must"])
+def target(name: str, hop: EvilHop) -> Target:
+    return Target(name, hop.port, socket.AF_INET, hop.address, (name, hop.port))
+
+
+@pytest.mark.parametrize("policy", ["may", "must"])
 def test_starttls_is_used(
-    tls: str, run: Callable[[Any], Any], server_tls: ssl.SSLContext, trusted: None, tmp_path: Path
+    policy: str, run: Callable[[Any], Any], server_tls: ssl.SSLContext, trusted: None, tmp_path: Path
 ) -> None:
     text = b"Subject: x\r\n\r\n" + b"secret\r\n" * 100_000
 
     async def play() -> None:
         async with EvilHop(tls=server_tls) as hop:
-            phase = smtp(section(("localhost", hop.port), tls=tls))
+            phase = smtp(section(("localhost", hop.port), tls=policy))
             found = await outcome(phase, work("a@b.test", text=text))
             assert kinds(found) == "D", found
             assert kinds(await outcome(phase, work("a@b.test", text=text, file=tmp_path / "x.eml"))) == "D"
@@ -134,7 +141,7 @@ def test_a_starttls_that_fails_is_not_followed_by_mail_in_clear_at_once(
 def test_the_label_names_host_address_and_port() -> None:
     async def play() -> None:
         async with EvilHop() as hop:
-            opened = await open_connection(section(), ("localhost", hop.port), "kmq.test", False)
+            opened = await open_connection(section(), target("localhost", hop), "kmq.test", False)
             assert isinstance(opened, Opened)
             assert opened.label == f"localhost[127.0.0.1]:{hop.port}"
             assert opened.offers.size == 100_000_000
@@ -146,17 +153,22 @@ def test_the_label_names_host_address_and_port() -> None:
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "", "a" * 300, "ü" * 70, "x\0y"])
 def test_a_name_that_leads_nowhere(host: str) -> None:
-    found = asyncio.run(open_connection(section(), (host, 25), "kmq.test", False))
-    assert isinstance(found, NotOpened)
-    assert not found.reply.permanent
-    assert str(found.reply).isprintable()
+    async def play() -> None:
+        phase = smtp(section((host, 25)))
+        found = (await outcome(phase, work("a@b.test"))).unavailable
+        assert found is not None
+        assert not found.permanent
+        assert str(found).isprintable()
+        await phase.close(1)
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("size", ["SIZE x", "SIZE -1", "SIZE ²", "SIZE " + "9" * 5000, "SIZE"])
 def test_a_size_that_is_none_is_no_limit(size: str) -> None:
     async def play() -> None:
         async with EvilHop(extensions=(size,)) as hop:
-            opened = await open_connection(section(), hop.address, "kmq.test", False)
+            opened = await open_connection(section(), target("evil.test", hop), "kmq.test", False)
             assert isinstance(opened, Opened), opened
             assert (opened.offers.sized, opened.offers.size) == (True, 0)
             opened.transport.abort()
@@ -167,7 +179,7 @@ def test_a_size_that_is_none_is_no_limit(size: str) -> None:
 def test_cancelling_closes_the_connection() -> None:
     async def play() -> None:
         async with EvilHop(banner="hang") as hop:
-            task = asyncio.create_task(open_connection(section(), hop.address, "kmq.test", False))
+            task = asyncio.create_task(open_connection(section(), target("evil.test", hop), "kmq.test", False))
             while not hop.open:
                 await asyncio.sleep(0.001)
             while not task.done():

@@ -1,0 +1,109 @@
+"""The connections of one process to one server, whatever domain their mail is for.
+
+Domains share servers: a provider's few hosts are the MX of thousands of them. So an idle connection is handed to
+whichever queue wants one to this address, and all queues together have no more of them than one queue may.
+Promise:  never more than `limit` connections to a server; who waits for one gets it in the order of asking, and a queue
+          that keeps one busy hands it over between two messages.
+On crash: nothing is kept.
+Callers:  phases.outlet, phases.smtp_hop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable
+from typing import Protocol
+
+
+class Idle(Protocol):
+    """A connection, as far as it matters here."""
+
+    @property
+    def usable(self) -> bool: ...
+
+
+class Berth:
+    """One server. open: connections and openings."""
+
+    __slots__ = ("_idle", "_limit", "_waiting", "open")
+
+    def __init__(self, limit: int) -> None:
+        self.open = 0
+        self._limit = limit
+        self._idle: list[Idle] = []
+        self._waiting: deque[asyncio.Future[Idle | None]] = deque()
+
+    @property
+    def unused(self) -> bool:
+        return not self.open and not self.wanted
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for a connection."""
+        return any(not one.done() for one in self._waiting)
+
+    async def take(self) -> Idle | None:
+        """An idle connection, or None: then one may be opened, and `leave` is told when it is gone, or failed."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        if self.open < self._limit:
+            self.open += 1
+            return None
+        turn: asyncio.Future[Idle | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(turn.result())
+            raise
+
+    def leave(self) -> None:
+        """A connection is gone, or was not opened."""
+        if not self._give(None):
+            self.open -= 1
+
+    def rest(self, connection: Idle) -> None:
+        """A connection has nothing to do."""
+        if not self._give(connection):
+            self._idle.append(connection)
+
+    def busy(self, connection: Idle) -> None:
+        """It has again."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _give(self, what: Idle | None) -> bool:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(what)
+                return True
+        return False
+
+    def _give_back(self, what: Idle | None) -> None:
+        if what is None:
+            self.leave()
+        else:
+            self.rest(what)
+
+
+class Berths:
+    """All servers that connections are open to."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[Hashable, Berth] = {}
+
+    def at(self, server: Hashable) -> Berth:
+        """The place of a server; only what is used is kept."""
+        found = self._known.get(server)
+        if found is None:
+            found = self._known[server] = Berth(self._limit)
+        return found
+
+    def tidy(self) -> None:
+        """Forgets servers without connections; called now and then."""
+        for server in [server for server, berth in self._known.items() if berth.unused]:
+            del self._known[server]
