@@ -10,6 +10,7 @@ On crash: the file stays and the lock beside it (`<role>-<n>.lock`) is free: tha
 Callers:  every process of kmqd writes its own; kmq.spool.processes reads.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -172,7 +173,8 @@ class StatusFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            status_path(self._folder, self._name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # gone already, or the disk no longer answers: nobody waits for this
+                status_path(self._folder, self._name).unlink()
         if self._lock:
             self._lock.release()
             self._lock = None
