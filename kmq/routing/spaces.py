@@ -1,11 +1,13 @@
 """Address spaces: which connector serves a domain.
 
-Law:      the most precise space wins (`example.org`, then `*.example.org` from the longest on, then `*`), then the
-          lowest cost, then the order of the file.
+Law:      1. the most precise space wins: `example.org`, then `*.example.org` from the longest on, then `*`;
+          2. of connectors with that space, those whose conditions (senders, authenticated_users, clients) the mail
+             meets, more conditions before fewer, a sender's address before his domain; then those without conditions;
+          3. the lowest cost; 4. the order of the file.
 Promise:  a table made once; a lookup is as many dict lookups as the domain has labels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from kmq.config import ConnectorSection
@@ -19,13 +21,17 @@ class Match(NamedTuple):
 
 
 class Spaces:
-    """Connectors by address space. Those without one (mailbox connectors) are taken for `*`."""
+    """Connectors by address space. Those without one (mailbox connectors) are taken for `*`.
+
+    precision: name -> how precisely the mail meets a connector's conditions; 0 for those that have none.
+    """
 
     __slots__ = ("_best",)
 
-    def __init__(self, connectors: Iterable[ConnectorSection]) -> None:
+    def __init__(self, connectors: Iterable[ConnectorSection], precision: Mapping[str, int] | None = None) -> None:
         self._best: dict[str, ConnectorSection] = {}
-        for connector in sorted(connectors, key=lambda one: one.cost):
+        met = precision or {}
+        for connector in sorted(connectors, key=lambda one: (-met.get(one.name, 0), one.cost)):
             for space in connector.address_spaces or ("*",):
                 self._best.setdefault(space, connector)
 

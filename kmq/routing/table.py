@@ -1,25 +1,33 @@
 """The routing table: from an address to its next hop, with the line of the configuration that decides.
 
-Order:    a local domain goes to the mailbox connector that serves it; any other to the smart host connector with the
-          best address space (`spaces`); what nobody serves waits in Unreachable, and its rule says why.
-Promise:  pure after construction, but for `users = existing`. A domain is looked up once; then it is a dict lookup in a
-          cache that is bounded, whatever addresses the world writes.
+Order:    a local address is what `local` says: an alias, or a mailbox of the connector that serves its domain. Any
+          other goes to the connector that `spaces` finds, by its domain and by whose mail it is. What nobody serves
+          waits in Unreachable, and its rule says why.
+Promise:  a domain is looked up once; then it is a dict lookup in a cache that is bounded, whatever addresses the world
+          writes. Whose mail it is costs nothing where no connector asks. Files are looked at once a second at most.
 Callers:  receivers at RCPT, workers in Executing, `kmq route`.
 """
 
 from typing import NamedTuple
 
-from kmq.config import Settings
+from kmq.config import ConnectorSection, Settings
 from kmq.config.kinds import write_endpoint
 from kmq.model.address import split
 from kmq.model.domain import canonical
+from kmq.model.envelope import Head, Recipient, Source
 from kmq.model.hop import UNREACHABLE, DeliveryType, NextHop
 from kmq.model.mailbox import POSTMASTER
 from kmq.model.reply import Reply
+from kmq.routing.alias_text import Entry, Meaning, Target
+from kmq.routing.conditions import conditional, precision
+from kmq.routing.expanding import Expansion, expand
+from kmq.routing.local import Local
 from kmq.routing.mailboxes import Mailboxes
 from kmq.routing.spaces import Match, Spaces
 
 CACHE_LIMIT = 10_000
+#: Tables for mail that meets different conditions.
+WAYS_LIMIT = 100
 
 
 class Route(NamedTuple):
@@ -37,58 +45,92 @@ class Known(NamedTuple):
     refusal: Reply | None
 
 
-class Routes:
-    """The routes of a configuration."""
+#: What is to become of a recipient: delivered there, expanded, or refused for now or for good.
+Decision = Route | Expansion | Reply
 
-    __slots__ = ("_homes", "_known", "_mailboxes", "_served", "_settings", "_smart_hosts", "_unfilled")
 
-    def __init__(self, settings: Settings) -> None:
-        smart_hosts = [one for one in settings.connectors if one.type == "smarthost"]
+class Ways:
+    """The table for mail that meets the same conditions. precisions: connector's name -> how precisely, where it does.
+
+    A domain is served by a smart host or by the DNS, whichever is the better; one without hosts yet by nobody.
+    """
+
+    __slots__ = ("_filled", "_known", "_local", "_served", "_settings", "_unfilled")
+
+    def __init__(self, settings: Settings, local: Local, precisions: dict[str, int]) -> None:
+        remote = [one for one in settings.connectors if one.type != "mailbox"]
+        remote = [one for one in remote if not conditional(one) or one.name in precisions]
         self._settings = settings
-        self._mailboxes = Spaces(one for one in settings.connectors if one.type == "mailbox")
-        self._smart_hosts = Spaces(one for one in smart_hosts if one.hosts)
-        self._unfilled = Spaces(one for one in smart_hosts if not one.hosts)
-        self._homes = frozenset(settings.kmq.local_domains)
+        self._local = local
+        self._filled = Spaces((one for one in remote if not _lacks_hosts(one)), precisions)
+        self._unfilled = Spaces((one for one in remote if _lacks_hosts(one)), precisions)
         self._known: dict[str, Known] = {}
         self._served: dict[Match | None, Known] = {}
 
-    @property
-    def home(self) -> str:
-        """The domain of addresses that have none: the first local one, else this server's name."""
-        kmq = self._settings.kmq
-        return kmq.local_domains[0] if kmq.local_domains else kmq.hostname
-
     def route(self, address: str) -> Route:
-        """The next hop of an address in canonical text, and why."""
+        """The next hop of an address in canonical text, and why; aliases are not asked."""
         _local, at, domain = address.rpartition("@")
         if not at:
             return self._bare(address)
         known = self._known.get(domain)
-        return known.route if known is not None else self._learn(domain).route
+        return known.route if known is not None else self.learn(domain).route
 
-    def accepts(self, address: str) -> Reply | None:
-        """What RCPT answers about an address: None when nothing speaks against it.
-
-        About domains that are not local nothing is known; whether the client may relay is not asked here.
-        """
+    def decide(self, recipient: Recipient) -> Decision:
+        """What is to become of a recipient."""
+        address = recipient.address
         local, at, domain = address.rpartition("@")
         if not at:
-            return None if address.lower() == POSTMASTER else Reply(501, "5.1.3", "An address needs a domain")
+            return self._decide_bare(address, recipient)
         known = self._known.get(domain)
         if known is None:
-            known = self._learn(domain)
-        if known.mailboxes is None:
-            return known.refusal
-        return known.mailboxes.refusal(split(address).local if local[:1] == '"' else local)
+            known = self.learn(domain)
+        boxes = known.mailboxes
+        if boxes is None:
+            return known.route
+        local_part = split(address).local if local[:1] == '"' else local
+        if recipient.original:
+            return self._decide_expanded(local_part, known, boxes)
+        meaning = self._local.meaning(local_part, boxes, look=False)
+        if meaning is None or (boxes.connector is None and isinstance(meaning, Reply)):
+            return known.route
+        return self._expanded(address, meaning, known, boxes) if isinstance(meaning, Entry) else meaning
 
-    def is_local(self, domain: str) -> bool:
-        """Whether the mailboxes of a domain are here, however it is written."""
-        known = self._known.get(domain)
-        return (known if known is not None else self._learn(domain)).mailboxes is not None
+    def _decide_expanded(self, local_part: str, known: Known, boxes: Mailboxes) -> Decision:
+        """What came of an alias is not expanded again; who is nobody is told apart here, or by the mailboxes' phase."""
+        if boxes.asks_disk or boxes.connector is None:
+            return known.route
+        return boxes.refusal(local_part) or known.route
+
+    def _expanded(self, address: str, entry: Entry, known: Known, boxes: Mailboxes) -> Decision:
+        found = expand(address, entry, boxes, self._local)
+        if isinstance(found, Expansion) and len(found.finals) == 1:
+            ((final, owner),) = found.finals
+            if not owner and final.lower() == address.lower():
+                return known.route  # an alias of itself
+        return found
+
+    def _decide_bare(self, address: str, recipient: Recipient) -> Decision:
+        """`postmaster` alone: that of the first local domain; else the configured one, whoever he is."""
+        if address.lower() != POSTMASTER or recipient.original:
+            return self.route(address)
+        meant = self._local.bare_postmaster()
+        if self._local.home:
+            found = self.decide(Recipient(str(meant)))
+            if isinstance(found, Expansion):
+                return found
+        elif meant.local.lower() != POSTMASTER:
+            final = Target(Meaning.ADDRESS, str(meant))
+            nowhere = Mailboxes("", None, self._local.directory)
+            return expand(address, Entry(POSTMASTER, (final,), self._local.place), nowhere, self._local)
+        return self.route(address)
 
     # --- one domain, for the first time -------------------------------------------------------------------------------
 
-    def _learn(self, domain: str) -> Known:
+    def learn(self, domain: str) -> Known:
+        """What is known of a domain, however it is written."""
+        known = self._known.get(domain)
+        if known is not None:
+            return known
         known = self._look_up(domain)
         if len(self._known) >= CACHE_LIMIT:
             # To begin anew costs microseconds each; to keep track of use would cost as much each time.
@@ -103,13 +145,14 @@ class Routes:
                 name = canonical(domain)
             except ValueError as wrong:
                 return Known(Route(UNREACHABLE, str(wrong)), None, Reply(501, "5.1.3", "Bad destination domain"))
-        if name in self._homes:
-            return self._home(name)
-        return self._elsewhere(name)
+        boxes = self._local.mailboxes(name)
+        return self._elsewhere(name) if boxes is None else self._home(name, boxes)
 
     def _elsewhere(self, domain: str) -> Known:
         """Many domains share one answer: it is made once, and recipients of it stand in one line of an envelope."""
-        found = self._smart_hosts.find(domain)
+        found = self._filled.find(domain)
+        if found is not None and found.connector.type == "dns":
+            return Known(Route(NextHop(DeliveryType.DNS, domain, found.connector.name), self._rule(found)), None, None)
         match = found or self._unfilled.find(domain)
         known = self._served.get(match)
         if known is None:
@@ -117,24 +160,23 @@ class Routes:
             known = self._served[match] = Known(route, None, None)
         return known
 
-    def _home(self, domain: str) -> Known:
-        found = self._mailboxes.find(domain)
-        local = self._place("kmq", "local_domains", f"local_domains = {domain}")
-        if found is None:
+    def _home(self, name: str, boxes: Mailboxes) -> Known:
+        local = self._place("kmq", "local_domains", f"local_domains = {boxes.domain}")
+        if name != boxes.domain:
+            local = f"{name} is this machine: {local}"
+        connector = boxes.connector
+        if connector is None:
             rule = f"{local}, and no connector of type mailbox serves it"
-            return Known(Route(UNREACHABLE, rule), Mailboxes(domain, None), None)
-        connector = found.connector
-        hop = NextHop(DeliveryType.MAILBOX, domain, connector.name)
+            return Known(Route(UNREACHABLE, rule), boxes, None)
+        hop = NextHop(DeliveryType.MAILBOX, boxes.domain, connector.name)
         heading = self._settings.origin(connector.name, "").heading
-        return Known(Route(hop, f"{local} -> [{heading}]"), Mailboxes(domain, connector), None)
+        return Known(Route(hop, f"{local} -> [{heading}]"), boxes, None)
 
     def _bare(self, address: str) -> Route:
         """An address without domain: there is a postmaster here; others are nobody."""
         if address.lower() != POSTMASTER:
             return Route(UNREACHABLE, "the address has no domain")
-        kmq = self._settings.kmq
-        home = kmq.local_domains[0] if kmq.local_domains else kmq.postmaster.rpartition("@")[2]
-        return self.route(f"{POSTMASTER}@{home}")
+        return self.route(f"{POSTMASTER}@{self._local.bare_postmaster().domain}")
 
     # --- rules --------------------------------------------------------------------------------------------------------
 
@@ -144,12 +186,77 @@ class Routes:
         return f"{self._rule(match)} would serve the domain, but has no hosts yet"
 
     def _rule(self, match: Match) -> str:
-        return self._place(match.connector.name, "address_spaces", f"address_spaces = {match.space}")
+        connector, space = match
+        text = f"address_spaces = {space}"
+        for option in ("senders", "authenticated_users", "clients"):
+            if getattr(connector, option):
+                text += f", {option} = {self._settings.origin(connector.name, option).text}"
+        return self._place(connector.name, "address_spaces", text)
 
     def _place(self, name: str, option: str, text: str) -> str:
         """`etc/kmq.conf:31 [isp : connector] address_spaces = *`."""
         origin = self._settings.origin(name, option)
         return f"{origin.place} [{origin.heading}] {text}"
+
+
+class Routes:
+    """The routes of a configuration."""
+
+    __slots__ = ("_common", "_conditional", "_settings", "_ways", "local")
+
+    def __init__(self, settings: Settings) -> None:
+        self.local = Local(settings)
+        self._settings = settings
+        self._conditional = [one for one in settings.connectors if conditional(one)]
+        self._common = Ways(settings, self.local, {})
+        self._ways: dict[tuple[tuple[str, int], ...], Ways] = {(): self._common}
+
+    @property
+    def home(self) -> str:
+        """The domain of addresses that have none: the first local one, else this server's name."""
+        return self.local.home or self._settings.kmq.hostname
+
+    def ways(self, sender: str, source: Source) -> Ways:
+        """The table for mail of this sender that came in like this."""
+        if not self._conditional:
+            return self._common
+        found = [(one.name, precision(one, sender, source)) for one in self._conditional]
+        met = tuple((name, precise) for name, precise in found if precise >= 0)
+        ways = self._ways.get(met)
+        if ways is None:
+            if len(self._ways) >= WAYS_LIMIT:
+                self._ways = {(): self._common}
+            ways = self._ways[met] = Ways(self._settings, self.local, dict(met))
+        return ways
+
+    def of(self, head: Head) -> Ways:
+        """The table for a message."""
+        return self.ways(head.sender, head.source) if self._conditional else self._common
+
+    def route(self, address: str) -> Route:
+        """The next hop of an address for mail that meets no condition; aliases are not asked."""
+        return self._common.route(address)
+
+    def accepts(self, address: str) -> Reply | None:
+        """What RCPT answers about an address: None when nothing speaks against it.
+
+        About domains that are not local nothing is known; whether the client may relay is not asked here.
+        """
+        local, at, domain = address.rpartition("@")
+        if not at:
+            return None if address.lower() == POSTMASTER else Reply(501, "5.1.3", "An address needs a domain")
+        known = self._common.learn(domain)
+        if known.mailboxes is None:
+            return known.refusal
+        return self.local.accepts(split(address).local if local[:1] == '"' else local, known.mailboxes)
+
+    def is_local(self, domain: str) -> bool:
+        """Whether the mailboxes of a domain are here, however it is written."""
+        return self._common.learn(domain).mailboxes is not None
+
+
+def _lacks_hosts(connector: ConnectorSection) -> bool:
+    return connector.type == "smarthost" and not connector.hosts
 
 
 def _to_smart_host(match: Match, rule: str) -> Route:

@@ -295,7 +295,7 @@ def test_the_cache_is_bounded_whatever_domains_come(monkeypatch: pytest.MonkeyPa
         assert asked.accepts(f"a@{number}") is None
         assert asked.is_local(f"{number}.") is False
         assert asked.route("alice@example.org").hop.connector == "here"
-        assert len(asked._known) <= 100
+        assert len(asked._common._known) <= 100
 
 
 def test_domains_with_the_same_way_share_one_route() -> None:
