@@ -12,6 +12,7 @@ import argparse
 import faulthandler
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,19 +96,19 @@ def _scheduler(given: Inheritance, number: int, started: float) -> Life:
     from kmq.admin.control import Control
     from kmq.run import queue
 
-    return lambda: queue.main(given.settings, number, given.sockets, started, Control)
+    return lambda: queue.main(given, number, started, Control)
 
 
 def _receiver(given: Inheritance, number: int, started: float) -> Life:
     from kmq.run import receiver
 
-    return lambda: receiver.main(given.settings, number, given.sockets, started, given.tallies)
+    return lambda: receiver.main(given, number, started)
 
 
 def _worker(given: Inheritance, number: int, started: float) -> Life:
     from kmq.run import worker
 
-    return lambda: worker.main(given.settings, number, given.sockets, started)
+    return lambda: worker.main(given, number, started)
 
 
 _ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {
@@ -125,6 +126,7 @@ def _child(role: str, number: int) -> int:
         print("kmqd: --role is for kmqd itself, which begins its own children", file=sys.stderr)
         return 2
     log.start(f"{role}-{number}", given.settings.kmq.log_level, given.settings.kmq.mail_log)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor reads the configuration, for all of us
     faulthandler.enable()  # a crash, and the SIGABRT that ends a process which stands still, tell where
     sys.setswitchinterval(_SWITCH)
     run_directory = given.settings.kmq.run_directory

@@ -13,7 +13,7 @@ Drawing:  ini -> inheritance -> filling -> kinds -> checks -> Settings
 
 from kmq.config.embedded import EMBEDDED
 from kmq.config.page import manual
-from kmq.config.printed import restart_needed, show
+from kmq.config.printed import changes, restart_needed, show
 from kmq.config.reading import embedded, load, load_or_embedded, read
 from kmq.config.sections import (
     ConnectorSection,
@@ -38,6 +38,7 @@ __all__ = [
     "ReplaySection",
     "SendmailSection",
     "Settings",
+    "changes",
     "embedded",
     "load",
     "load_or_embedded",

@@ -58,8 +58,13 @@ class KmqSection:
         " counts. They are read again when they change. `root`, `abuse` and `postmaster` of every local domain are"
         " taken in always: without an alias and a mailbox they are `postmaster`.",
     )
-    receivers: int = option(kinds.whole(1, 64), default="1", restart=True, doc="Processes that take mail in.")
-    workers: int = option(kinds.whole(1, 64), default="2", restart=True, doc="Processes that deliver.")
+    receivers: int = option(kinds.whole(1, 64), default="1", doc="Processes that take mail in.")
+    workers: int = option(kinds.whole(1, 64), default="2", doc="Processes that deliver.")
+    loop_limit: float = option(
+        kinds.duration("1s", "1h"),
+        default="2m",
+        doc="A process, other than a worker, whose loop stands still for longer is ended, and begun again.",
+    )
     postmaster: str = option(
         kinds.address(),
         derived="postmaster",
@@ -208,7 +213,7 @@ class ReceiverSection:
 
     name: str
     listen: tuple[Endpoint, ...] = option(
-        kinds.listeners(), default="", restart=True, doc="Where to listen: 0.0.0.0:25, [::]:25. Needed."
+        kinds.listeners(), default="", doc="Where to listen: 0.0.0.0:25, [::]:25. Needed."
     )
     relay_from: tuple[Network, ...] = option(
         kinds.networks(), default="", doc="Clients that may send to any domain; all others to local domains alone."

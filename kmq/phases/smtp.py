@@ -94,8 +94,10 @@ class Smtp:
                 hop.replace(self._outlet(section.name))
 
     def widen(self, connections: int) -> None:
-        """So many connections to one next hop from now on."""
+        """So many connections to one next hop from now on; those that are too many end by themselves."""
         self._width = max(1, connections)
+        for outlet in self._outlets.values():
+            outlet.widen(self._width)
         for hop in self._hops.values():
             hop.widen(self._width)
 

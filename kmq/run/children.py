@@ -1,7 +1,7 @@
 """The supervisor's children: what one is, what it died of, and when it is begun again.
 
-What:     `Child` is one place (role and number) and the process in it now; `Exit` reads how a process ended;
-          `Patience` says how long to wait before the next one.
+What:     `places` says who is to be there; `Child` is one place (role and number) and the process in it now; `Exit`
+          reads how a process ended; `Patience` says how long to wait before the next one.
 Promise:  a child is reaped once, by its own descriptor (pidfd): no other process with its number is ever meant.
           Only a death by itself is called so: not an end in order, not a signal from outside.
 On crash: of the supervisor: the children notice (family).
@@ -14,6 +14,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from kmq.config import Settings
+from kmq.model.frame import Beat, Frame
+from kmq.run import rotation
+from kmq.run.cord import Cord
+from kmq.run.inheritance import Estate
 
 #: Signals that a process is hit by for what it does itself.
 _OWN_DOING = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
@@ -61,10 +67,21 @@ class Patience:
         return wait
 
 
+def places(settings: Settings) -> list[tuple[str, int]]:
+    """Who is to be there under a configuration: (role, number), in the order of their birth."""
+    return [
+        ("scheduler", 1),
+        *(("worker", number) for number in range(1, settings.kmq.workers + 1)),
+        *(("receiver", number) for number in range(1, settings.kmq.receivers + 1)),
+    ]
+
+
 class Child:
     """One place among the children, and the process that fills it.
 
     hung: it is being ended because it stood still. lives: how many processes have been in this place.
+    leaving: the place is given up, and nobody follows. What the process itself says (Beat): configuration, ready,
+    queued; heard: when it said something last, monotonic.
     """
 
     def __init__(self, role: str, number: int) -> None:
@@ -72,10 +89,19 @@ class Child:
         self.number = number
         self.patience = Patience()
         self.hung = False
+        self.leaving = False
         self.lives = 0
         self.pidfd = -1
+        self.cord: Cord | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._born = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.ready = False
+        self.configuration = 0
+        self.queued = -1
+        self.heard = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -91,23 +117,35 @@ class Child:
         """Seconds since the last process began."""
         return time.monotonic() - self._born
 
-    def begin(self, command: Sequence[str], environment: dict[str, str], descriptors: Sequence[int]) -> None:
+    def begin(self, command: Sequence[str], estate: Estate) -> None:
         """Starts a process; OSError when there is no room for one.
 
         A process group of its own: what a terminal sends to us on Ctrl-C is ours, and we end the children in order.
         """
         assert self._process is None, "one process in a place"
         self._born = time.monotonic()
-        self._process = subprocess.Popen(
-            [*command, "--role", self.role, "--number", str(self.number)],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-            pass_fds=descriptors,
-            process_group=0,
-        )
+        cord, theirs = Cord.pair()
+        try:
+            environment, descriptors = estate.share(self.role, theirs.fileno())
+            with rotation.born_deaf():
+                self._process = subprocess.Popen(
+                    [*command, "--role", self.role, "--number", str(self.number)],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **environment},
+                    pass_fds=descriptors,
+                    process_group=0,
+                )
+        except OSError:
+            cord.close()
+            raise
+        finally:
+            theirs.close()
         self.pidfd = os.pidfd_open(self._process.pid)
+        self.cord = cord
         self.hung = False
         self.lives += 1
+        self._forget()
+        self.configuration = estate.number
 
     def reap(self) -> Exit | None:
         """How it ended, and the place is free; None while it lives."""
@@ -118,6 +156,8 @@ class Child:
         os.close(self.pidfd)
         self.pidfd = -1
         self._process = None
+        self.loosen()
+        self._forget()
         ended = read_exit(status)
         # The signal was ours, but what it did to deserve it was its own.
         return ended._replace(itself=True, cause=f"stood still, {ended.cause}") if self.hung else ended
@@ -129,3 +169,17 @@ class Child:
                 signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass  # dead, and about to be reaped
+
+    def tell(self, frame: Frame, descriptors: Sequence[int] = ()) -> bool:
+        """Says something over the cord; False when nobody is there, or nobody reads."""
+        return self.cord is not None and self.cord.send(frame, descriptors)
+
+    def said(self, beat: Beat) -> None:
+        """It beats."""
+        self.configuration, self.ready, self.queued = beat.configuration, beat.ready, beat.queued
+
+    def loosen(self) -> None:
+        """The cord is of no use any more."""
+        if self.cord is not None:
+            self.cord.close()
+            self.cord = None

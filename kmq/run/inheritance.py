@@ -1,67 +1,112 @@
 """What a child is given when it is born: listening sockets, the settings, the memory of limits, the supervisor's life.
 
-What:     `Estate` is the supervisor's side, `inherit` the child's. Descriptors keep their numbers through exec; which
-          is which stands in one environment variable.
-Promise:  a child works by the settings that the supervisor has accepted, not by what the file says by then: a broken
-          file breaks nothing that runs. Descriptors go to children alone, not to programs that these start.
+What:     `Estate` is the supervisor's side, one for each configuration; `inherit` is the child's. Descriptors keep
+          their numbers through exec; which is which stands in one environment variable.
+Promise:  all children work by the very same bytes, read from the file once and sealed against any change: what is done
+          to the file meanwhile, or breaks in it, is nothing to those that run. Descriptors go to children alone, not to
+          programs that these start.
 On crash: of the supervisor: the pipe of its life ends, which `family` hears in every child.
 Callers:  the supervisor; cli.kmqd in a child.
 """
 
+import fcntl
 import json
 import os
 import pickle
 import socket
 from dataclasses import dataclass, field
+from typing import Optional
 
 from kmq.config import Settings
+from kmq.model.frame import Prepare
 from kmq.run.listeners import CONTROL, QUEUE
 
 VARIABLE = "KMQ_INHERITED"
 
 _SCHEDULERS = (QUEUE, CONTROL)
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Estate:
-    """All that the supervisor has to give. life: the end of a pipe that nobody writes to."""
+    """All that the supervisor has to give under one configuration, whose number counts from 1 in each life of kmqd.
 
-    def __init__(self, settings: Settings, sockets: dict[str, socket.socket]) -> None:
-        self._sockets = sockets
-        self._life, self._held = os.pipe()  # the other end is ours alone: it closes with this process
-        self._tallies = {section.name: os.memfd_create("kmq-tally") for section in settings.receivers}
-        self._settings = -1
-        self.accept(settings)
+    sockets: name -> listener. life: the end of a pipe that nobody writes to.
+    """
 
-    def accept(self, settings: Settings) -> None:
-        """Children that are born from now on get these settings."""
-        if self._settings >= 0:
-            os.close(self._settings)
-        self._settings = os.memfd_create("kmq-settings")
-        text = memoryview(pickle.dumps(settings))
-        while text:
-            text = text[os.write(self._settings, text) :]
-
-    def share(self, role: str) -> tuple[dict[str, str], list[int]]:
-        """(environment, descriptors) for a child of this role."""
-        sockets = {
-            name: one.fileno()
-            for name, one in self._sockets.items()
-            if (role == "scheduler" and name in _SCHEDULERS) or (role == "receiver" and name not in _SCHEDULERS)
+    def __init__(
+        self, settings: Settings, sockets: dict[str, socket.socket], before: Optional["Estate"] = None
+    ) -> None:
+        self.settings = settings
+        self.sockets = sockets
+        self.number: int = before.number + 1 if before else 1
+        self._life: int
+        self._held: int  # the pipe's other end, ours alone: it closes with this process
+        self._life, self._held = (before._life, before._held) if before else os.pipe()
+        known: dict[str, int] = before.tallies if before else {}
+        self.tallies: dict[str, int] = {
+            one.name: known[one.name] if one.name in known else os.memfd_create("kmq-tally")
+            for one in settings.receivers
         }
-        tallies = self._tallies if role == "receiver" else {}
-        text = {"settings": self._settings, "life": self._life, "sockets": sockets, "tallies": tallies}
-        descriptors = [self._settings, self._life, *sockets.values(), *tallies.values()]
+        self._sealed = _sealed(settings)
+
+    def close(self, other: "Estate") -> None:
+        """Closes all that the other one, which counts, does not have too; but sockets, whose owner knows who gave them."""
+        for name, fd in self.tallies.items():
+            if name not in other.tallies:
+                os.close(fd)
+        os.close(self._sealed)
+
+    def share(self, role: str, cord: int = -1) -> tuple[dict[str, str], list[int]]:
+        """(environment, descriptors) for a child of this role. cord: its end of the one that binds it to us."""
+        sockets = {name: one.fileno() for name, one in self.sockets.items() if _is_for(role, name)}
+        tallies = self.tallies if role == "receiver" else {}
+        text = {
+            "number": self.number,
+            "settings": self._sealed,
+            "life": self._life,
+            "cord": cord,
+            "sockets": sockets,
+            "tallies": tallies,
+        }
+        cords = [cord] if cord >= 0 else []
+        descriptors = [self._sealed, self._life, *cords, *sockets.values(), *tallies.values()]
         return {VARIABLE: json.dumps(text)}, descriptors
+
+    def offer(self, role: str) -> tuple[Prepare, list[int]]:
+        """The same for a child of this role that lives: what it is to prepare for, and the descriptors."""
+        sockets = {name: one.fileno() for name, one in self.sockets.items() if _is_for(role, name)}
+        tallies = self.tallies if role == "receiver" else {}
+        offered = Prepare(self.number, list(sockets), list(tallies))
+        return offered, [self._sealed, *sockets.values(), *tallies.values()]
+
+
+def _is_for(role: str, name: str) -> bool:
+    return role == ("scheduler" if name in _SCHEDULERS else "receiver")
+
+
+def _sealed(settings: Settings) -> int:
+    """A descriptor of the settings' bytes, which nobody can change any more, not even ourselves."""
+    fd = os.memfd_create("kmq-settings", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    text = memoryview(pickle.dumps(settings))
+    while text:
+        text = text[os.write(fd, text) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
 
 
 @dataclass(slots=True, frozen=True)
 class Inheritance:
-    """A child's share. life: readable for ever, until the supervisor is dead; tallies: section -> shared memory."""
+    """A child's share. life: readable for ever, until the supervisor is dead; tallies: section -> shared memory.
+
+    number: of the configuration; cord: None for a child that nobody holds.
+    """
 
     settings: Settings
     life: int
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     tallies: dict[str, int] = field(default_factory=dict)
+    number: int = 1
+    cord: socket.socket | None = None
 
 
 def inherit() -> Inheritance | None:
@@ -70,16 +115,18 @@ def inherit() -> Inheritance | None:
     if not text:
         return None
     given = json.loads(text)
-    descriptors = [given["settings"], given["life"], *given["sockets"].values(), *given["tallies"].values()]
+    cords = [given["cord"]] if given["cord"] >= 0 else []
+    descriptors = [given["settings"], given["life"], *cords, *given["sockets"].values(), *given["tallies"].values()]
     for fd in descriptors:
         os.set_inheritable(fd, False)
-    settings = _read_settings(given["settings"])
+    settings = read_settings(given["settings"])
     sockets = {name: socket.socket(fileno=fd) for name, fd in given["sockets"].items()}
-    return Inheritance(settings, given["life"], sockets, given["tallies"])
+    cord = socket.socket(fileno=given["cord"]) if cords else None
+    return Inheritance(settings, given["life"], sockets, given["tallies"], given["number"], cord)
 
 
-def _read_settings(fd: int) -> Settings:
-    """Read at a place, since brothers share the file's position."""
+def read_settings(fd: int) -> Settings:
+    """What was sealed; the descriptor is closed. Read at a place, since brothers share the file's position."""
     size = os.fstat(fd).st_size
     settings = pickle.loads(os.pread(fd, size, 0))
     os.close(fd)

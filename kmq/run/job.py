@@ -19,8 +19,8 @@ _REPLIES = 150_000
 
 
 class Job:
-    """One assignment in hand. routed: what Executing said; done: its result, once there is one; raw: the children that
-    follow it; slot: its line in the status file.
+    """One assignment in hand. routed: what Executing said, by which configuration; done: its result, once there is one;
+    raw: the children that follow it; slot: its line in the status file.
 
     events: of its result, for the log. taken, begun, ended: monotonic seconds at which it came, at which a connection
     was there (0 for none), and at which it had its result; at: the Unix time of that.
@@ -31,6 +31,7 @@ class Job:
         "at",
         "begun",
         "body",
+        "configuration",
         "done",
         "ended",
         "events",
@@ -47,6 +48,7 @@ class Job:
         self.body = body
         self.slot = slot
         self.routed: list[Event] = []
+        self.configuration = 0
         self.done: Done | None = None
         self.raw = b""
         self.events: list[Event] = []
@@ -66,4 +68,6 @@ class Job:
             if isinstance(event, (Delivered, Failed, Deferred)) and len(event.reply) > longest:
                 event.reply = event.reply[:longest]
             encoded.append(msgspec.Raw(_encode(event)))
-        return Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded, **more)  # type: ignore[arg-type]
+        done = Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded, **more)  # type: ignore[arg-type]
+        done.configuration = self.configuration
+        return done

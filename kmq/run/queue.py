@@ -21,7 +21,7 @@ from typing import Protocol
 
 from kmq import log
 from kmq.config import Settings
-from kmq.errors import ConfigError
+from kmq.model import hop as hops
 from kmq.model import queue_id, recipients
 from kmq.model.frame import (
     Answer,
@@ -36,20 +36,21 @@ from kmq.model.frame import (
     Living,
     Put,
     Reaped,
-    Reload,
     Reserve,
     Stop,
 )
+from kmq.routing.standing import stands
 from kmq.run import memory, rotation
 from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
+from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
+from kmq.run.inheritance import Inheritance
 from kmq.run.link import Link
 from kmq.run.loader import Loader
 from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
-from kmq.run.reloading import reread
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
 from kmq.run.schedule import schedules_of
@@ -90,8 +91,9 @@ MakeControl = Callable[[Asked], ControlServer]
 class QueueProcess:
     """All parts joined. exit_status: what the process ends with."""
 
-    def __init__(self, settings: Settings, status: StatusFile, started: float) -> None:
-        self.settings = settings
+    def __init__(self, given: Inheritance, status: StatusFile, started: float) -> None:
+        self.settings = given.settings
+        self.ward = Ward(given.cord, given.number, self._make, lambda: len(self.core) if self._ready else -1)
         self.status = status
         self.started = started
         self.exit_status = 0
@@ -102,10 +104,12 @@ class QueueProcess:
         self._ready = False
         self._supervisor: Link | None = None
         self._roles: dict[Link, Hello] = {}
-        self.roll = Roll(settings.kmq.spool / "status", self._settle, self._on_frame, self._end)
+        self.roll = Roll(self.settings.kmq.spool / "status", self._settle, self._on_frame, self._end)
         self._assigning = False
         self._timer: asyncio.TimerHandle | None = None
         self._closings = -1
+        self._fallen: list[str] = []  #: next hops that the configuration has no more
+        self._outdated: set[int] = set()  #: messages whose routing by an earlier configuration is being recorded
         self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
@@ -204,9 +208,6 @@ class QueueProcess:
                     self._loop.call_later(_LAST_PUTS, self.arrivals.maker_died, frame.pid)
             case Stop():
                 self._leaves(link)
-            case Reload():
-                self._reroute()
-                self._loop.call_later(_TICK, self._reroute)  # what was being recorded by the old table just then
             case Living():
                 self._supervised(link, frame)
             case _:
@@ -259,6 +260,8 @@ class QueueProcess:
     def _done(self, link: Link, done: Done, raw: bytes) -> None:
         hello = self._roles[link]
         self.loader.need(queue_id.parse(done.m))
+        if 0 < done.configuration < self.ward.number:
+            self._outdated.add(queue_id.parse(done.m))
         self.results.done(hello.n, link, done, raw)
 
     def _leaves(self, link: Link) -> None:
@@ -310,7 +313,7 @@ class QueueProcess:
         worker.link.send(
             Assign(
                 *(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone),
-                *(one.expire, one.delay, one.warn),
+                *(one.expire, one.delay, one.warn, self.ward.number),
             ),
             line + body,
         )
@@ -351,6 +354,9 @@ class QueueProcess:
             for result in results:
                 if result.complete:
                     self.loader.left(result.id)
+            if self._outdated:
+                self._outdated.difference_update(result.id for result in results)
+                self._reroute()
         self._assign_soon()
 
     def _left(self, number: int) -> None:
@@ -376,6 +382,8 @@ class QueueProcess:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.arrivals.check(self.operators.stopped)
         self.roll.watch(now, self.settings.queue.phase_limit)
+        if self._fallen:
+            self._reroute_fallen(now)
         if now > self._looked + _UNREACHABLE_LOOKS:
             self._looked = now
             self.core.expire_unreachable(now)
@@ -397,24 +405,35 @@ class QueueProcess:
         self.status.flush()
         self._assign_soon()
 
-    def reload(self) -> None:
-        """SIGHUP: the configuration again. What was unreachable is routed anew when a worker has read it too."""
-        try:
-            self.settings = reread(self.settings)
-        except ConfigError as error:
-            log.error("the new configuration is wrong, the old one stays", why=str(error))
+    # --- a new configuration -----------------------------------------------------------------------------------------
+
+    def _make(self, gift: Gift) -> Callable[[], None]:
+        return lambda: self._count(gift.settings)
+
+    def _count(self, settings: Settings) -> None:
+        """It counts from here on: every worker is ready for it, and will do by it what is assigned from here on."""
+        self.settings = settings
+        log.start("scheduler-1", settings.kmq.log_level, settings.kmq.mail_log)
+        if not self._ready:
             return
-        if self._ready:
-            self.core.configure(self.settings.queue, schedules_of(self.settings))
-            self.storage.settings = self.settings.queue
-            self.outcasts.threshold = self.settings.queue.poison_threshold
-            self._assign_soon()
+        self.core.configure(settings.queue, schedules_of(settings))
+        self.storage.settings = settings.queue
+        self.outcasts.threshold = settings.queue.poison_threshold
+        now = time.monotonic()
+        self._fallen = [one.hop for one in self.core.queues(now) if not stands(hops.parse(one.hop), settings)]
+        self._reroute()
 
     def _reroute(self) -> None:
-        again = self.core.verbs.reroute(time.monotonic())
+        """What waits for a next hop that no configuration has any more, or never had, is routed anew."""
+        now = time.monotonic()
+        again = self.core.verbs.reroute(now) + self._reroute_fallen(now)
         if again:
             log.event("rerouted", shares=again)
             self._assign_soon()
+
+    def _reroute_fallen(self, now: float) -> int:
+        """Also what comes back there by and by, out of the hands of workers."""
+        return sum(self.core.verbs.reroute(now, hop) for hop in self._fallen)
 
     async def stop(self) -> None:
         """Workers and receivers have gone: what waits is written, every effect made, a checkpoint ends it."""
@@ -425,16 +444,11 @@ class QueueProcess:
         self.ended.set()
 
 
-def main(
-    settings: Settings,
-    number: int,
-    sockets: dict[str, socket.socket],
-    started: float,
-    control: MakeControl | None = None,
-) -> int:
-    """The process; -> its exit status. sockets: "queue" and "control", listening."""
+def main(given: Inheritance, number: int, started: float, control: MakeControl | None = None) -> int:
+    """The process; -> its exit status. It was given the listeners "queue" and "control"."""
     import uvloop
 
+    settings, sockets = given.settings, given.sockets
     lock = SpoolLock(settings.kmq.spool)
     status = StatusFile(settings.kmq.spool / "status", "scheduler", number)
     disk = Disk(settings.kmq.spool)
@@ -444,21 +458,23 @@ def main(
         loop = asyncio.get_running_loop()
         log.gather(loop)
         rotation.heed(loop)
-        process = QueueProcess(settings, status, started)
+        process = QueueProcess(given, status, started)
         stopping: list[asyncio.Task[None]] = []
         loop.add_signal_handler(signal.SIGTERM, lambda: stopping.append(loop.create_task(process.stop())))
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
-        loop.add_signal_handler(signal.SIGHUP, process.reload)
         server = await loop.create_unix_server(process.new_link, sock=sockets["queue"])
+        process.ward.begin()
         await process.start(disk)
         gc.freeze()
         asked = control(process.operators.ask) if control else None
         if asked is not None:
             await asked.serve(sockets["control"])
+        process.ward.serves()
         await process.ended.wait()
         if asked is not None:
             await asked.close()
         server.close()
+        process.ward.close()
         return process.exit_status
 
     ended = uvloop.run(work())

@@ -1,57 +1,42 @@
 """A configuration that is read again: what counts at once is taken, what needs a restart stays as it is.
 
-Promise:  a configuration is taken whole or not at all: the supervisor asks here first, and nobody else is told of one
-          that is wrong. All processes of one kmqd work in one spool, with one set of listeners and one number of
-          workers, whatever the file says meanwhile; also those that are begun after it was changed.
+Promise:  a configuration is taken whole or not at all. It is read once, by the supervisor, and handed to everybody
+          (inheritance, changeover): all processes of one kmqd work by the same one, in one spool, also those that are
+          begun after the file was changed again.
 On crash: the next kmqd reads the file as it is.
-Callers:  the supervisor, and every child, each when told to reload.
+Callers:  the supervisor.
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any
 
-from kmq.config import (
-    ConnectorSection,
-    KmqSection,
-    PickupSection,
-    QueueSection,
-    ReceiverSection,
-    ReplaySection,
-    Settings,
-    load,
-)
+from kmq.config import Settings
 from kmq.config.certificates import require
-from kmq.config.sections import OPTIONS
+from kmq.config.sections import KINDS, OPTIONS
 
-S = TypeVar("S", KmqSection, QueueSection, PickupSection, ReplaySection, ReceiverSection, ConnectorSection)
-
-
-def reread(settings: Settings) -> Settings:
-    """The file of these settings again, as far as it counts without a restart; ConfigError when it is wrong."""
-    return accepted(settings, load(settings.path))
+_KIND_OF: dict[type, str] = {declared: kind for kind, declared in KINDS.items()}
 
 
 def accepted(old: Settings, new: Settings) -> Settings:
-    """`applied`; ConfigError when a certificate of `new`, or of a receiver that stays, cannot be used."""
+    """`applied`; ConfigError when a certificate of `new` cannot be used."""
     require(new)
-    now = applied(old, new)
-    require(now)
-    return now
+    return applied(old, new)
 
 
 def applied(old: Settings, new: Settings) -> Settings:
-    """`new`, with the old values of options that need a restart. Receivers come and go with their listeners: at one."""
-    receivers = {section.name: section for section in new.receivers}
-    return dataclasses.replace(
-        new,
-        kmq=_kept("kmq", old.kmq, new.kmq),
-        queue=_kept("queue", old.queue, new.queue),
-        pickup=_kept("pickup", old.pickup, new.pickup),
-        replay=_kept("replay", old.replay, new.replay),
-        receivers=tuple(_kept("receiver", one, receivers.get(one.name, one)) for one in old.receivers),
-    )
+    """`new`, with the old values of options that need a restart. Sections with a name come and go as they are."""
+    kept = {}
+    for field in dataclasses.fields(Settings):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if type(after) in _KIND_OF:
+            kept[field.name] = _kept(before, after)
+        elif isinstance(after, tuple) and field.name != "warnings":
+            known = {section.name: section for section in before}
+            kept[field.name] = tuple(_kept(known.get(section.name, section), section) for section in after)
+    return dataclasses.replace(new, **kept)
 
 
-def _kept(kind: str, old: S, new: S) -> S:
-    values = {option.name: getattr(old, option.name) for option in OPTIONS[kind].values() if option.restart}
-    return dataclasses.replace(new, **values)
+def _kept(old: Any, new: Any) -> Any:
+    """`new`, of the same kind as `old`, with what `old` has of the options that need a restart."""
+    options = OPTIONS[_KIND_OF[type(new)]].values()
+    return dataclasses.replace(new, **{one.name: getattr(old, one.name) for one in options if one.restart})

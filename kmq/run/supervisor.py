@@ -1,9 +1,12 @@
 """kmqd: starts the scheduler process, the workers and the receivers, and keeps them alive until it is told to stop.
 
 What:     binds every listener once and hands them down; begins a dead child again, at once, then after a growing wait;
-          tells the scheduler process who lives and who was reaped (J9, J10), and ends a process when it asks.
+          ends one that stands still; tells the scheduler process who lives and who was reaped (J9, J10), and ends a
+          process when it asks; tells systemd how it is.
 Stop:     TERM or INT: receivers finish transactions, then workers what they have in hand, then the scheduler process
-          comes to rest; each in bounded time, or it is killed. A second signal hastens. HUP: the configuration again.
+          comes to rest; each in bounded time, or it is killed. A second signal hastens.
+Reload:   HUP, or an operator's word: the configuration again, for all or for nobody (changeover). New listeners are
+          opened before old ones are closed; children are begun and ended until there are as many as it says.
 Promise:  no crash loop: exit 78 of a child (configuration or spool wrong) ends all with 78. A wrong configuration is
           reported with file and line, and the old one stays, for children born later too.
 On crash: children notice by a pipe that ends, and stop in the same order; the next kmqd waits for them.
@@ -17,18 +20,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kmq import log
-from kmq.config import Settings, load, restart_needed
+from kmq.config import Settings
 from kmq.config.certificates import require
-from kmq.errors import ConfigError
-from kmq.model.frame import AnyFrame, End, Hello, Living, Reaped
-from kmq.run import family, ground, listeners
-from kmq.run.children import TEMPORARY, WRONG, Child
+from kmq.model.frame import AnyFrame, Beat, End, Hello, Living, Prepared, Reaped, Reload, Reloaded
+from kmq.run import activation, family, ground, listeners, rotation, watch
+from kmq.run.activation import Given
+from kmq.run.children import TEMPORARY, WRONG, Child, places
 from kmq.run.inheritance import Estate
 from kmq.run.link import Link
-from kmq.run.reloading import accepted
+from kmq.run.notify import Notify
+from kmq.run.renewal import Renewal
 
 #: What a child's command begins with. -P: no module of the current folder is taken for one of ours.
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
@@ -44,6 +48,9 @@ UNKILLABLE = 10.0
 #: Seconds that a process which stands still is given to tell where (SIGABRT, faulthandler) before it is killed.
 LAST_WORDS = 2.0
 
+#: Seconds between two looks at the children, and what systemd is asked for at each look while a start or a stop lasts.
+LOOK, MORE_TIME = 1.0, 20.0
+
 #: A scheduler process that ends with 75 in its first seconds has found the spool locked: we are not wanted here.
 FIRST_LOOK = 10.0
 
@@ -51,27 +58,33 @@ _NOFILE = 65536
 
 
 class Supervisor:
-    """All children of one kmqd. exit_status: what it ends with."""
+    """All children of one kmqd. exit_status: what it ends with. given: what systemd bound for us."""
 
-    def __init__(self, settings: Settings, sockets: dict[str, socket.socket], command: Sequence[str] = COMMAND) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: dict[str, socket.socket],
+        command: Sequence[str] = COMMAND,
+        given: Sequence[Given] = (),
+        notify: Notify | None = None,
+    ) -> None:
         self.exit_status = 0
-        self._sockets = sockets
-        self._estate = Estate(settings, sockets)
+        self._notify = notify or Notify({})
+        self._renewal = Renewal(Estate(settings, sockets), given, self._living, self._fit)
         self._command = command
-        self._children = [
-            Child("scheduler", 1),
-            *(Child("worker", number) for number in range(1, settings.kmq.workers + 1)),
-            *(Child("receiver", number) for number in range(1, settings.kmq.receivers + 1)),
-        ]
+        self._children = [Child(role, number) for role, number in places(settings)]
         self._loop = asyncio.get_running_loop()
         self._stages: set[str] = set()
         self._stopping = asyncio.Event()
         self._hasty = asyncio.Event()
         self._gone = asyncio.Event()
+        self._started_up = asyncio.Event()
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._started = time.time()
+        self._changing = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._looked = time.monotonic()
 
     # --- the whole life ----------------------------------------------------------------------------------------------
 
@@ -80,18 +93,29 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGTERM, self.stop)
         self._loop.add_signal_handler(signal.SIGINT, self.stop)
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
+        rotation.heed(self._loop, self.reopen)
         self._connect()
         for child in self._children:
             self._begin(child)
+        self._look()
         await self._stopping.wait()
+        self._notify.stopping()
+        for reload in self._reloads:
+            reload.cancel()
         # Clients that come now are told at once that nobody is here, and go to another server.
-        listeners.close({name: one for name, one in self._sockets.items() if "#" in name})
+        for name, one in self._renewal.estate.sockets.items():
+            if listeners.section_of(name):
+                one.close()
         for role in STAGES:
             await self._end_stage(role)
         if self._connecting is not None:
             self._connecting.cancel()
         log.event("stopped", status=self.exit_status)
         return self.exit_status
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        listeners.close(self._renewal.estate.sockets)
 
     def stop(self) -> None:
         """Begins to stop; said again, stops in haste."""
@@ -102,34 +126,117 @@ class Supervisor:
             log.event("stopping")
             self._stopping.set()
 
-    def reload(self) -> None:
-        """Reads the configuration again. When it is wrong, the old one stays and nobody hears of it."""
-        try:
-            new = load(self.settings.path)
-            now = accepted(self.settings, new)
-        except ConfigError as error:
-            for line in str(error).splitlines():
-                log.error("the new configuration is wrong, the old one stays", why=line)
+    def reopen(self) -> None:
+        """The log's file was renamed: everybody opens it anew."""
+        log.reopen()
+        for child in self._living():
+            child.send(rotation.ROTATED)
+
+    # --- the look ----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Each second: who stands still, and what systemd is to know."""
+        self._loop.call_later(LOOK, self._look)
+        now = time.monotonic()
+        if now - self._looked > 3 * LOOK:  # we stood still ourselves, and have heard nobody
+            for child in self._children:
+                child.heard = now
+        self._looked = now
+        if watch.well(self._children, self._renewal.settings, now):
+            self._notify.alive()
+        if self._stopping.is_set():
+            self._notify.more_time(MORE_TIME)
             return
-        for text in new.warnings:
-            log.warning(text)
-        waiting = restart_needed(self.settings, new)
-        if waiting:
-            log.warning("these options count only when kmqd is started anew", options=", ".join(waiting))
-        self.settings = now
-        self._estate.accept(self.settings)
-        log.start("kmqd", new.kmq.log_level)
-        log.event("reloaded", path=new.path)
-        for child in self._children:
-            child.send(signal.SIGHUP)
+        for child in watch.standing_still(self._children, self._renewal.settings, now):
+            self._end_child(child, hung=True)
+        if not self._started_up.is_set():
+            self._notify.more_time(MORE_TIME)
+        if not self._changing.locked():
+            self._notify.status(watch.sentence(self._children))
+
+    def _everybody_ready(self) -> None:
+        """Once: the scheduler process has recovered, and receivers take connections."""
+        if not self._started_up.is_set() and all(child.ready for child in self._children):
+            self._started_up.set()
+            log.event("ready", pid=os.getpid())
+            self._notify.ready(watch.sentence(self._children))
+
+    def _said(self, child: Child) -> None:
+        """A child says something over its cord."""
+        while child.cord is not None:
+            try:
+                received = child.cord.receive()
+            except BlockingIOError:
+                return
+            if received is None:  # it has closed the cord, so it is about to end
+                self._loop.remove_reader(child.cord.fileno())
+                return
+            child.heard = time.monotonic()
+            self._heard_of(child, received[0])
+
+    def _heard_of(self, child: Child, frame: AnyFrame) -> None:
+        match frame:
+            case Beat():
+                child.said(frame)
+                if self._renewal.changeover is not None:
+                    self._renewal.changeover.beaten()
+                self._everybody_ready()
+            case Prepared():
+                if self._renewal.changeover is not None:
+                    self._renewal.changeover.said(child, frame)
+            case Reload():
+                self._reload_soon(lambda result: child.tell(result), frame.token)
+            case _:
+                log.warning("a frame that the supervisor does not understand", frame=type(frame).__name__)
+
+    # --- a new configuration -----------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Reads the configuration again; one that is about to do so will read what is there now."""
+        if len(self._reloads) <= self._changing.locked():
+            self._reload_soon(lambda result: None, 0)
+
+    def _reload_soon(self, answer: Callable[[Reloaded], object], token: int) -> None:
+        async def reload() -> None:
+            await self._started_up.wait()
+            async with self._changing:
+                self._notify.reloading()
+                try:
+                    answer(await self._renewal.renew(token))
+                finally:
+                    self._notify.ready(watch.sentence(self._children))
+
+        task = self._loop.create_task(reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _fit(self) -> None:
+        """As many children as the configuration says: more are begun, those beyond end in order."""
+        wanted = places(self._renewal.settings)
+        there = {(child.role, child.number): child for child in self._children}
+        for place, child in there.items():
+            if place not in wanted:
+                child.leaving = True
+                child.send(signal.SIGTERM)
+                if not child.pid:
+                    self._children.remove(child)
+        for place in wanted:
+            if place not in there:
+                child = Child(*place)
+                self._children.append(child)
+                self._begin(child)
+            elif there[place].leaving:  # it was about to go, and another one comes
+                there[place].leaving = False
 
     # --- children ----------------------------------------------------------------------------------------------------
 
     def _begin(self, child: Child) -> None:
+        if child not in self._children or child.pid:
+            return
         if self._stopping.is_set() and (child.role != "scheduler" or "scheduler" in self._stages):
             return
         try:
-            child.begin(self._command, *self._estate.share(child.role))
+            child.begin(self._command, self._renewal.estate)
         except OSError as error:
             wait = child.patience.after(0)
             log.error("a process could not be started", child=child.name, why=error.strerror, wait=wait)
@@ -137,21 +244,30 @@ class Supervisor:
             return
         log.event("started", child=child.name, pid=child.pid)
         self._loop.add_reader(child.pidfd, self._dead, child)
+        if child.cord is not None:
+            self._loop.add_reader(child.cord.fileno(), self._said, child)
+        if self._renewal.changeover is not None:
+            self._renewal.changeover.born(child)
 
     def _dead(self, child: Child) -> None:
         """A child's descriptor says that it ended."""
-        pid, pidfd = child.pid, child.pidfd
+        pid, pidfd, cord = child.pid, child.pidfd, child.cord.fileno() if child.cord else -1
         ended = child.reap()
         if ended is None:
             return
         self._loop.remove_reader(pidfd)
+        self._loop.remove_reader(cord)
+        if self._renewal.changeover is not None:
+            self._renewal.changeover.gone(child)
         self._gone.set()
         lived = child.lived
-        tell = log.event if ended.status == 0 or child.role in self._stages else log.warning
-        tell("ended", child=child.name, pid=pid, cause=ended.cause, seconds=lived)
+        in_order = ended.status == 0 or child.leaving or child.role in self._stages
+        (log.event if in_order else log.warning)("ended", child=child.name, pid=pid, cause=ended.cause, seconds=lived)
         if child.role != "scheduler":
             self._say(Reaped(child.role, child.number, pid, ended.itself, child.hung, ended.cause))
-        if ended.status == WRONG or (ended.status == TEMPORARY and child.role == "scheduler" and self._first(child)):
+        if child.leaving:
+            self._children.remove(child)
+        elif ended.status == WRONG or (ended.status == TEMPORARY and child.role == "scheduler" and self._first(child)):
             self._give_up(ended.status)
         else:
             self._loop.call_later(child.patience.after(lived), self._begin, child)
@@ -208,7 +324,7 @@ class Supervisor:
     async def _introduce(self) -> None:
         """The first word over each connection is who lives (J10); deaths follow it, in order."""
         link = Link(self._heard, self._link_ended)
-        await link.connect(self.settings.kmq.run_directory / "queue.sock")
+        await link.connect(self._renewal.settings.kmq.run_directory / "queue.sock")
         link.send(Hello("supervisor", 1, os.getpid(), self._started))
         children = [(one.role, one.number, one.pid) for one in self._living() if one.role != "scheduler"]
         link.send(Living(children))
@@ -253,26 +369,31 @@ class Supervisor:
 
 def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     """kmqd's whole life in this process; -> its exit status. KmqError when it cannot begin."""
+    notify, given = Notify(), activation.received()
     require(settings)
     for text in settings.warnings:
         log.warning(text)
     if os.geteuid() == 0:
         log.warning("kmqd runs as root; it needs no more than its spool and its ports (see kmq.service)")
     _raise_descriptor_limit()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # reserved; whoever sends it by habit means no harm
+    signal.signal(rotation.ROTATED, signal.SIG_IGN)  # until the loop heeds it; no file was opened before
     ground.enter(settings)
     lock = family.lock_kmqd(settings.kmq.run_directory)
     ground.build(settings.kmq.spool)
+    notify.more_time(family.PATIENCE + MORE_TIME)
     family.outlive_orphans(settings.kmq.run_directory)
-    sockets = listeners.bind(settings)
+    sockets = listeners.bind(settings, given)
 
     async def supervise() -> int:
-        return await Supervisor(settings, sockets, command).run()
+        supervisor = Supervisor(settings, sockets, command, given, notify)
+        try:
+            return await supervisor.run()
+        finally:
+            supervisor.close()
 
     try:
         return asyncio.run(supervise())
     finally:
-        listeners.close(sockets)
         lock.release()
 
 

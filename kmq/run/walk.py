@@ -9,14 +9,14 @@ Callers:  run.worker.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from kmq import log
 from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients, reply
 from kmq.model.envelope import Head
-from kmq.model.event import Failed, Routed
+from kmq.model.event import Event, Failed, Routed
 from kmq.model.frame import Assign, Done
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
@@ -26,8 +26,10 @@ from kmq.phases.mailbox import Mailbox
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
+from kmq.run.directory import Directories
 from kmq.run.job import Job
-from kmq.run.terminating import with_notice
+from kmq.run.notice import office_of
+from kmq.run.terminating import Notices, concerns, delay_of, notices_of
 from kmq.spool import layout
 from kmq.spool.status import StatusFile, addressees
 
@@ -40,7 +42,8 @@ _CLOSE = 1.0
 class Walk:
     """The phases, and the messages in them.
 
-    jobs: by the assignment's number, until somebody takes them out. closed: next hops that are not begun for fresh
+    jobs: by the assignment's number, until somebody takes them out. configuration: the number of the one that counts.
+    closed: next hops that are not begun for fresh
     messages; draining: none is.
     finished: told once of each job that has its result. changed: called when the status file has something to show.
     """
@@ -49,6 +52,7 @@ class Walk:
         self, settings: Settings, status: StatusFile, finished: Callable[[Job], None], changed: Callable[[], None]
     ) -> None:
         self.jobs: dict[int, Job] = {}
+        self.configuration = 1
         self.closed: frozenset[str] = frozenset()
         self.draining = False
         self._status = status
@@ -56,23 +60,24 @@ class Walk:
         self._changed = changed
         self._hops: dict[str, NextHop] = {}
         self._ending = False
-        connectors = self._take(settings)
-        share = max(1, -(-settings.queue.per_hop // settings.kmq.workers))
-        self.smtp = Smtp(connectors, settings.kmq.hostname, share)
+        connectors = self._take(settings, Routes(settings))
+        self._directories = Directories()
+        self.smtp = Smtp(connectors, settings.kmq.hostname, _share(settings), self._directories.of(settings))
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
 
-    def _take(self, settings: Settings) -> dict[str, ConnectorSection]:
+    def _take(self, settings: Settings, routes: Routes) -> dict[str, ConnectorSection]:
         """What of a configuration is ours; -> the connectors, by name."""
-        self.routes = Routes(settings)
-        self._hostname = settings.kmq.hostname
+        self.routes = routes
+        self._office = office_of(settings)
         self._small = settings.queue.small_body
         self._spool = str(settings.kmq.spool)
         return {section.name: section for section in settings.connectors}
 
-    def configure(self, settings: Settings) -> None:
-        """Takes a new configuration; what is under way ends as it began."""
-        connectors = self._take(settings)
-        self.smtp.configure(connectors)
+    def configure(self, settings: Settings, routes: Routes) -> None:
+        """Takes a new configuration, with its routes; what is under way ends as it began."""
+        connectors = self._take(settings, routes)
+        self.smtp.configure(connectors, self._directories.of(settings))
+        self.smtp.widen(_share(settings))
         self.mailbox.configure(connectors)
 
     def abandon(self) -> None:
@@ -82,6 +87,7 @@ class Walk:
     async def close(self) -> None:
         """Ends connections; lets a file that is being written come to its end."""
         await asyncio.gather(self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
+        await self._directories.close()
 
     # --- a message's walk --------------------------------------------------------------------------------------------
 
@@ -128,6 +134,9 @@ class Walk:
             return
         if job.assign.expire:
             self._expire(job)
+        elif job.assign.delay:
+            made = delay_of(job, self._hop(job.assign.hop), self._office)
+            self._done(job, _with_notices(job, [], made), made.raw)
         elif job.assign.hop == _SUBMISSION:
             self._categorize(job)
         else:
@@ -153,7 +162,7 @@ class Walk:
         """Executing: every recipient gets its next hop. One hop that is open is delivered to in the same go."""
         rcpt = recipients.from_text(job.assign.rcpt)
         routed = categorize(job.head, rcpt, self.routes.route)
-        job.routed = list(routed)
+        job.routed, job.configuration = list(routed), self.configuration
         if len(routed) == 1 and self._open(routed[0]):
             self._deliver(job, self._hop(routed[0].hop), rcpt)
         else:
@@ -163,7 +172,7 @@ class Walk:
         if routed.hop in self.closed or self.draining:
             return False
         target = self._hop(routed.hop)
-        if target.delivery_type is DeliveryType.SMART_HOST:
+        if target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             return self.smtp.ready(target)
         return target.delivery_type is DeliveryType.MAILBOX
 
@@ -189,7 +198,7 @@ class Walk:
         if target.delivery_type is DeliveryType.MAILBOX:
             status.enter(slot, Phase.LOCAL)
             self.mailbox.deliver(work, report, show)
-        elif target.delivery_type is DeliveryType.SMART_HOST:
+        elif target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             status.enter(slot, Phase.SMTP)
             self.smtp.deliver(work, report, show)
         else:
@@ -201,22 +210,27 @@ class Walk:
             self._done_damaged(job, outcome.damaged)
             return
         job.begun = outcome.begun
-        done = job.result(events=job.routed + outcome.events, uncertain=outcome.uncertain)
+        events = job.routed + outcome.events
+        done, raw = self._terminated(job, events, target, outcome.relayed)
+        done.uncertain = outcome.uncertain
         if outcome.unavailable is not None and not self._ending:
             done.unavailable, done.hop = str(outcome.unavailable), str(target)
-        self._terminate(job, done, [event for event in outcome.events if isinstance(event, Failed)])
+        self._done(job, done, raw)
 
     def _expire(self, job: Job) -> None:
         """The lifetime is over: the last reply is what the sender hears."""
         event = Failed(rcpt=job.assign.rcpt, attempt=job.assign.attempt, reply=job.assign.expire)
-        self._terminate(job, job.result(events=[event]), [event])
+        self._done(job, *self._terminated(job, [event], self._hop(job.assign.hop)))
 
-    def _terminate(self, job: Job, done: Done, failed: list[Failed]) -> None:
-        raw = b""
-        if failed:
-            self._status.enter(job.slot, Phase.TERMINATING)
-            raw = with_notice(job, done, failed, self._hostname)
-        self._done(job, done, raw)
+    def _terminated(
+        self, job: Job, events: list[Event], target: NextHop, relayed: Sequence[int] = ()
+    ) -> tuple[Done, bytes]:
+        """The result with its notices, and the bytes of those."""
+        if not concerns(job, events):
+            return job.result(events=events), b""
+        self._status.enter(job.slot, Phase.TERMINATING)
+        made = notices_of(job, events, target, relayed, self._office)
+        return _with_notices(job, events, made), made.raw
 
     def _done_damaged(self, job: Job, why: str) -> None:
         self._done(job, job.result(damaged=why))
@@ -226,6 +240,17 @@ class Walk:
         self._status.end(job.slot)
         self._changed()
         self._finished(job)
+
+
+def _share(settings: Settings) -> int:
+    """Connections to one next hop that are this worker's part of all."""
+    return max(1, -(-settings.queue.per_hop // settings.kmq.workers))
+
+
+def _with_notices(job: Job, events: list[Event], made: Notices) -> Done:
+    done = job.result(events=events + made.events, unnoticed=made.unnoticed)
+    done.children += made.children
+    return done
 
 
 def _first_line(path: str) -> bytes:

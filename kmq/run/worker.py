@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from kmq import log
-from kmq.config import Settings
-from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Reload, Stop
+from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Stop
+from kmq.routing.table import Routes
 from kmq.run import rotation
+from kmq.run.cord import Gift, Ward
+from kmq.run.inheritance import Inheritance
 from kmq.run.job import Job
 from kmq.run.link import Link
-from kmq.run.reloading import reread
 from kmq.run.telling import NO_FATE, Fate, Teller
 from kmq.run.walk import Walk
 from kmq.spool.status import BEAT, StatusFile
@@ -28,7 +30,7 @@ _STATUS_PAUSE = 0.1
 class Worker:
     """The work of one process."""
 
-    def __init__(self, settings: Settings, number: int, status: StatusFile, started: float) -> None:
+    def __init__(self, given: Inheritance, number: int, status: StatusFile, started: float) -> None:
         self.number = number
         self.status = status
         self.started = started
@@ -37,16 +39,38 @@ class Worker:
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._flush_due = False
-        self.settings = settings
-        self.walk = Walk(settings, status, self._done, self._flush_soon)
+        self._early: list[tuple[Assign, bytes]] = []  #: work under a configuration that we do not have yet
+        self.settings = given.settings
+        self.walk = Walk(given.settings, status, self._done, self._flush_soon)
+        self.walk.configuration = given.number
+        self.ward = Ward(given.cord, given.number, self._make)
         self.jobs = self.walk.jobs
         self.teller = Teller()
 
-    def reconfigure(self, settings: Settings) -> None:
-        """Takes a new configuration; what is under way ends as it began."""
-        self.settings = settings
-        self.walk.configure(settings)
-        self._say(Reload())
+    def _make(self, gift: Gift) -> Callable[[], None]:
+        """A new configuration, ready to count; what is under way by then ends as it began."""
+        routes = Routes(gift.settings)
+
+        def count() -> None:
+            self.settings = gift.settings
+            self.walk.configure(gift.settings, routes)
+            self.walk.configuration = self.ward.number
+            log.start(f"worker-{self.number}", gift.settings.kmq.log_level, gift.settings.kmq.mail_log)
+            asyncio.get_running_loop().call_soon(self._begin_early)
+
+        return count
+
+    def _begin_early(self) -> None:
+        early, self._early = self._early, []
+        for said, raw in early:
+            self._assigned(said, raw)
+
+    def _assigned(self, said: Assign, raw: bytes) -> None:
+        """Work is done by the configuration under which it was given out, or a later one."""
+        if said.configuration <= self.ward.number or self.ward.catch_up(said.configuration):
+            self.walk.begin(said, raw)
+        else:
+            self._early.append((said, raw))
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
@@ -61,11 +85,9 @@ class Worker:
             await link.connect(self.settings.kmq.run_directory / "queue.sock")
         self._link = link
         link.send(Hello("worker", self.number, os.getpid(), self.started))
-        held = [
-            (one.assign.n, one.assign.m, one.assign.hop, one.assign.rcpt, one.assign.attempt)
-            for one in self.jobs.values()
-            if one.done is None
-        ]
+        assigned = [job.assign for job in self.jobs.values() if job.done is None]
+        assigned += [early for early, _ in self._early]
+        held = [(one.n, one.m, one.hop, one.rcpt, one.attempt) for one in assigned]
         link.send(Holding(held))
         for job in self.jobs.values():
             if job.done is not None:
@@ -86,7 +108,7 @@ class Worker:
     def _on_frame(self, link: Link, said: AnyFrame, raw: bytes) -> None:
         match said:
             case Assign():
-                self.walk.begin(said, raw)
+                self._assigned(said, raw)
             case Known():
                 for number in said.numbers:
                     self._known(number, said.fates.get(number, NO_FATE))
@@ -133,8 +155,11 @@ class Worker:
 
     async def run(self, grace: float) -> None:
         """Until the end. grace: seconds that stopping may take; what is not done then is done by the next worker."""
+        self.ward.begin()
         await self.connect()
+        self.ward.serves()
         while not self._stop_asked.is_set():
+            self.status.counters["log_lines_lost"] = log.lost()
             self.status.flush()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_asked.wait(), BEAT)
@@ -148,32 +173,23 @@ class Worker:
         self.teller.close()
         if self._link is not None:
             self._link.close()
+        self.ward.close()
 
 
 GRACE = 30.0
 
 
-def main(settings: Settings, number: int, sockets: object, started: float) -> int:
+def main(given: Inheritance, number: int, started: float) -> int:
     """The process; -> its exit status."""
-    from kmq.errors import ConfigError
-
-    status = StatusFile(settings.kmq.spool / "status", "worker", number)
+    status = StatusFile(given.settings.kmq.spool / "status", "worker", number)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         log.gather(loop)
         rotation.heed(loop)
-        worker = Worker(settings, number, status, started)
-
-        def reload() -> None:
-            try:
-                worker.reconfigure(reread(worker.settings))
-            except ConfigError as error:
-                log.error("the new configuration is wrong, the old one stays", why=str(error))
-
+        worker = Worker(given, number, status, started)
         loop.add_signal_handler(signal.SIGTERM, worker.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
-        loop.add_signal_handler(signal.SIGHUP, reload)
         await worker.run(GRACE)
 
     import uvloop

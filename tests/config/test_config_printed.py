@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kmq.config import EMBEDDED, Settings, load, manual, read, restart_needed, show
+from kmq.config import EMBEDDED, Settings, changes, load, manual, read, restart_needed, show
 from kmq.config.sections import KINDS, OPTIONS, SINGLE
 from tests.config.test_config_reading import WHOLE
 
@@ -64,12 +64,20 @@ def _settings(text: str) -> Settings:
     [
         ("", "", []),
         ("", "[queue]\nper_hop = 5\n", []),
-        ("", "workers = 5\n", ["[kmq] workers"]),
+        ("", "workers = 5\n", []),
+        ("", "[queue]\ndurability = files\nper_hop = 5\n", ["[queue] durability"]),
         ("", "[queue]\ndurability = files\n", ["[queue] durability"]),
-        ("", "[a : receiver]\nlisten = 127.0.0.1:1\n", ["[a] listen"]),
-        ("[a : receiver]\nlisten = 127.0.0.1:1\n", "", ["[a] listen"]),
+        ("", "[a : receiver]\nlisten = 127.0.0.1:1\n", []),
         ("[a : receiver]\nlisten = 127.0.0.1:1\n", "[a : receiver]\nlisten = 127.0.0.1:1\nsize_limit = 1M\n", []),
     ],
 )
 def test_a_reload_is_told_what_needs_a_restart(old: str, new: str, named: list[str]) -> None:
     assert restart_needed(_settings(old), _settings(new)) == named
+
+
+def test_what_changed_is_named_also_what_came_and_what_went() -> None:
+    one, other = "[a : receiver]\nlisten = 127.0.0.1:1\n", "[b : receiver]\nlisten = 127.0.0.1:1\n"
+    assert changes(_settings(one), _settings(one)) == []
+    assert changes(_settings(one), _settings(one + "size_limit = 1M\n")) == ["[a] size_limit"]
+    came_and_went = changes(_settings(one), _settings(other))
+    assert {"[a] listen", "[b] listen", "[b] size_limit"} <= set(came_and_went)

@@ -12,13 +12,16 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from kmq.errors import ConfigError
 from kmq.model.frame import AnyFrame, End
 from kmq.run import family
-from kmq.run.inheritance import inherit
+from kmq.run.cord import Gift, Ward
+from kmq.run.inheritance import Inheritance, inherit
 from kmq.run.link import Link
 
 
@@ -66,19 +69,33 @@ class StandIn:
             return 0
         for order in orders:
             obey(order)
-        asyncio.run(self.serve(given.sockets, "deaf" in orders))
+        asyncio.run(self.serve(given, "deaf" in orders))
         group.close()
         return 0
 
-    async def serve(self, sockets: dict[str, object], deaf: bool) -> None:
+    def make(self, gift: Gift) -> Callable[[], None]:
+        """A configuration is prepared; the order `refuse` or `silent` in FOLDER/<role>-<n>.make says how."""
+        order = self.folder / f"{self.name}.make"
+        word = order.read_text() if order.exists() else ""
+        self.note("make", word=word, sockets=sorted(gift.sockets), tallies=sorted(gift.tallies))
+        if word == "refuse":
+            raise ConfigError(f"{self.name} does not like it")
+        if word.startswith("exit"):
+            obey(word)
+        return lambda: self.note("count", log_level=gift.settings.kmq.log_level, workers=gift.settings.kmq.workers)
+
+    async def serve(self, given: Inheritance, deaf: bool) -> None:
         loop = asyncio.get_running_loop()
         for name in ("TERM", "HUP", "INT"):
             loop.add_signal_handler(signal.Signals[f"SIG{name}"], self.hears, name)
-        for name, one in sockets.items():
+        ward = Ward(given.cord, given.number, self.make, lambda: 7 if self.role == "scheduler" else -1)
+        ward.begin()
+        for name, one in given.sockets.items():
             if name == "queue":
                 await loop.create_unix_server(lambda: Link(self.frame, lambda link: None), sock=one)  # type: ignore[call-overload]
             elif name != "control":
                 await asyncio.start_server(self.greet, sock=one)  # type: ignore[call-overload]
+        ward.serves()
         self.note("ready")
         while not (self.leaving and not (deaf and not (self.folder / "release").exists())):
             now = self.folder / f"{self.name}.now"

@@ -44,12 +44,13 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     assert {name: one["sockets"] for name, one in born.items()} == {
         "scheduler-1": ["control", "queue"],
         "worker-1": [],
-        "receiver-1": ["smtp#0"],
+        "receiver-1": ["smtp#0", "submit"],
     }
     for name, one in born.items():
         assert one["inheritable"] == [], "programs that a child starts get nothing"
         tallies = 1 if name == "receiver-1" else 0
-        assert one["descriptors"] == len(one["sockets"]) + 1 + tallies, "and the pipe of the supervisor's life"  # type: ignore[arg-type]
+        life, cord = 1, 1
+        assert one["descriptors"] == len(one["sockets"]) + tallies + life + cord  # type: ignore[arg-type]
     assert re.findall(r"started child=(\S+)", kmqd.log)[0] == "scheduler-1"
 
 
@@ -302,21 +303,20 @@ def test_a_wrong_configuration_changes_nothing_for_anybody(kmqd: Kmqd) -> None:
     os.kill(kmqd.pid("worker-1"), signal.SIGKILL)
     until(lambda: len(kmqd.noted("ready", "worker-1")) == 2, "another worker is there")
     assert kmqd.noted("born", "worker-1")[1]["log_level"] == "info"
-    assert kmqd.noted("HUP") == []
+    assert kmqd.noted("make") == []
 
 
 def test_a_good_configuration_is_for_the_living_and_for_those_to_come(kmqd: Kmqd) -> None:
     kmqd.start()
-    kmqd.counts["workers"] = 2
-    kmqd.configure("log_level = warning\n")
+    kmqd.configure("log_level = debug\n")
     kmqd.signal(signal.SIGHUP)
-    until(lambda: len(kmqd.noted("HUP")) == 3, "all children are told to read it")
-    assert kmqd.logged(r"these options count only when kmqd is started anew options=\"?\[kmq\] workers")
+    until(lambda: len(kmqd.noted("count")) == 3, "it counts for all children")
+    kmqd.configure("log_level = error\n")  # and what is in the file by then is not what was read
     os.kill(kmqd.pid("worker-1"), signal.SIGKILL)
     until(lambda: len(kmqd.noted("ready", "worker-1")) == 2, "another worker is there")
-    assert kmqd.noted("born", "worker-1")[1]["log_level"] == "warning"
-    assert kmqd.noted("born", "worker-1")[1]["workers"] == 1, "as long as that is so"
-    assert kmqd.noted("born", "worker-2") == []
+    assert {one["log_level"] for one in kmqd.noted("count")} == {"debug"}
+    assert kmqd.noted("born", "worker-1")[1]["log_level"] == "debug"
+    assert kmqd.noted("HUP") == [], "children hear of it over their cords"
 
 
 # --- one kmqd, and no child without one -------------------------------------------------------------------------------

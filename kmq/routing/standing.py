@@ -1,0 +1,29 @@
+"""Whether a next hop, of a message that was routed some time ago, is one to which mail may still be routed.
+
+Promise:  pure. What `table` routes to stands, under the same configuration; so nothing is routed anew for ever.
+Callers:  the scheduler process, when the configuration changed.
+"""
+
+from kmq.config import Settings
+from kmq.config.kinds import write_endpoint
+from kmq.model.hop import DeliveryType, NextHop
+
+#: The type of connector that each way of delivery belongs to.
+_TYPES = {
+    DeliveryType.MAILBOX: "mailbox",
+    DeliveryType.SMART_HOST: "smarthost",
+    DeliveryType.DNS: "dns",
+}
+
+
+def stands(hop: NextHop, settings: Settings) -> bool:
+    """False when its connector is gone, or leads elsewhere by now. What has no connector always stands."""
+    kind = _TYPES.get(hop.delivery_type)
+    if kind is None:
+        return True
+    connector = next((one for one in settings.connectors if one.name == hop.connector), None)
+    if connector is None or connector.type != kind:
+        return False
+    if hop.delivery_type is DeliveryType.SMART_HOST:
+        return hop.domain == ",".join(write_endpoint(host, port) for host, port in connector.hosts)
+    return True

@@ -1,0 +1,82 @@
+"""The gates of a receiver process: one SMTP server for each receiver section, under the configuration that counts.
+
+Promise:  `make` looks at everything that can be wrong with a configuration and changes nothing; what it returns cannot
+          fail. Sessions under way go on by what they began with; when their section is gone, or their listener, until
+          they end by themselves.
+On crash: listeners live on in the supervisor; clients that had no 250 send again.
+Callers:  run.receiver.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from kmq.config import ReceiverSection, Settings
+from kmq.config.certificates import require
+from kmq.intake.smtpd import Smtpd, tls_context
+from kmq.intake.submission import Submission
+from kmq.intake.tally import Tally, shared
+from kmq.routing.table import Routes
+from kmq.run import listeners
+from kmq.run.cord import Gift
+
+
+class Gates:
+    """row: the place of this process in the memory that all receivers count their sessions in."""
+
+    def __init__(self, submission: Submission, row: int) -> None:
+        self._submission = submission
+        self._row = row
+        self._smtpds: dict[str, Smtpd] = {}
+        self._gone: list[Smtpd] = []
+
+    def __iter__(self) -> Iterator[Smtpd]:
+        """Those of sections that are gone and still have sessions too."""
+        self._gone = [one for one in self._gone if one.sessions]
+        return iter([*self._smtpds.values(), *self._gone])
+
+    def make(self, gift: Gift) -> Callable[[], Awaitable[None]]:
+        """Ready for this configuration; -> what makes it count. ConfigError when a certificate cannot be used."""
+        settings = gift.settings
+        require(settings)
+        routes = Routes(settings)
+        contexts = {section.name: tls_context(section) for section in settings.receivers}
+        fresh = {
+            section.name: self._new(section, settings, routes, gift.tallies.get(section.name))
+            for section in settings.receivers
+            if section.name not in self._smtpds
+        }
+
+        async def count() -> None:
+            smtpds = {
+                section.name: fresh.get(section.name) or self._smtpds[section.name] for section in settings.receivers
+            }
+            self._gone += [one for name, one in self._smtpds.items() if name not in smtpds]
+            self._smtpds = smtpds
+            for section in settings.receivers:
+                smtpd = smtpds[section.name]
+                if section.name not in fresh:
+                    smtpd.adopt(
+                        section, settings.kmq.hostname, routes, contexts[section.name], settings.queue.small_body
+                    )
+                    if section.name in gift.tallies:
+                        rows = settings.kmq.receivers
+                        smtpd.tally.see(shared(gift.tallies[section.name], rows), rows)
+            for one in self._gone:
+                await one.serve([])
+            for name, smtpd in smtpds.items():
+                names = [other for other in gift.sockets if listeners.section_of(other) == name]
+                await smtpd.serve([gift.sockets.pop(other) for other in names])
+
+        return count
+
+    async def close(self, grace: float) -> None:
+        """Takes nobody in any more; messages under way come to their end, for `grace` seconds at most."""
+        await asyncio.gather(*(smtpd.close(grace) for smtpd in self))
+
+    def _new(self, section: ReceiverSection, settings: Settings, routes: Routes, memory: int | None) -> Smtpd:
+        rows = settings.kmq.receivers if memory is not None else 1
+        row = self._row if memory is not None else 0
+        mapped = shared(memory, rows) if memory is not None else None
+        tally = Tally(section.sessions, section.sessions_per_client, mapped, row, rows)
+        hostname, small = settings.kmq.hostname, settings.queue.small_body
+        return Smtpd(section, hostname, routes, self._submission, tally, small_body=small)

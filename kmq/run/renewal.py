@@ -1,0 +1,110 @@
+"""The configuration that counts, and how the next one takes its place: read, looked at, its listeners opened, offered to
+all processes, and then it counts; or everything stays as it is and it is said why.
+
+Promise:  nothing is half new: a mistake in the file (with its line), a certificate that cannot be used, an address that
+          cannot be bound, a process that is not ready, each keeps the old configuration for all. New listeners are open
+          before old ones are closed, and an address that both have is never closed.
+On crash: of the supervisor: the next kmqd reads the file.
+Callers:  the supervisor; one after the other.
+"""
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+
+from kmq import log
+from kmq.config import Settings, changes, load, restart_needed
+from kmq.errors import KmqError
+from kmq.model.frame import Reloaded
+from kmq.run import listeners
+from kmq.run.activation import Given
+from kmq.run.changeover import Changeover, Refusal
+from kmq.run.children import Child
+from kmq.run.inheritance import Estate
+from kmq.run.reloading import accepted
+
+#: Characters of a text, and options by name, that an operator is told about a new configuration.
+_LONGEST, _NAMED = 20_000, 100
+
+
+class Renewal:
+    """estate: what children are given now. changeover: the one under way. given: what systemd bound for us.
+
+    children: those of now, whoever they are by then; fit: makes them as many as the configuration says.
+    """
+
+    def __init__(
+        self, estate: Estate, given: Sequence[Given], children: Callable[[], Iterable[Child]], fit: Callable[[], None]
+    ) -> None:
+        self.estate = estate
+        self.changeover: Changeover | None = None
+        self._given = given
+        self._children = children
+        self._fit = fit
+
+    @property
+    def settings(self) -> Settings:
+        """Those that count."""
+        return self.estate.settings
+
+    async def renew(self, token: int) -> Reloaded:
+        """Reads the file again; -> what became of it, in answer to the question of this token."""
+        old = self.estate
+        before = set(old.sockets.values())
+        try:
+            new = load(self.settings.path)
+            now = accepted(self.settings, new)
+            sockets = listeners.bind(now, self._given, before)
+        except KmqError as error:
+            return self._refused(token, Refusal(str(error), error.exit_status))
+        heir = Estate(now, sockets, old)
+        refusal = await self._change(heir)
+        if refusal is not None:
+            heir.close(old)
+            self._close(set(sockets.values()) - before)
+            return self._refused(token, refusal)
+        old.close(heir)
+        self._close(before - set(sockets.values()))
+        return self._done(token, old.settings, new)
+
+    async def _change(self, heir: Estate) -> Refusal | None:
+        """Everybody takes it, or nobody."""
+        self.changeover = change = Changeover(heir)
+        try:
+            for child in self._children():
+                change.offer(child)
+            refusal = await change.ready()
+            if refusal is not None:
+                change.cancel()
+                return refusal
+            self.estate = heir
+            log.start("kmqd", heir.settings.kmq.log_level, heir.settings.kmq.mail_log)
+            change.commit()
+            self._fit()
+            for name in await change.done():
+                log.error("a process does not work by the new configuration yet", child=name)
+        finally:
+            self.changeover = None
+        return None
+
+    def _close(self, sockets: Iterable[socket.socket]) -> None:
+        """But those that systemd gave: it listens there all the same, and we may need them again."""
+        given = {one.socket for one in self._given}
+        for one in sockets:
+            if one not in given:
+                one.close()
+
+    def _refused(self, token: int, refusal: Refusal) -> Reloaded:
+        for line in refusal.problem.splitlines():
+            log.error("the new configuration is wrong, the old one stays", why=line)
+        return Reloaded(token, self.estate.number, refusal.problem[:_LONGEST], refusal.status)
+
+    def _done(self, token: int, old: Settings, new: Settings) -> Reloaded:
+        for text in new.warnings:
+            log.warning(text)
+        waiting = restart_needed(self.settings, new)
+        if waiting:
+            log.warning("these options count only when kmqd is started anew", options=", ".join(waiting))
+        changed = changes(old, self.settings)[:_NAMED]
+        log.event("reloaded", path=new.path, configuration=self.estate.number, changed=", ".join(changed))
+        warnings = [text[:_LONGEST] for text in new.warnings[:_NAMED]]
+        return Reloaded(token, self.estate.number, "", 0, changed, waiting[:_NAMED], warnings)
