@@ -26,6 +26,7 @@ run_directory = {run}
 local_domains = local.test
 workers = {workers}
 receivers = {receivers}
+{kmq}
 
 [queue]
 queue_database_logging_file_size = 256K
@@ -76,6 +77,7 @@ class Kmqd:
     hops: dict[str, int] = field(default_factory=dict)
     workers: int = 2
     receivers: int = 1
+    kmq: str = ""
     queue: str = ""
     spool: Path = Path()
     run: Path = Path()

@@ -1,0 +1,192 @@
+"""What the mail log says of a real kmqd's mail: a line for each recipient, told once, and only of what is durable."""
+
+import os
+import re
+import signal
+import smtplib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kmq.log import mail
+from kmq.log.text import unshown
+from tests.fakes import EvilHop
+from tests.torture.kmqd import Kmqd
+from tests.waiting import until
+
+LINE = re.compile(r"(?P<at>\S+Z) (?P<process>[a-z]+-\d+)\[\d+\]: (?P<word>[a-z-]+) ?(?P<id>[0-9a-f]{8}-[0-9a-f]{8})?")
+PAIR = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|\S+)')
+LETTER = "From: a@elsewhere.test\r\nSubject: hello\r\n\r\nThe text.\r\n"
+
+
+class Line(dict[str, str]):
+    """Pairs of a line; word, id, process."""
+
+    def __init__(self, text: str) -> None:
+        front = LINE.match(text)
+        assert front, text
+        super().__init__((key, unshown(value)) for key, value in PAIR.findall(text[front.end() :]))
+        self.word, self.id, self.process = front["word"], front["id"] or "", front["process"]
+
+
+class Site:
+    """A kmqd with its mail log in a file, and a hop that does what addresses say."""
+
+    def __init__(self, kmqd: Kmqd, hop: EvilHop) -> None:
+        self.kmqd = kmqd
+        self.hop = hop
+        self.path = kmqd.folder / "mail.log"
+
+    def lines(self, *words: str) -> list[Line]:
+        text = self.path.read_text() if self.path.exists() else ""
+        found = [Line(line) for line in text.splitlines()]
+        return [one for one in found if not words or one.word in words]
+
+    def send(self, *to: str, sender: str = "a@elsewhere.test") -> str:
+        """Hands a letter over; its ID."""
+        with smtplib.SMTP("127.0.0.1", self.kmqd.port, "client.test") as client:
+            client.ehlo()
+            client.mail(sender)
+            for one in to:
+                assert client.rcpt(one)[0] == 250, one
+            code, text = client.data(LETTER)
+        assert code == 250
+        found = re.search(rb"[0-9a-f]{8}-[0-9a-f]{8}", text)
+        assert found
+        return found[0].decode()
+
+    def told(self, count: int, *words: str) -> list[Line]:
+        until(lambda: len(self.lines(*words)) >= count, f"{count} lines of {words}: {self.path}")
+        return self.lines(*words)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with EvilHop().threaded() as hop:
+        kmqd = Kmqd(tmp_path, {"far.test": hop.port}, kmq=f"mail_log = {tmp_path}/mail.log")
+        try:
+            kmqd.start()
+            yield Site(kmqd, hop)
+            assert kmqd.accidents() == []
+        finally:
+            kmqd.close()
+
+
+def test_a_message_s_lines_from_its_coming_to_its_end(site: Site) -> None:
+    name = site.send("b@far.test", "boss@local.test")
+    lines = [one for one in site.told(3) if one.id == name]
+    accepted = next(one for one in lines if one.word == "accepted")
+    assert accepted.process == "receiver-1"
+    assert (accepted["from"], accepted["client"], accepted["helo"]) == (
+        "<a@elsewhere.test>",
+        "127.0.0.1",
+        "client.test",
+    )
+    assert (accepted["proto"], accepted["receiver"], accepted["nrcpt"]) == ("ESMTP", "in", "2")
+    assert int(accepted["size"]) == len(LETTER)
+    done = {one["to"]: one for one in lines if one.word == "delivered"}
+    assert set(done) == {"<b@far.test>", "<boss@local.test>"}
+    far, near = done["<b@far.test>"], done["<boss@local.test>"]
+    assert far["relay"] == f"127.0.0.1[127.0.0.1]:{site.hop.port}" and near["relay"] == "local"
+    assert far["queue"] == f"127.0.0.1:{site.hop.port}"
+    for one in done.values():
+        assert one.process.startswith("worker-") and one["from"] == "<a@elsewhere.test>"
+        assert (one["dsn"][0], one["status"], one["reply"][:3], one["attempt"]) == ("2", "sent", "250", "1")
+        parts = [float(part) for part in one["delays"].split("/")]
+        assert len(parts) == 4 and abs(sum(parts) - float(one["delay"])) < 0.01
+    for one in lines:
+        assert list(one) == [key for key in mail.WORDS[one.word].keys if key in one], "the order never changes"
+
+
+def test_deferred_failed_and_its_notice(site: Site) -> None:
+    name = site.send("450-at-rcpt-1@far.test", "550-at-rcpt.x@far.test", sender="me@local.test")
+    site.told(1, "failed")
+    (failed,) = site.told(1, "failed")
+    assert (failed.id, failed["status"], failed["to"]) == (name, "bounced", "<550-at-rcpt.x@far.test>")
+    (notice,) = site.told(1, "notice")
+    assert failed["notice"] == notice.id and notice["parent"] == name
+    assert (notice["from"], notice["to"], notice["nrcpt"]) == ("<>", "<me@local.test>", "1")
+    (deferred,) = site.lines("deferred")
+    assert deferred["status"] == "deferred" and deferred["dsn"].startswith("4") and deferred["until"].endswith("Z")
+    until(lambda: len(site.lines("delivered")) == 2, "the second attempt, and the notice")
+    last = next(one for one in site.lines("delivered") if one.id == name)
+    assert last["attempt"] == "2"
+
+
+def test_a_refusal_tells_who_and_what(site: Site) -> None:
+    with smtplib.SMTP("127.0.0.1", site.kmqd.port, "client.test") as client:
+        client.ehlo()
+        client.mail("a@elsewhere.test")
+        client.rcpt("nobody\\here@local.test")
+        client.docmd("RCPT", "TO:<x y@local.test>")
+    refused = site.told(1, "refused")
+    assert all(one["client"] == "127.0.0.1" and one["dsn"][0] == one["reply"][0] for one in refused)
+
+
+def test_a_thousand_recipients_are_a_thousand_lines(site: Site) -> None:
+    site.send(*(f"user{number}@far.test" for number in range(1000)))
+    done = site.told(1000, "delivered")
+    assert len({one["to"] for one in done}) == 1000
+
+
+def test_nothing_is_told_twice_whoever_is_killed(site: Site) -> None:
+    names = []
+    for who in ("scheduler-1", "receiver-1", "scheduler-1"):
+        names += [site.send(f"u{number}@far.test") for number in range(20)]
+        site.kmqd.kill(who)
+        site.kmqd.ready()
+    site.kmqd.drain()
+    told = [one.id for one in site.told(len(names), "delivered")]
+    assert sorted(told) == sorted(names)
+
+
+def test_a_worker_that_dies_before_it_hears_leaves_no_result_untold(site: Site) -> None:
+    """Its result is recorded from its socket (J9): then the scheduler process tells it, without the addresses."""
+    names = []
+    for _ in range(5):
+        names += [site.send(f"u{number}@far.test") for number in range(10)]
+        for worker in ("worker-1", "worker-2"):
+            site.kmqd.kill(worker)
+        site.kmqd.ready()
+    site.kmqd.drain()
+    for one in site.lines("delivered"):
+        assert ("rcpt" in one) == one.process.startswith("scheduler")
+    assert {one.id for one in site.lines("delivered")} <= set(names)
+
+
+def test_all_processes_write_to_the_new_file_after_a_rotation(site: Site) -> None:
+    site.send("b@far.test")
+    site.told(2)
+    site.path.rename(site.kmqd.folder / "mail.log.1")
+    os.kill(site.kmqd.pid, signal.SIGUSR1)
+
+    def turned() -> bool:
+        site.send("c@far.test")
+        return {"receiver-1", "worker-1", "worker-2"} <= {one.process for one in site.lines()}
+
+    until(turned, "everybody writes to the new file")
+    before = (site.kmqd.folder / "mail.log.1").read_text().count("\n")
+    site.send("d@far.test")
+    site.kmqd.drain()
+    assert (site.kmqd.folder / "mail.log.1").read_text().count("\n") == before
+    assert len(site.kmqd.children()) == 4, "nobody died of it"
+
+
+def test_a_full_disk_under_the_log_stops_no_mail(tmp_path: Path) -> None:
+    """/dev/full is no regular file, so each write fails as on a full disk; standard error tells of it once."""
+    with EvilHop().threaded() as hop:
+        kmqd = Kmqd(tmp_path, {"far.test": hop.port}, kmq="mail_log = /dev/full")
+        try:
+            kmqd.start()
+            Site(kmqd, hop).send("b@far.test")
+            until(lambda: hop.delivered("b@far.test") == 1, "mail goes on")
+
+            def counted() -> bool:
+                found = [kmqd.status(name) for name in ("receiver-1", "worker-1", "worker-2")]
+                return sum(one.counters.get("log_lines_lost", 0) for one in found if one) == 2
+
+            until(counted, "the lost lines are counted")
+            assert "the mail log cannot be written" in kmqd.log
+        finally:
+            kmqd.close()
