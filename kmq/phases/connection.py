@@ -267,6 +267,8 @@ class Connection(asyncio.Protocol):
         """All replies of a transaction are here. The next message goes out before this one is reported."""
         delivery = cast(Delivery, self._delivery)
         delivery.judge(transaction.verdicts, self.label, self.tls)
+        if not self._offers.dsn:
+            delivery.relayed += transaction.accepted
         self._unclean = transaction.unclean
         if early:
             return self._lost(_SURPLUS, aborted=True)

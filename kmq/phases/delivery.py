@@ -20,10 +20,11 @@ class Delivery:
     left:      recipients that have no verdict.
     limit:     recipients to try in one transaction; what a server took when it said `too many`.
     uncertain: a final dot may have been sent and no reply came.
+    relayed:   recipients who were handed to a server that knows nothing of notices.
     begun:     the loop's time at which a connection first had it; 0.0 before.
     """
 
-    __slots__ = ("_replies", "begun", "left", "limit", "report", "show", "uncertain", "work")
+    __slots__ = ("_replies", "begun", "left", "limit", "relayed", "report", "show", "uncertain", "work")
 
     def __init__(self, work: Work, report: Report, show: Show) -> None:
         self.work = work
@@ -33,6 +34,7 @@ class Delivery:
         self.limit = TRANSACTION_LIMIT
         self.uncertain = False
         self.begun = 0.0
+        self.relayed: list[int] = []
         self._replies: dict[tuple[Reply, str, str], list[int]] = {}
 
     def judge(self, verdicts: Iterable[tuple[int, Reply]], host: str, tls: str = "") -> None:
@@ -52,7 +54,7 @@ class Delivery:
             result(recipients.as_text(indices) if len(indices) > 1 else str(indices[0]), attempt, reply, host, tls)
             for (reply, host, tls), indices in self._replies.items()
         ]
-        self.report(Outcome(events, None, self.uncertain, begun=self.begun))
+        self.report(Outcome(events, None, self.uncertain, begun=self.begun, relayed=self.relayed))
 
     def damaged(self, why: str) -> None:
         """The body is not what was accepted. When some recipients are done already, it is a result of the others."""

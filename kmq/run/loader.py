@@ -146,7 +146,7 @@ class Loader:
         self.numbers.begin(one.id, one.state.next_seq)
         parts = open_parts(one.state)
         state = one.state
-        if not one.head.sender and any(isinstance(end, Failed) for end in state.done.values()):
+        if not one.head.sender and any(isinstance(end, Failed) and not end.notice for end in state.done.values()):
             self.outcasts.unnoticed.add(one.id)
         if state.crashes:
             self.outcasts.crash_numbers[one.id] = state.crash_number

@@ -52,11 +52,16 @@ def complete(event: Event, fate: Fate) -> None:
     until, made = fate
     if isinstance(event, Deferred):
         event.until = until
-    elif isinstance(event, Failed):
-        event.notice = made["notice"][0] if "notice" in made else ""
+    elif isinstance(event, (Delivered, Failed, Delayed)):
+        if event.notice:
+            event.notice = _named(made.get("notice", []), event.notice)
     elif isinstance(event, Expanded):
-        expansions = made.get("expansion", [])
-        event.child = " ".join(expansions[int(place)] for place in event.child.split() if int(place) < len(expansions))
+        event.child = _named(made.get("expansion", []), event.child)
+
+
+def _named(made: list[str], places: str) -> str:
+    """The IDs of the messages at these places among those that were made."""
+    return " ".join(made[int(place)] for place in places.split() if int(place) < len(made))
 
 
 class Teller:

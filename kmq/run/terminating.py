@@ -1,56 +1,190 @@
-"""Terminating: the last phase. What failed for good is told to the sender.
+"""Terminating: the last phase. What became of a message is told to its sender, where the sender wants to hear it.
 
-Promise:  what has been delivered is told in any case: a mistake of ours while a notice is made leaves the failure
-          unnoticed (Done.unnoticed), and the message is set aside.
-On crash: run again with the same events; the notice is in the same record as the failure (design: durability).
+Does:     failures for good; deferrals that last long, once; deliveries that the sender asked about (RFC 3461), unless
+          the next hop has taken that over. What nobody may be told of is for the postmaster.
+Promise:  what has been delivered is told in any case: a mistake of ours while a notice is made leaves a failure
+          unnoticed (Done.unnoticed), and the message is set aside. Mail that was delivered and whose sender asked for
+          nothing is not even looked at.
+On crash: run again with the same events; a notice is in the same record as what it tells of (design: durability).
 Callers:  run.walk.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kmq import log
 from kmq.model import hop, recipients
-from kmq.model.event import Failed
-from kmq.model.frame import Child, Done
+from kmq.model.envelope import Head
+from kmq.model.event import Deferred, Delayed, Delivered, Event, Failed
+from kmq.model.frame import Child
+from kmq.model.hop import DeliveryType, NextHop
 from kmq.run import notices
 from kmq.run.job import Job
+from kmq.run.notice import Action, Letter, Office, Told, unix
+from kmq.run.notices import Notice
 
 #: Bytes of a body that a notice may need: its header.
 _HEADER_LIMIT = 128 * 1024
 _UNREACHABLE = str(hop.UNREACHABLE)
 
 
-def with_notice(job: Job, done: Done, failed: Sequence[Failed], hostname: str) -> bytes:
-    """Adds the notice about these failures to a result, if one is owed; -> the bytes that follow the result."""
-    try:
-        made = _notice(job, failed, hostname)
-    except Exception as error:
-        log.error("no notice could be made of a failure", id=job.assign.m, trace=log.traced(error))
+@dataclass(slots=True)
+class Notices:
+    """What Terminating adds to a result. raw: bytes of the children; events: further ones; unnoticed: as in Done."""
+
+    children: list[Child] = field(default_factory=list)
+    raw: bytes = b""
+    events: list[Event] = field(default_factory=list)
+    unnoticed: bool = False
+
+    def add(self, made: Notice) -> str:
+        """One more notice; -> its place among them, which the scheduler process replaces by its ID."""
+        self.children.append(Child(1, len(made.tail), len(made.body), made.stamp))
+        self.raw += made.tail + made.body
+        return str(len(self.children) - 1)
+
+
+def concerns(job: Job, events: Sequence[Event]) -> bool:
+    """Whether somebody may have to be told of these events."""
+    if job.assign.warn:
+        return True
+    for event in events:
+        if type(event) is Failed:
+            return True
+    return _asks(job.head)
+
+
+def _asks(head: Head) -> bool:
+    """Whether the sender said anything about some recipient's notices."""
+    if len(head.recipients) == 1:
+        return head.recipients[0].notify != ""
+    return any(one.notify for one in head.recipients)
+
+
+def notices_of(job: Job, events: Sequence[Event], target: NextHop, relayed: Collection[int], office: Office) -> Notices:
+    """The notices about these events, which bear the places of theirs from now on.
+
+    target: the hop that gave them; relayed: recipients that were handed to a server that knows nothing of notices.
+    """
+    terminating = _Terminating(job, office, target)
+    failed = [event for event in events if isinstance(event, Failed)]
+    if failed:
+        terminating.failed(failed)
+    late = [event for event in events if isinstance(event, Deferred)] if job.assign.warn else []
+    if late:
+        terminating.late(late)
+    if _asks(job.head):
+        terminating.done(events, relayed)
+    return terminating.notices
+
+
+def delay_of(job: Job, target: NextHop, office: Office) -> Notices:
+    """The notice that mail takes longer for which a hop is out of reach."""
+    terminating = _Terminating(job, office, target)
+    terminating.late([Deferred(rcpt=job.assign.rcpt, reply=job.assign.delay)])
+    return terminating.notices
+
+
+class _Terminating:
+    """One job's last phase."""
+
+    def __init__(self, job: Job, office: Office, target: NextHop) -> None:
+        self.notices = Notices()
+        self._job = job
+        self._office = office
+        self._target = target
+        self._now = time.time()
+
+    def failed(self, failed: Sequence[Failed]) -> None:
+        given_up = bool(self._job.assign.expire) and self._job.assign.hop != _UNREACHABLE  # that was never tried
+        told = [
+            Told(index, one.reply, one.host, Action.FAILED, given_up)
+            for one in failed
+            for index in recipients.from_text(one.rcpt)
+        ]
+        made = self._compose(told)
+        head = self._job.head
+        if made is None and not notices.answerable(head):
+            made = self._for_nobody(told)
+        elif made is None:
+            self.notices.unnoticed = any(notices.wanted(head.recipients[one.rcpt], one.action) for one in told)
+        if made is not None:
+            self._name(failed, Action.FAILED, self.notices.add(made))
+
+    def _for_nobody(self, told: Sequence[Told]) -> Notice | None:
+        """A failure that nobody may be told of: a notice of ours, or of another server."""
         made = None
-    if made is None:
-        done.unnoticed = notices.wanted(job.head, _indices(failed))
-        return b""
-    tail, count, body, stamp = made
-    done.children = [Child(count, len(tail), len(body), stamp)]
-    return tail + body
+        if self._office.undeliverable == "drop":
+            log.warning("a message without sender failed, and nobody is told of it", id=self._job.assign.m)
+            return None
+        if self._office.undeliverable == "postmaster":
+            made = self._guarded(notices.copy, told)
+        self.notices.unnoticed = made is None
+        return made
 
+    def late(self, late: Sequence[Deferred]) -> None:
+        """Once for each recipient, also when nobody wants to hear of it: it is not asked again."""
+        told = [
+            Told(index, one.reply, one.host, Action.DELAYED) for one in late for index in recipients.from_text(one.rcpt)
+        ]
+        made = self._compose(told)
+        place = self.notices.add(made) if made else ""
+        rcpt = recipients.as_text(one.rcpt for one in told)
+        self.notices.events.append(Delayed(rcpt=rcpt, reply=late[0].reply, notice=place))
 
-def _notice(job: Job, failed: Sequence[Failed], hostname: str) -> notices.Notice | None:
-    failures = [(index, one.reply, one.host) for one in failed for index in recipients.from_text(one.rcpt)]
-    expired = bool(job.assign.expire) and job.assign.hop != _UNREACHABLE  # that was never tried
-    return notices.compose(job.head, _header(job), failures, hostname, time.time(), expired)
+    def done(self, events: Iterable[Event], relayed: Collection[int]) -> None:
+        """Deliveries that the sender asked about."""
+        local = self._target.delivery_type is DeliveryType.MAILBOX
+        action = Action.DELIVERED if local else Action.RELAYED
+        delivered = [event for event in events if isinstance(event, Delivered)]
+        told = [
+            Told(index, one.reply, one.host, action)
+            for one in delivered
+            for index in recipients.from_text(one.rcpt)
+            if local or index in relayed
+        ]
+        made = self._compose(told)
+        if made is not None:
+            self._name(delivered, action, self.notices.add(made))
 
+    # --- making ------------------------------------------------------------------------------------------------------
 
-def _header(job: Job) -> bytes:
-    if job.body.text is not None:
-        return job.body.text[:_HEADER_LIMIT]
-    try:
-        with open(job.body.path, "rb") as file:
-            return file.read(_HEADER_LIMIT)
-    except OSError:
-        return b""
+    def _name(self, events: Iterable[Failed | Delivered], action: Action, place: str) -> None:
+        """The events about somebody of whom the notice tells bear its place."""
+        asked = self._job.head.recipients
+        for event in events:
+            if not self._job.head.sender or any(
+                notices.wanted(asked[index], action) for index in recipients.from_text(event.rcpt)
+            ):
+                event.notice = place
 
+    def _compose(self, told: Sequence[Told]) -> Notice | None:
+        return self._guarded(notices.compose, told)
 
-def _indices(failed: Sequence[Failed]) -> list[int]:
-    return [index for one in failed for index in recipients.from_text(one.rcpt)]
+    def _guarded(
+        self, make: Callable[[Letter, Sequence[Told], Office, float], Notice | None], told: Sequence[Told]
+    ) -> Notice | None:
+        """What a notice could not be made of must not keep a result from being told."""
+        try:
+            return make(self._letter(), told, self._dated(), self._now) if told else None
+        except Exception as error:
+            log.error("no notice could be made", id=self._job.assign.m, trace=log.traced(error))
+            return None
+
+    def _letter(self) -> Letter:
+        """The message: all of it when it may have to go back whole, else its beginning."""
+        job = self._job
+        if job.body.text is not None:
+            return Letter(job.head, job.body.text)
+        wanted = job.head.size if job.head.size <= self._office.size_limit else _HEADER_LIMIT
+        try:
+            with open(job.body.path, "rb") as file:
+                return Letter(job.head, file.read(max(wanted, _HEADER_LIMIT)))
+        except OSError:
+            return Letter(job.head, b"")
+
+    def _dated(self) -> Office:
+        """The office, with the end of this message's time."""
+        lifetime = self._office.schedules.of(self._target.connector).lifetime
+        return self._office._replace(until=unix(self._job.head.created) + lifetime)

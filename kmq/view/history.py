@@ -12,6 +12,7 @@ from kmq.model.event import (
     AnyEvent,
     Crashed,
     Deferred,
+    Delayed,
     Delivered,
     Expanded,
     Failed,
@@ -60,11 +61,15 @@ def _told(event: AnyEvent, head: Head) -> str:
             rule = f" ({event.rule})" if event.rule else ""
             return f"routed     {_whom(event.rcpt, head)}: to {hop.name}{connector}{rule}"
         case Delivered():
-            return f"delivered  {_whom(event.rcpt, head)}: {_reply(event)}"
+            told = f"; the sender was told by {event.notice}" if event.notice else ""
+            return f"delivered  {_whom(event.rcpt, head)}: {_reply(event)}{told}"
         case Failed():
             told = f"; the sender was told by {event.notice}" if event.notice else ""
             over = "given up, its time is over; last reply: " if event.reply.startswith("4") else ""
             return f"failed     {_whom(event.rcpt, head)}: {over}{_reply(event)}{told}"
+        case Delayed():
+            told = f"; the sender was told by {event.notice}" if event.notice else "; nobody wanted to be told"
+            return f"delayed    {_whom(event.rcpt, head)}: {event.reply}{told}"
         case Expanded():
             return f"expanded   {_whom(event.rcpt, head)}: {expansion(event)}"
         case Deferred():

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from kmq.config.sections import QueueSection
 from kmq.model import envelope, moment
 from kmq.model.envelope import Head, Recipient, Source
-from kmq.run.notices import HEADER_LIMIT, Failure, Notice, compose
+from kmq.run.notice import Action, Letter, Office, Told
+from kmq.run.notice_parts import HEADER_LIMIT
+from kmq.run.notices import Notice, compose
+from kmq.run.schedule import Schedules
 
 NOW = 1795413600.0
 ID = "69212ad0-0000a1f3"
@@ -24,13 +28,30 @@ def head(*to: str | Recipient, sender: str = "s@x.test", **more: Any) -> Head:
     return Head(id=ID, sha256="", created=created, sender=sender, recipients=recipients, size=1, **more)
 
 
+OFFICE = Office("mx.here.test", "postmaster@here.test", 50_000, "postmaster", Schedules(QueueSection()))
+
+#: (index of the recipient, reply, host that gave it or "")
+Failure = tuple[int, str, str]
+
+
+def noticed(message: Head, failures: list[Failure], body: bytes = BODY, now: float = NOW) -> Notice | None:
+    """The notice about recipients that failed."""
+    told = [Told(index, said, host, Action.FAILED) for index, said, host in failures]
+    return compose(Letter(message, body), told, OFFICE, now)
+
+
 def made(message: Head, failures: list[Failure], body: bytes = BODY) -> tuple[Notice, EmailMessage]:
-    notice = compose(message, body, failures, "mx.here.test", NOW)
+    notice = noticed(message, failures, body)
     assert notice is not None
-    parsed = BytesParser(policy=policy.default).parsebytes(notice[2])
+    return notice, read(notice)
+
+
+def read(notice: Notice) -> EmailMessage:
+    """As the sender's programs read it."""
+    parsed = BytesParser(policy=policy.default).parsebytes(notice.body)
     assert isinstance(parsed, EmailMessage)
     assert not parsed.defects
-    return notice, parsed
+    return parsed
 
 
 def parts(parsed: EmailMessage) -> tuple[EmailMessage, EmailMessage, EmailMessage]:
@@ -50,13 +71,13 @@ def fields(parsed: EmailMessage) -> list[dict[str, str]]:
 
 def read_head(notice: Notice) -> Head:
     """As the queue will read it."""
-    found = envelope.read_head(envelope.head_line("69212ad1-0000a1f4", "ab", notice[0]))
+    found = envelope.read_head(envelope.head_line("69212ad1-0000a1f4", "ab", notice.tail))
     assert found is not None
     return found
 
 
 def test_a_notice_is_a_report_that_programs_read() -> None:
-    notice, parsed = made(head(), [(0, "550 5.1.1 no such user", "mx.b.test[192.0.2.1]:25")])
+    _, parsed = made(head(), [(0, "550 5.1.1 no such user", "mx.b.test[192.0.2.1]:25")])
     assert parsed.get_content_type() == "multipart/report"
     assert parsed.get_param("report-type") == "delivery-status"
     assert [part.get_content_type() for part in parts(parsed)] == [
@@ -74,7 +95,6 @@ def test_a_notice_is_a_report_that_programs_read() -> None:
             "Diagnostic-Code": "smtp; 550 5.1.1 no such user",
         },
     ]
-    assert notice[1] == 1
 
 
 def test_nobody_answers_it() -> None:
@@ -84,7 +104,7 @@ def test_nobody_answers_it() -> None:
     assert parsed["Auto-Submitted"] == "auto-replied"
     assert parsed["To"] == "s@x.test"
     assert str(parsed["From"]).endswith("<MAILER-DAEMON@mx.here.test>")
-    assert compose(head(sender=""), BODY, [(0, "550 no", "")], "mx.here.test", NOW) is None
+    assert noticed(head(sender=""), [(0, "550 no", "")]) is None
 
 
 def test_the_head_says_where_it_comes_from() -> None:
@@ -93,15 +113,15 @@ def test_the_head_says_where_it_comes_from() -> None:
     assert [recipient.address for recipient in found.recipients] == ["s@x.test"]
     assert (found.source, found.parent) == (Source(how="dsn"), ID)
     assert found.created == "2026-11-23T06:00:00.000Z"
-    assert found.size == len(notice[2])
-    assert found.longest == max(len(line) for line in notice[2].split(b"\r\n"))
+    assert found.size == len(notice.body)
+    assert found.longest == max(len(line) for line in notice.body.split(b"\r\n"))
     assert not found.eight_bit
     assert not found.smtputf8
 
 
 def test_its_own_id_is_its_message_id() -> None:
     notice, _ = made(head(), [(0, "550 no", "")])
-    _, _, body, stamp = notice
+    _, body, stamp = notice
     stamped = body[:stamp] + b"69212ad1-0000a1f4" + body[stamp + 17 :]
     parsed = BytesParser(policy=policy.default).parsebytes(stamped)
     assert parsed["Message-ID"] == "<69212ad1-0000a1f4@mx.here.test>"
@@ -143,7 +163,7 @@ def test_only_the_failed_are_named() -> None:
     ],
 )
 def test_notify(notify: str, told: bool) -> None:
-    found = compose(head(Recipient("a@b.test", notify=notify)), BODY, [(0, "550 no", "")], "mx.here.test", NOW)
+    found = noticed(head(Recipient("a@b.test", notify=notify)), [(0, "550 no", "")])
     assert (found is not None) == told
 
 
@@ -170,7 +190,7 @@ def test_encoded_control_characters_reach_no_header(xtext: str) -> None:
     notice, parsed = made(message, [(0, "550 no", "")])
     assert "Evil" not in fields(parsed)[0]
     assert "Evil" not in fields(parsed)[1]
-    assert not set(notice[2]) & (set(range(32)) - set(b"\t\r\n"))
+    assert not set(notice.body) & (set(range(32)) - set(b"\t\r\n"))
 
 
 # --- what others wrote ------------------------------------------------------------------------------------------------
@@ -181,7 +201,7 @@ def test_replies_of_any_kind_stay_text() -> None:
     notice, parsed = made(head(), [(0, said, "mx.b.test[192.0.2.1]:25")])
     code = fields(parsed)[1]["Diagnostic-Code"]
     assert code.startswith("smtp; 550 5.7.1 gr\\x{FC}\\x{DF}e \\x{202E}\\x{1B}[2J long long")
-    assert notice[2].isascii()
+    assert notice.body.isascii()
     assert "grüße" in parts(parsed)[0].get_content()
 
 
@@ -207,12 +227,12 @@ def test_an_international_sender() -> None:
     found = read_head(notice)
     assert found.smtputf8
     assert found.eight_bit
-    assert "To: <отправитель@x.test>\r\n".encode() in notice[2]
+    assert "To: <отправитель@x.test>\r\n".encode() in notice.body
 
 
 def test_a_sender_that_would_break_the_header() -> None:
     for sender in ("a@b\r\nBcc: victim@x.test", "a@b>, <victim@x.test", "no address", "\ud800@x"):
-        assert compose(head(sender=sender), BODY, [(0, "550 no", "")], "mx.here.test", NOW) is None
+        assert noticed(head(sender=sender), [(0, "550 no", "")]) is None
 
 
 # --- the header of the message ----------------------------------------------------------------------------------------
@@ -221,7 +241,7 @@ def test_a_sender_that_would_break_the_header() -> None:
 def test_the_header_comes_back_and_the_text_does_not() -> None:
     notice, parsed = made(head(), [(0, "550 no", "")])
     assert parts(parsed)[2].get_content().replace("\r\n", "\n") == HEADER.decode().replace("\r\n", "\n")
-    assert b"the text is not returned" not in notice[2]
+    assert b"the text is not returned" not in notice.body
 
 
 @pytest.mark.parametrize(
@@ -241,7 +261,7 @@ def test_the_header_comes_back_and_the_text_does_not() -> None:
 )
 def test_any_header_comes_back_as_it_was(header: bytes) -> None:
     notice, parsed = made(head(), [(0, "550 no", "")], header + b"\r\n\r\ntext")
-    body = notice[2]
+    body = notice.body
     assert body.isascii()
     assert b"\0" not in body
     assert b"\n" not in body.replace(b"\r\n", b"")
@@ -294,8 +314,8 @@ def test_whatever_the_envelope_holds_the_notice_is_mail() -> None:
         said = [(index, f"550 {any_text()}", any_text()) for index in range(len(to))]
         header = any_text().encode("utf-8", "replace")
         notice, parsed = made(message, said, header)
-        assert notice[2].isascii()
-        assert not set(notice[2]) & (set(range(32)) - set(b"\t\r\n")) - {0x7F}
+        assert notice.body.isascii()
+        assert not set(notice.body) & (set(range(32)) - set(b"\t\r\n")) - {0x7F}
         assert len(fields(parsed)) == 1 + len(to)
         assert {group["Action"] for group in fields(parsed)[1:]} == {"failed"}
 
@@ -305,11 +325,9 @@ def test_whatever_the_envelope_holds_the_notice_is_mail() -> None:
 
 def expired(said: str, seconds: float) -> EmailMessage:
     now = moment.from_text(head().created) + seconds
-    notice = compose(head(), BODY, [(0, said, "")], "mx.here.test", now, expired=True)
+    notice = compose(Letter(head(), BODY), [Told(0, said, "", Action.FAILED, given_up=True)], OFFICE, now)
     assert notice is not None
-    parsed = BytesParser(policy=policy.default).parsebytes(notice[2])
-    assert isinstance(parsed, EmailMessage)
-    return parsed
+    return read(notice)
 
 
 @pytest.mark.parametrize(
