@@ -34,6 +34,7 @@ HOMES = {
     "filelock": "kmq/spool/*.py",
     "msgspec": None,
     "uvloop": None,
+    "watchdog": "kmq/spool/drop*.py",
 }
 
 #: What changes files by name: `module.function`, or a method that only paths have.

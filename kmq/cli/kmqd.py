@@ -111,9 +111,16 @@ def _worker(given: Inheritance, number: int, started: float) -> Life:
     return lambda: worker.main(given, number, started)
 
 
+def _pickup(given: Inheritance, number: int, started: float) -> Life:
+    from kmq.run import pickup
+
+    return lambda: pickup.main(given, number, started)
+
+
 _ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {
     "scheduler": _scheduler,
     "receiver": _receiver,
+    "pickup": _pickup,
     "worker": _worker,
 }
 

@@ -31,9 +31,8 @@ class PickupSection:
     directory: str = option(
         kinds.file(),
         derived="${kmq:spool}/pickup",
-        restart=True,
-        doc="Files that end in `.eml` here are taken, exchange their name for `.tmp`, and are gone when their message is"
-        " safe in the queue; one that cannot be a message becomes `.bad`, with the reason beside it. kmqd makes"
+        doc="Files that end in `.eml` here are taken, become `.tmp` meanwhile, and are gone when their message is safe"
+        " in the queue; one that cannot be a message becomes `.bad`, with the reason beside it. kmqd makes"
         " `${kmq:spool}/pickup` (mode 0770) itself; any other directory has to be there, outside the spool, with one"
         " kmqd for it. Empty: none.",
     )
@@ -55,9 +54,8 @@ class ReplaySection:
     directory: str = option(
         kinds.file(),
         derived="${kmq:spool}/replay",
-        restart=True,
-        doc="As that of [pickup]; `${kmq:spool}/replay` has mode 0700, since whoever can write here can send any mail in"
-        " anybody's name. Empty: none.",
+        doc="As that of [pickup]; `${kmq:spool}/replay` has mode 0700, since whoever can write here can send any mail"
+        " in anybody's name. Empty: none.",
     )
     messages_per_minute: int = option(kinds.whole(1, 20000), default="100", doc=_RATE)
     size_limit: int = option(kinds.size("1K", "2G"), default="25M", doc="Largest message.")

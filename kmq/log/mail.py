@@ -40,6 +40,7 @@ KEYS: dict[str, str] = {
     "proto": "How it came in: smtp, sendmail, pickup, dsn, ...",
     "user": "The user on whose word it came.",
     "receiver": "The section of the configuration that took it in.",
+    "file": "The file of a drop directory, by the name under which it was dropped.",
     "size": "Bytes of the message.",
     "nrcpt": "How many recipients.",
     "rcpt": "Recipients by their places in the envelope, where the addresses are not at hand.",
@@ -76,10 +77,14 @@ WORDS: dict[str, Word] = {
             "proto",
             "user",
             "receiver",
+            "file",
             "size",
             "nrcpt",
             "reason",
         ),
+    ),
+    "bad-file": Word(
+        "A dropped file cannot be a message, and was set aside as .bad.", ("proto", "user", "file", "reason"), WARNING
     ),
     "refused": Word(
         "A client heard a refusal.",

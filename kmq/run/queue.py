@@ -68,6 +68,8 @@ from kmq.spool.status import StatusFile
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 
 _TICK = 1.0
+#: Processes that hand in messages from outside.
+_BRING_MAIL = frozenset({"receiver", "pickup"})
 #: Seconds between two looks at what is unreachable, whose lifetime may be over.
 _UNREACHABLE_LOOKS = 60.0
 #: Seconds after which a dead receiver's last puts have been read from its socket.
@@ -204,7 +206,7 @@ class QueueProcess:
             case Reaped():
                 if frame.role == "worker":
                     self.roll.reaped(frame)
-                elif frame.role == "receiver":
+                elif frame.role in _BRING_MAIL:
                     self._loop.call_later(_LAST_PUTS, self.arrivals.maker_died, frame.pid)
             case Stop():
                 self._leaves(link)
@@ -216,7 +218,7 @@ class QueueProcess:
 
     def _hello(self, link: Link, hello: Hello) -> None:
         self._roles[link] = hello
-        if hello.role == "receiver":
+        if hello.role in _BRING_MAIL:
             self.arrivals.joined(link)
         elif hello.role == "worker":
             voice = self.roll.hello(link, hello)

@@ -26,7 +26,7 @@ from kmq import log
 from kmq.config import Settings
 from kmq.config.certificates import require
 from kmq.model.frame import AnyFrame, Beat, End, Hello, Living, Prepared, Reaped, Reload, Reloaded
-from kmq.run import activation, family, ground, listeners, rotation, watch
+from kmq.run import activation, drop_ground, family, ground, listeners, rotation, watch
 from kmq.run.activation import Given
 from kmq.run.children import TEMPORARY, WRONG, Child, places
 from kmq.run.inheritance import Estate
@@ -38,9 +38,9 @@ from kmq.run.renewal import Renewal
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
 
 #: The order of stopping, and seconds until a child that does not end is killed.
-STAGES = {"receiver": 12.0, "worker": 35.0, "scheduler": 30.0}
+STAGES = {"receiver": 12.0, "pickup": 12.0, "worker": 35.0, "scheduler": 30.0}
 #: The same after a second signal.
-HASTY = {"receiver": 2.0, "worker": 3.0, "scheduler": 10.0}
+HASTY = {"receiver": 2.0, "pickup": 2.0, "worker": 3.0, "scheduler": 10.0}
 
 #: Seconds until a killed process is given up: it waits for a disk that does not answer.
 UNKILLABLE = 10.0
@@ -380,6 +380,7 @@ def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     ground.enter(settings)
     lock = family.lock_kmqd(settings.kmq.run_directory)
     ground.build(settings.kmq.spool)
+    drop_ground.require(settings)
     notify.more_time(family.PATIENCE + MORE_TIME)
     family.outlive_orphans(settings.kmq.run_directory)
     sockets = listeners.bind(settings, given)

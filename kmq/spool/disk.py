@@ -109,6 +109,14 @@ class Disk:
     def make_folder(self, name: str, mode: int = 0o700) -> None:
         os.mkdir(name, mode, dir_fd=self.fd)
 
+    def set_mode(self, name: str, mode: int) -> None:
+        """Who may do what in a folder."""
+        fd = os.open(name, _FOLDER, dir_fd=self.fd)
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
     def remove_folder(self, name: str) -> None:
         os.rmdir(name, dir_fd=self.fd)
 

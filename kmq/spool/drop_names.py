@@ -1,7 +1,7 @@
 """The names of a file in a drop directory: `.eml` waits, `.tmp` is being taken, `.bad` cannot be a message.
 
-Promise:  pure. A name that comes out of here can be printed, logged and written in the journal as it is, and leaves room
-          for all endings that are still to come.
+Promise:  pure. A name that is not `unfit` can be printed, logged and written in the journal as it is, and has room for
+          all endings that are still to come.
 Callers:  spool.drop.
 """
 

@@ -32,6 +32,8 @@ FOLDERS = {
     "drop": 0o700,
 }
 HOMES = ("queue", "poison")
+#: Folders of which a start takes away what others may do beyond their mode: who can write there can send mail.
+DROPS = ("pickup", "replay")
 
 
 def folder(number: int, home: str = "queue") -> str:
@@ -74,8 +76,12 @@ def prepare(disk: Disk) -> None:
         if found is None:
             disk.make_folder(name, mode)
             made = True
+            if name in DROPS:
+                disk.set_mode(name, mode)  # whatever the umask
         elif (found.st_mode & 0o170000) != 0o040000:
             raise SpoolError(f"{disk.root}/{name} is not a folder: move it away, kmqd makes the folder itself")
+        elif name in DROPS and found.st_mode & 0o777 & ~mode:
+            disk.set_mode(name, found.st_mode & 0o7000 | found.st_mode & mode)
     if made:
         disk.sync_folder(".")  # what is made durable in them later would be lost with their names
     if disk.status("FORMAT") is None:

@@ -43,6 +43,12 @@ spool = {spool}
 workers = {workers}
 receivers = {receivers}
 {more}
+[pickup]
+directory =
+
+[replay]
+directory =
+
 [smtp : receiver]
 listen = 127.0.0.1:{port}
 """

@@ -39,6 +39,8 @@ minimum_free = 1M
 minimum_free_inodes = 10
 {queue}
 
+{drops}
+
 [in : receiver]
 listen = 127.0.0.1:{port}
 relay_from = 127.0.0.0/8
@@ -51,6 +53,14 @@ maildir = {mail}/{{user}}
 users = *
 
 {connectors}"""
+
+#: Without drop directories there is no pickup process.
+NO_DROPS = """\
+[pickup]
+directory =
+
+[replay]
+directory ="""
 
 CONNECTOR = """\
 [{name} : connector]
@@ -70,6 +80,7 @@ class Kmqd:
     """One configuration, one spool, and a kmqd when it is started.
 
     hops: domain -> port of its smart host. spool, run, mail: below `folder` unless a test wants them elsewhere.
+    drops: sections of drop directories.
     within: variables for tests/torture/within, which change something in kmqd's processes.
     """
 
@@ -79,6 +90,7 @@ class Kmqd:
     receivers: int = 1
     kmq: str = ""
     queue: str = ""
+    drops: str = NO_DROPS
     spool: Path = Path()
     run: Path = Path()
     mail: Path = Path()
@@ -123,7 +135,7 @@ class Kmqd:
 
     def ready(self, seconds: float = 30) -> None:
         """Returns when all of it is there."""
-        wanted = 1 + self.workers + self.receivers
+        wanted = len(self.names())
 
         def here() -> bool:
             assert self.alive, f"kmqd ended at once: {self.log[-2000:]}"
@@ -133,7 +145,8 @@ class Kmqd:
 
     def names(self) -> list[str]:
         workers = [f"worker-{n + 1}" for n in range(self.workers)]
-        return ["scheduler-1", *workers, *(f"receiver-{n + 1}" for n in range(self.receivers))]
+        pickup = [] if self.drops == NO_DROPS else ["pickup-1"]
+        return ["scheduler-1", *workers, *(f"receiver-{n + 1}" for n in range(self.receivers)), *pickup]
 
     @property
     def alive(self) -> bool:
