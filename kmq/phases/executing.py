@@ -1,38 +1,60 @@
-"""Executing: the first phase. Every recipient gets its next hop.
+"""Executing: the first phase. Every recipient gets its next hop, or is found to be an alias, or nobody.
 
-Promise:  pure; each recipient is in exactly one event, recipients with the same hop by the same rule are in one.
-On crash: run again with the same answer, or a newer one when the configuration changed.
-Callers:  run.worker.
+Promise:  pure; each recipient is in exactly one event or expansion, recipients with the same fate are in one event.
+On crash: run again with the same answer, or a newer one when the configuration or an alias changed.
+Callers:  run.walk.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 from kmq.model import recipients
-from kmq.model.envelope import Head
-from kmq.model.event import Routed
-from kmq.model.hop import NextHop
+from kmq.model.envelope import Head, Recipient
+from kmq.model.event import Event, Routed
+from kmq.model.reply import Reply
+from kmq.phases.work import result
+from kmq.routing.expanding import Expansion
+from kmq.routing.table import Decision, Route
 
 
-class Route(Protocol):
-    """What routing says about an address. rule: the line of the configuration that decided."""
+class Categorized(NamedTuple):
+    """What Executing found.
+
+    events:     Routed, Failed, Deferred, in the order of the first recipient of each.
+    expansions: recipients that are aliases, by index; other messages are to be made of them.
+    """
+
+    events: list[Event]
+    expansions: list[tuple[int, Expansion]]
 
     @property
-    def hop(self) -> NextHop: ...
+    def only(self) -> Routed | None:
+        """The one next hop of all recipients, None when there are several, or anything else."""
+        first = self.events[0] if len(self.events) == 1 and not self.expansions else None
+        return first if isinstance(first, Routed) else None
 
-    @property
-    def rule(self) -> str: ...
 
-
-def categorize(head: Head, rcpt: Sequence[int], route: Callable[[str], Route]) -> list[Routed]:
-    """The events for these recipients (indices into head.recipients), in the order of the first of each group."""
+def categorize(
+    head: Head, rcpt: Sequence[int], decide: Callable[[Recipient], Decision], attempt: int = 1
+) -> Categorized:
+    """What is to become of these recipients (indices into head.recipients) in their `attempt`th try."""
     if len(rcpt) == 1:
-        found = route(head.recipients[rcpt[0]].address)
-        return [Routed(rcpt=recipients.as_text(rcpt), hop=str(found.hop), rule=found.rule)]
-    groups: dict[tuple[NextHop, str], list[int]] = {}
+        found = decide(head.recipients[rcpt[0]])
+        if type(found) is Route:
+            return Categorized([Routed(rcpt=recipients.as_text(rcpt), hop=str(found.hop), rule=found.rule)], [])
+    groups: dict[Hashable, tuple[Route | Reply, list[int]]] = {}
+    expansions: list[tuple[int, Expansion]] = []
     for index in rcpt:
-        found = route(head.recipients[index].address)
-        groups.setdefault((found.hop, found.rule), []).append(index)
-    return [
-        Routed(rcpt=recipients.as_text(indices), hop=str(hop), rule=rule) for (hop, rule), indices in groups.items()
-    ]
+        found = decide(head.recipients[index])
+        if isinstance(found, Expansion):
+            expansions.append((index, found))
+        else:
+            groups.setdefault(found, (found, []))[1].append(index)
+    return Categorized([_event(fate, indices, attempt) for fate, indices in groups.values()], expansions)
+
+
+def _event(fate: Route | Reply, indices: list[int], attempt: int) -> Event:
+    rcpt = recipients.as_text(indices)
+    if isinstance(fate, Route):
+        return Routed(rcpt=rcpt, hop=str(fate.hop), rule=fate.rule)
+    return result(rcpt, attempt, fate, "")

@@ -1,7 +1,7 @@
 """A message's walk through the phases, in a worker's hands.
 
-Order:    `begin` -> `_categorize` (fresh mail: Executing) -> `_deliver` (Local or SMTP delivery) -> `_reported`
-          (Terminating: the notice) -> `finished`, which is told once for each job.
+Order:    `begin` -> `_categorize` (fresh mail: Executing; `_expand` for aliases) -> `_deliver` (Local or SMTP
+          delivery) -> `_reported` (Terminating: the notice) -> `finished`, which is told once for each job.
 Promise:  an exception of our own while a message is worked on is that message's crash, not the worker's.
 On crash: the status file says which phase each message was in; the walk begins again elsewhere (J9).
 Callers:  run.worker.
@@ -17,17 +17,19 @@ from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients, reply
 from kmq.model.envelope import Head
 from kmq.model.event import Event, Failed, Routed
-from kmq.model.frame import Assign, Done
+from kmq.model.frame import Assign, Child, Done
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
-from kmq.phases.executing import categorize
+from kmq.phases.executing import Categorized, categorize
 from kmq.phases.mailbox import Mailbox
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
 from kmq.run.directory import Directories
+from kmq.run.expansion import draft, present
 from kmq.run.job import Job
+from kmq.run.linking import BodyLost, Linking, Placed
 from kmq.run.notice import office_of
 from kmq.run.terminating import Notices, concerns, delay_of, notices_of
 from kmq.spool import layout
@@ -62,6 +64,7 @@ class Walk:
         self._ending = False
         connectors = self._take(settings, Routes(settings))
         self._directories = Directories()
+        self.linking = Linking(self._spool)
         self.smtp = Smtp(connectors, settings.kmq.hostname, _share(settings), self._directories.of(settings))
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
 
@@ -161,12 +164,38 @@ class Walk:
     def _categorize(self, job: Job) -> None:
         """Executing: every recipient gets its next hop. One hop that is open is delivered to in the same go."""
         rcpt = recipients.from_text(job.assign.rcpt)
-        routed = categorize(job.head, rcpt, self.routes.route)
-        job.routed, job.configuration = list(routed), self.configuration
-        if len(routed) == 1 and self._open(routed[0]):
-            self._deliver(job, self._hop(routed[0].hop), rcpt)
+        found = categorize(job.head, rcpt, self.routes.of(job.head).decide, job.assign.attempt)
+        job.routed, job.configuration = found.events, self.configuration
+        only = found.only
+        if only is not None and self._open(only):
+            self._deliver(job, self._hop(only.hop), rcpt)
+        elif found.expansions:
+            self._expand(job, found)
         else:
-            self._done(job, job.result(events=job.routed))
+            self._done(job, *self._terminated(job, found.events, hop.SUBMISSION))
+
+    def _expand(self, job: Job, found: Categorized) -> None:
+        """Aliases go on as messages of their own; for a large body names are made beside the loop."""
+        drafts = draft(job.head, found.expansions, present(job.head, found.events), job.assign.attempt)
+        if drafts.light(job.body):
+            self._expanded(job, found.events + drafts.events, *drafts.with_body(job.body))
+            return
+
+        def placed(names: Placed) -> None:
+            if isinstance(names, BodyLost):
+                self._done_damaged(job, str(names))
+            elif isinstance(names, OSError):
+                self._unreadable(job, "body", names)
+            else:
+                children, raw = drafts.with_names(names, job.head.sha256)
+                self._guarded(job, lambda _: self._expanded(job, found.events + drafts.events, children, raw))
+
+        self.linking.place(job.body, len(drafts.children), placed)
+
+    def _expanded(self, job: Job, events: list[Event], children: list[Child], raw: bytes) -> None:
+        done, notices = self._terminated(job, events, hop.SUBMISSION)
+        done.children += children
+        self._done(job, done, notices + raw)
 
     def _open(self, routed: Routed) -> bool:
         if routed.hop in self.closed or self.draining:

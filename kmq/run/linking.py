@@ -1,0 +1,109 @@
+"""The bodies of child messages: a name in incoming/ for each, so that a large mail to a list is copied to nobody.
+
+Promise:  whoever asked is told once, in the loop; with names when every one is there and durable, and means the whole
+          body (J6). A large body is linked, no link followed: its bytes were durable before its parent was accepted;
+          they are synced all the same, since what was small when it came may be large by a newer configuration, and a
+          file without anything to write costs nothing. A body at hand, whose file may not be made yet, is written once
+          and linked for the others. Where it fails nothing of it is left.
+On crash: the names stay; they tell whose they were (spool.incoming), and go when this worker is reaped, or at recovery.
+Callers:  run.walk.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from kmq.phases.work import Body
+from kmq.spool.disk import Disk
+from kmq.spool.incoming import FOLDER, Maker, maker_here, name
+
+_THREADS = 2
+#: The number in the names of workers; receivers count from 1.
+_WORKER = 0
+
+
+class BodyLost(Exception):
+    """The body is not what was accepted; the text says why."""
+
+
+#: The names, or what came between.
+Placed = list[str] | OSError | BodyLost
+
+
+class Linking:
+    """This worker's names in incoming/."""
+
+    def __init__(self, spool: str) -> None:
+        self._spool = spool
+        self._maker: Maker | None = None
+        self._disk: Disk | None = None
+        self._serial = 0
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kmq-linking")
+
+    def place(self, body: Body, count: int, then: Callable[[Placed], None]) -> None:
+        """The body under so many names. Returns at once."""
+        names = self._names(count)
+        placing = asyncio.get_running_loop().run_in_executor(self._threads, self._place, body, names)
+
+        def placed(done: "asyncio.Future[None]") -> None:
+            error = OSError("interrupted") if done.cancelled() else done.exception()
+            if error is None:
+                then(names)
+            elif isinstance(error, (OSError, BodyLost)):
+                then(error)
+            else:
+                raise error
+
+        placing.add_done_callback(placed)
+
+    def _names(self, count: int) -> list[str]:
+        if self._maker is None:
+            self._maker = maker_here(_WORKER)
+            self._disk = Disk(self._spool)
+        self._serial += count
+        return [name(self._maker, serial) for serial in range(self._serial - count + 1, self._serial + 1)]
+
+    def _place(self, body: Body, names: Sequence[str]) -> None:
+        """In a thread."""
+        disk = self._disk
+        assert disk is not None, "names come first"
+        paths = [f"{FOLDER}/{one}" for one in names]
+        try:
+            if body.text is not None:
+                _write(disk, paths[0], body.text)
+            else:
+                _link(disk, os.path.relpath(body.path, disk.root), paths[0], body.size)
+            for path in paths[1:]:
+                disk.link(paths[0], path)
+            disk.sync_folder(FOLDER)
+        except BaseException:
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    disk.unlink(path)
+            raise
+
+
+def _write(disk: Disk, path: str, text: bytes) -> None:
+    fd = disk.create(path)
+    try:
+        disk.write(fd, text)
+        disk.sync(fd)
+    finally:
+        disk.close_file(fd)
+
+
+def _link(disk: Disk, body: str, path: str, size: int) -> None:
+    try:
+        disk.link(body, path)
+    except FileNotFoundError:
+        raise BodyLost("the body is missing") from None
+    fd = disk.open(path)
+    try:
+        found = os.fstat(fd).st_size
+        if found != size:
+            raise BodyLost(f"the body has {found} bytes, and had {size}")
+        disk.sync(fd)
+    finally:
+        disk.close_file(fd)
