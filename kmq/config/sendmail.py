@@ -7,6 +7,9 @@ Callers:  `sections`.
 from kmq.config import kinds
 from kmq.config.options import option, section
 
+#: What the way in is called beside the receivers, in listeners, envelopes and the log. No receiver can have the name.
+RECEIVER = "sendmail"
+
 
 @section
 class SendmailSection:
@@ -19,7 +22,6 @@ class SendmailSection:
     socket: str = option(
         kinds.file(),
         derived="${kmq:run_directory}/submit.sock",
-        restart=True,
         doc="The socket; everybody may connect (mode 0666), as far as its folder lets him through. kmq-sendmail looks"
         " for /run/kmq/submit.sock first, so that it need not read this file. Empty: none.",
     )
@@ -48,8 +50,8 @@ class SendmailSection:
     line_limit: int = option(
         kinds.size("998", "1M"),
         default="1M",
-        doc="Longest line of a message in bytes without its end (500 5.5.2). Programs write longer ones than mail should have"
-        " (998, RFC 5322 2.1.1), and mailboxes hold them; a server elsewhere that does not take them says so.",
+        doc="Longest line of a message in bytes without its end (500 5.5.2). Programs write longer ones than mail"
+        " should have (998, RFC 5322 2.1.1), and mailboxes hold them; a server elsewhere that does not says so.",
     )
     hop_limit: int = option(
         kinds.whole(1, 1000), default="50", doc="Most `Received:` lines; more is a loop (554 5.4.6)."

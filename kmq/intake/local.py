@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kmq.config.sections import ReceiverSection, SendmailSection
+from kmq.config.sendmail import RECEIVER
 from kmq.intake import replies, trace
 from kmq.intake.arrival import Transaction
 from kmq.intake.completion import Way
@@ -32,21 +33,19 @@ from kmq.model.address import NotAnAddress, read_path
 from kmq.model.envelope import Source
 from kmq.model.mailbox import user_of
 
-HOW = "sendmail"  #: in the envelope, the log, and as the name of the receiver
-
 _CREDENTIALS = struct.Struct("3i")  #: struct ucred: pid, uid, gid
 _NAMES_LIMIT = 1024
 _NAMES_AGE = 60.0  #: seconds after which a user's name is looked up again
 
-_BARE = re.compile(rb'<((?:[^"<>@\s]|"(?:[^"\\]|\\.)*")+)>')
-_PRIVATE = re.compile(rb" (X[A-Z]+)=([!-~]*)", re.IGNORECASE)
+_BARE = re.compile(rb'((?:FROM:|TO:)? *)<((?:[^"<>@\s]|"(?:[^"\\]|\\.)*")+)>', re.IGNORECASE).match
+_PRIVATE = re.compile(rb" (XNAME|XBCC)=([!-~]*)", re.IGNORECASE)
 _HEX = re.compile(rb"\+([0-9A-F]{2})")
 
 
 def as_receiver(section: SendmailSection) -> ReceiverSection:
     """The limits as those of any receiver."""
     return ReceiverSection(
-        name=HOW,
+        name=RECEIVER,
         submission=True,
         size_limit=section.size_limit,
         recipient_limit=section.recipient_limit,
@@ -81,34 +80,32 @@ class LocalSession(Session):
         if verb == b"MAIL" and self._state is State.GREETED:
             if not self._pace.take(self._client.uid, self._rules.clock()):
                 return self._refuse(replies.TOO_FAST)
-            argument = self._without_private(argument)
+            argument = self._without_private(self._qualified(argument))
+        elif verb == b"RCPT":
+            argument = self._qualified(argument)
         elif verb == b"VRFY":
             return self._verify(argument)
-        if verb in (b"MAIL", b"RCPT"):
-            argument = self._qualified(argument)
         return super()._obey(verb, argument)
 
     def _without_private(self, argument: bytes) -> bytes:
-        """Takes what is said beside SMTP out of a MAIL."""
-        path = argument.rfind(b">") + 1
-        said = {one[1].upper(): one[2] for one in _PRIVATE.finditer(argument, path)}
+        """Takes what is said beside SMTP out of a MAIL; an argument that is none of MAIL's is for others to refuse."""
+        self._name, self._removes_bcc = "", False
+        try:
+            _, end = read_path(argument, argument.find(b"<"), True)
+        except NotAnAddress:
+            return argument
+        said = {one[1].upper(): one[2] for one in _PRIVATE.finditer(argument, end)}
         octets = _HEX.sub(lambda found: bytes.fromhex(found[1].decode()), said.get(b"XNAME", b""))
         self._name = octets.decode("utf-8", "replace")
         self._removes_bcc = said.get(b"XBCC", b"").upper() == b"REMOVE"
-        rest = _PRIVATE.sub(lambda one: b"" if one[1].upper() in (b"XNAME", b"XBCC") else one[0], argument[path:])
-        return argument[:path] + rest
+        return argument[:end] + _PRIVATE.sub(b"", argument[end:])
 
     def _qualified(self, argument: bytes) -> bytes:
         """A bare address is one of this machine."""
-        bare = _BARE.search(argument)
-        if bare is None or bare[1].lower() == b"postmaster":
+        bare = _BARE(argument)
+        if bare is None or bare[2].lower() == b"postmaster":
             return argument
-        return b"%b<%b@%b>%b" % (
-            argument[: bare.start()],
-            bare[1],
-            self._rules.routes.home.encode(),
-            argument[bare.end() :],
-        )
+        return b"%b<%b@%b>%b" % (bare[1], bare[2], self._rules.routes.home.encode(), argument[bare.end() :])
 
     def _verify(self, argument: bytes) -> None:
         if self._is_junk():
@@ -123,7 +120,7 @@ class LocalSession(Session):
     # --- who it is ---
 
     def _source_of(self, helo: str) -> Source:
-        return Source(how=HOW, user=self._client.user, receiver=self._rules.section.name)
+        return Source(how=RECEIVER, user=self._client.user, receiver=self._rules.section.name)
 
     def _origin_of(self, utf8: bool) -> bytes:
         client = self._client

@@ -11,6 +11,9 @@ Callers:  `local`.
 import mmap
 import os
 
+#: What its memory is called among those that receivers are handed.
+MEMORY = "sendmail pace"
+
 _PLACES = 8192  #: users whose numbers fall in one place are counted together
 _ROW = 3 * _PLACES
 _MINUTE = 60.0
@@ -32,6 +35,11 @@ class Pace:
         self._own = row * _ROW
         for at in range(self._own, self._own + _ROW):
             self._counts[at] = 0
+
+    def see(self, memory: mmap.mmap, rows: int) -> None:
+        """There are more processes now, or fewer, in the same memory."""
+        self._counts = memoryview(memory).cast("B").cast("I")
+        self._rows = range(0, rows * _ROW, _ROW)
 
     def take(self, uid: int, now: float) -> bool:
         """One more message of a user, if that many may be. now: Unix time."""

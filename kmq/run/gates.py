@@ -1,4 +1,5 @@
-"""The gates of a receiver process: one SMTP server for each receiver section, under the configuration that counts.
+"""The gates of a receiver process: one SMTP server for each receiver section and one for the programs of this machine,
+under the configuration that counts.
 
 Promise:  `make` looks at everything that can be wrong with a configuration and changes nothing; what it returns cannot
           fail. Sessions under way go on by what they began with; when their section is gone, or their listener, until
@@ -12,6 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from kmq.config import ReceiverSection, Settings
 from kmq.config.certificates import require
+from kmq.config.sendmail import RECEIVER
+from kmq.intake import pace
+from kmq.intake.local import LocalSmtpd, as_receiver
+from kmq.intake.pace import Pace
 from kmq.intake.smtpd import Smtpd, tls_context
 from kmq.intake.submission import Submission
 from kmq.intake.tally import Tally, shared
@@ -39,28 +44,25 @@ class Gates:
         settings = gift.settings
         require(settings)
         routes = Routes(settings)
-        contexts = {section.name: tls_context(section) for section in settings.receivers}
+        sections = _sections(settings)
+        contexts = {section.name: tls_context(section) for section in sections}
         fresh = {
-            section.name: self._new(section, settings, routes, gift.tallies.get(section.name))
-            for section in settings.receivers
+            section.name: self._new(section, settings, routes, gift)
+            for section in sections
             if section.name not in self._smtpds
         }
 
         async def count() -> None:
-            smtpds = {
-                section.name: fresh.get(section.name) or self._smtpds[section.name] for section in settings.receivers
-            }
+            smtpds = {section.name: fresh.get(section.name) or self._smtpds[section.name] for section in sections}
             self._gone += [one for name, one in self._smtpds.items() if name not in smtpds]
             self._smtpds = smtpds
-            for section in settings.receivers:
+            for section in sections:
                 smtpd = smtpds[section.name]
                 if section.name not in fresh:
                     smtpd.adopt(
                         section, settings.kmq.hostname, routes, contexts[section.name], settings.queue.small_body
                     )
-                    if section.name in gift.tallies:
-                        rows = settings.kmq.receivers
-                        smtpd.tally.see(shared(gift.tallies[section.name], rows), rows)
+                    _look_anew(smtpd, gift)
             for one in self._gone:
                 await one.serve([])
             for name, smtpd in smtpds.items():
@@ -73,10 +75,34 @@ class Gates:
         """Takes nobody in any more; messages under way come to their end, for `grace` seconds at most."""
         await asyncio.gather(*(smtpd.close(grace) for smtpd in self))
 
-    def _new(self, section: ReceiverSection, settings: Settings, routes: Routes, memory: int | None) -> Smtpd:
-        rows = settings.kmq.receivers if memory is not None else 1
-        row = self._row if memory is not None else 0
+    def _new(self, section: ReceiverSection, settings: Settings, routes: Routes, gift: Gift) -> Smtpd:
+        memory = gift.tallies.get(section.name)
+        rows, row = (settings.kmq.receivers, self._row) if memory is not None else (1, 0)
         mapped = shared(memory, rows) if memory is not None else None
         tally = Tally(section.sessions, section.sessions_per_client, mapped, row, rows)
+        kind = LocalSmtpd if section.name == RECEIVER else Smtpd
         hostname, small = settings.kmq.hostname, settings.queue.small_body
-        return Smtpd(section, hostname, routes, self._submission, tally, small_body=small)
+        smtpd = kind(section, hostname, routes, self._submission, tally, small_body=small)
+        if isinstance(smtpd, LocalSmtpd):
+            counted = gift.tallies.get(pace.MEMORY)
+            paced = pace.shared(counted, rows) if counted is not None else None
+            smtpd.settle(settings.sendmail, Pace(settings.sendmail.messages_per_minute, paced, row, rows))
+        return smtpd
+
+
+def _sections(settings: Settings) -> list[ReceiverSection]:
+    """Of the net, and of this machine."""
+    local = [as_receiver(settings.sendmail)] if settings.sendmail.socket else []
+    return [*settings.receivers, *local]
+
+
+def _look_anew(smtpd: Smtpd, gift: Gift) -> None:
+    """There may be more processes that count, or fewer; and users who are trusted."""
+    rows = gift.settings.kmq.receivers
+    name = smtpd.rules.section.name
+    if name in gift.tallies:
+        smtpd.tally.see(shared(gift.tallies[name], rows), rows)
+    if isinstance(smtpd, LocalSmtpd):
+        if pace.MEMORY in gift.tallies:
+            smtpd.pace.see(pace.shared(gift.tallies[pace.MEMORY], rows), rows)
+        smtpd.settle(gift.settings.sendmail, smtpd.pace)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from kmq.config import Settings
+from kmq.config.sendmail import RECEIVER
+from kmq.intake import pace
 from kmq.model.frame import Prepare
 from kmq.run.listeners import CONTROL, QUEUE
 
@@ -44,8 +46,7 @@ class Estate:
         self._life, self._held = (before._life, before._held) if before else os.pipe()
         known: dict[str, int] = before.tallies if before else {}
         self.tallies: dict[str, int] = {
-            one.name: known[one.name] if one.name in known else os.memfd_create("kmq-tally")
-            for one in settings.receivers
+            name: known[name] if name in known else os.memfd_create("kmq-tally") for name in _counted(settings)
         }
         self._sealed = _sealed(settings)
 
@@ -78,6 +79,12 @@ class Estate:
         tallies = self.tallies if role == "receiver" else {}
         offered = Prepare(self.number, list(sockets), list(tallies))
         return offered, [self._sealed, *sockets.values(), *tallies.values()]
+
+
+def _counted(settings: Settings) -> list[str]:
+    """What receivers count together."""
+    local = [RECEIVER, pace.MEMORY] if settings.sendmail.socket else []
+    return [*(one.name for one in settings.receivers), *local]
 
 
 def _is_for(role: str, name: str) -> bool:

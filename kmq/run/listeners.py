@@ -19,13 +19,14 @@ from typing import NamedTuple
 
 from kmq.config import Settings
 from kmq.config.kinds import write_endpoint
+from kmq.config.sendmail import RECEIVER
 from kmq.errors import ConfigError, ListenFailed
 from kmq.run.activation import Given
 from kmq.run.link import unix_name
 
 QUEUE = "queue"
 CONTROL = "control"
-SUBMIT = "submit"
+SUBMIT = f"{RECEIVER}#0"  #: served by receivers, as those of a section are
 
 #: The Unix sockets with their modes: in the run directory, but for that of programs, which may be elsewhere.
 UNIX = {QUEUE: 0o600, CONTROL: 0o660, SUBMIT: 0o666}

@@ -244,11 +244,14 @@ def test_the_full_name_and_bcc_are_said_beside_smtp(tmp_path: Path) -> None:
             assert (await program.mail(text, "<alice> XNAME=J+C3+B6rg+20B. XBCC=REMOVE RET=FULL")).startswith("250")
             assert (await program.mail(text, "<alice> SIZE=10")).startswith("250")
             assert (await program.mail(text, "<alice> XNAME=Alice+0D+0ATo:+20x@y")).startswith("250")
-            first, second, third = (header_of(one.body) for one in door.messages)
+            first, second, third = (header_of(one.body) for one in door.messages[:3])
             assert first["From"] == "=?utf-8?b?SsO2cmcgQi4=?= <alice@us.test>"
             assert "Bcc" not in first and door.messages[0].head.ret == "FULL"
             assert second["From"] == "alice@us.test" and "Bcc" in second
             assert third["From"] == '"Alice To: x@y" <alice@us.test>', "a name is no way to write headers"
+            odd = '<"a XNAME=b>"@far.test> XNAME=<x> SIZE=3 XBCC=no'
+            assert (await program.mail(text, odd)).startswith("250")
+            assert door.messages[3].head.sender == '"a XNAME=b>"@far.test'
             assert (await program.say("MAIL FROM:<alice> XOTHER=1\r\n"))[0].startswith("555")
 
     run("asyncio", story)

@@ -43,7 +43,7 @@ def test_every_address_is_bound_under_the_name_of_its_section(tmp_path: Path, ru
     more = f"[submission : receiver]\nlisten = 127.0.0.1:{second}"
     bound = listeners.bind(settings(tmp_path, f"127.0.0.1:{first}, [::1]:{first}", more))
     try:
-        assert {name: one.getsockname()[:2] for name, one in bound.items() if "#" in name} == {
+        assert {name: one.getsockname()[:2] for name, one in bound.items() if one.family != socket.AF_UNIX} == {
             "smtp#0": ("127.0.0.1", first),
             "smtp#1": ("::1", first),
             "submission#0": ("127.0.0.1", second),
@@ -79,6 +79,54 @@ def test_the_sockets_of_the_scheduler_process_are_not_for_everybody(tmp_path: Pa
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(run / "queue.sock"))
     listeners.close(again)
+
+
+@pytest.mark.parametrize(("before", "after"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")])
+def test_a_port_goes_from_one_address_to_another_without_a_pause(
+    tmp_path: Path, run: Path, before: str, after: str
+) -> None:
+    port = free_port()
+    old = listeners.bind(settings(tmp_path, f"{before}:{port}"))
+    with pytest.raises(ListenFailed, match="something else listens there"):
+        listeners.bind(settings(tmp_path, f"{after}:{port}"))
+    new = listeners.bind(settings(tmp_path, f"{after}:{port}"), (), old.values())
+    try:
+        assert [new[name] is old[name] for name in ("queue", "control", "submit")] == [True] * 3
+        with pytest.raises(ListenFailed, match="something else listens there"):
+            listeners._tcp(after.strip("[]"), port, "another kmqd")
+        old.pop("smtp#0").close()
+        with pytest.raises(ListenFailed, match="something else listens there"):
+            listeners._tcp(after.strip("[]"), port, "another kmqd")
+        with socket.socket(new["smtp#0"].family) as client:
+            client.connect(("127.0.0.1" if "." in after else "::1", port))
+            assert new["smtp#0"].accept()
+    finally:
+        listeners.close(new)
+
+
+def test_an_address_that_both_configurations_have_is_the_same_socket_also_in_another_section(
+    tmp_path: Path, run: Path
+) -> None:
+    first, second = free_port(), free_port()
+    old = listeners.bind(settings(tmp_path, f"127.0.0.1:{first}, 127.0.0.1:{second}"))
+    more = f"[other : receiver]\nlisten = 127.0.0.1:{first}"
+    new = listeners.bind(settings(tmp_path, f"127.0.0.1:{second}", more), (), old.values())
+    assert new["other#0"] is old["smtp#0"] and new["smtp#0"] is old["smtp#1"]
+    listeners.close(old)
+
+
+def test_when_a_new_address_is_taken_the_old_ones_stay_open(tmp_path: Path, run: Path) -> None:
+    first, free = free_port(), free_port()
+    old = listeners.bind(settings(tmp_path, f"127.0.0.1:{first}"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        both = f"127.0.0.1:{first}, 127.0.0.1:{free}, 127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ListenFailed):
+            listeners.bind(settings(tmp_path, both), (), old.values())
+    assert old["smtp#0"].getsockname()[1] == first
+    with pytest.raises(ListenFailed):
+        listeners._tcp("127.0.0.1", first, "it is still ours")
+    socket.create_server(("127.0.0.1", free)).close()
+    listeners.close(old)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     assert {name: one["sockets"] for name, one in born.items()} == {
         "scheduler-1": ["control", "queue"],
         "worker-1": [],
-        "receiver-1": ["smtp#0", "submit"],
+        "receiver-1": ["sendmail#0", "smtp#0"],
     }
     for name, one in born.items():
         assert one["inheritable"] == [], "programs that a child starts get nothing"
-        tallies = 1 if name == "receiver-1" else 0
+        tallies = 3 if name == "receiver-1" else 0
         life, cord = 1, 1
         assert one["descriptors"] == len(one["sockets"]) + tallies + life + cord  # type: ignore[arg-type]
     assert re.findall(r"started child=(\S+)", kmqd.log)[0] == "scheduler-1"

@@ -1,0 +1,81 @@
+"""kmq-sendmail as a real process, and the receiver's side of its socket in this one."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kmq.config.sections import SendmailSection
+from kmq.intake.local import LocalSmtpd, as_receiver
+from kmq.intake.pace import Pace
+from tests.intake.doors import MemoryDoor, Message, Routes
+
+CONFIGURATION = """\
+[kmq]
+hostname = mx.us.test
+spool = spool
+local_domains = us.test
+[sendmail]
+socket = submit.sock
+"""
+
+PROGRAM = (sys.executable, "-P", "-m", "kmq.cli.sendmail")
+
+
+class Machine:
+    """A machine with a configuration, and a kmqd's way in when it is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "submit.sock"
+        self.door = MemoryDoor()
+        (folder / "kmq.conf").write_text(CONFIGURATION)
+        (folder / "spool").mkdir()
+
+    @property
+    def messages(self) -> list[Message]:
+        return self.door.messages
+
+    @contextmanager
+    def opened(self, **options: Any) -> Iterator[LocalSmtpd]:
+        """The receiver is there; options: of [sendmail]."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        section = SendmailSection(socket="", **{"trusted_users": (), **options})
+        smtpd = LocalSmtpd(as_receiver(section), "mx.us.test", Routes(), self.door)
+        smtpd.tick = 0.05
+        smtpd.settle(section, Pace(1))
+        listener = socket.socket(socket.AF_UNIX)
+        self.path.unlink(missing_ok=True)
+        listener.bind(str(self.path))
+        self.path.chmod(0o666)
+        listener.listen(128)
+        asyncio.run_coroutine_threadsafe(smtpd.serve([listener]), loop).result(10)
+        try:
+            yield smtpd
+        finally:
+            asyncio.run_coroutine_threadsafe(smtpd.close(0), loop).result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def start(self, *words: str, **popen: Any) -> "subprocess.Popen[bytes]":
+        """The program, begun; its three streams are pipes unless said otherwise."""
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "KMQ_CONF": str(self.folder / "kmq.conf")}
+        environment |= popen.pop("env", {})
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = popen.pop("command", PROGRAM)
+        return subprocess.Popen([*command, *words], cwd=self.folder, env=environment, **{**pipes, **popen})
+
+    def sendmail(self, text: bytes | str, *words: str, **popen: Any) -> tuple[int, str]:
+        """One whole run -> exit status, what it said on standard error and output."""
+        program = self.start(*words, **popen)
+        out, err = program.communicate(text.encode() if isinstance(text, str) else text, 60)
+        return program.returncode, (err + out).decode()
