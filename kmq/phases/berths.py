@@ -22,13 +22,13 @@ class Idle(Protocol):
 
 
 class Berth:
-    """One server. open: connections and openings."""
+    """One server. open: connections and openings; limit: as many as there may be."""
 
-    __slots__ = ("_idle", "_limit", "_waiting", "open")
+    __slots__ = ("_idle", "_waiting", "limit", "open")
 
     def __init__(self, limit: int) -> None:
         self.open = 0
-        self._limit = limit
+        self.limit = limit
         self._idle: list[Idle] = []
         self._waiting: deque[asyncio.Future[Idle | None]] = deque()
 
@@ -47,7 +47,7 @@ class Berth:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
-        if self.open < self._limit:
+        if self.open < self.limit:
             self.open += 1
             return None
         turn: asyncio.Future[Idle | None] = asyncio.get_running_loop().create_future()
@@ -102,6 +102,12 @@ class Berths:
         if found is None:
             found = self._known[server] = Berth(self._limit)
         return found
+
+    def widen(self, limit: int) -> None:
+        """So many connections to a server from now on; what is more ends by itself."""
+        self._limit = limit
+        for berth in self._known.values():
+            berth.limit = limit
 
     def tidy(self) -> None:
         """Forgets servers without connections; called now and then."""

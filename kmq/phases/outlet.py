@@ -67,6 +67,12 @@ class Outlet:
             return None
         return self._berths.at((target.known, target.name if self._verifies else ""))
 
+    def widen(self, width: int) -> None:
+        """So many connections for one queue from now on."""
+        self.width = width
+        if self._berths is not None:
+            self._berths.widen(width)
+
     def tidy(self) -> None:
         """Forgets what is not used; called now and then."""
         if self._berths is not None:

@@ -9,7 +9,7 @@ Callers:  routing.mail_hosts. One asyncio loop.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kmq.routing.resolver import Absent, Answer, Fault
+from kmq.routing.resolver import Absent, Answer, Fault, Found
 
 LEAST = 10.0  #: seconds for which every answer holds, whatever its zone says
 MOST = 86400.0  #: and no longer than this
@@ -45,6 +45,7 @@ class Lookups:
         asking = self._asked.get(question)
         if asking is None:
             asking = self._asked[question] = asyncio.create_task(self._find(question))
+            asking.add_done_callback(lambda _: self._asked.pop(question))
         return await asyncio.shield(asking)  # whoever gives up takes nothing from those who wait on
 
     @property
@@ -65,17 +66,13 @@ class Lookups:
             await asyncio.wait(asking, timeout=1)
 
     async def _find(self, question: Question) -> Answer:
-        try:
-            async with self._room:
-                answer = await self._ask(*question)
-            if not isinstance(answer, Fault):
-                self._keep(question, answer)
-            return answer
-        finally:
-            del self._asked[question]
+        async with self._room:
+            answer = await self._ask(*question)
+        if not isinstance(answer, Fault):
+            self._keep(question, answer)
+        return answer
 
-    def _keep(self, question: Question, answer: Answer) -> None:
-        assert not isinstance(answer, Fault)
+    def _keep(self, question: Question, answer: Found | Absent) -> None:
         if len(self._known) >= LIMIT:
             self._known.clear()  # to begin anew costs a question each; to keep track of use would cost each time
         most = MOST_NOTHING if isinstance(answer, Absent) else MOST

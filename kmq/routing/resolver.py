@@ -10,10 +10,11 @@ Callers:  routing.lookups, which remembers; `kmq check` and `kmq doctor`, which 
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
 import dns.message
@@ -61,6 +62,13 @@ class Fault(NamedTuple):
 Answer = Found | Absent | Fault
 
 
+class _Connected(type(dns.asyncbackend.get_backend("asyncio"))):  # type: ignore[misc]
+    """UDP over connected sockets: the kernel hears nobody else, and says at once when nobody is there."""
+
+    def datagram_connection_required(self) -> bool:
+        return True
+
+
 class Resolver:
     """Asks. servers: () for those of /etc/resolv.conf. patience: seconds for each question."""
 
@@ -68,6 +76,7 @@ class Resolver:
         self._given = tuple(servers)
         self._patience = patience
         self._system = SystemServers(system)
+        self._network = _Connected()
 
     @property
     def servers(self) -> tuple[Endpoint, ...]:
@@ -93,7 +102,9 @@ class Resolver:
             asker.use_edns(0, 0, PAYLOAD)
         try:
             async with asyncio.timeout(self._patience + 1):  # dnspython counts by the wall clock, which may jump
-                found = await asker.resolve(question, kind, raise_on_no_answer=False, search=False)
+                found: Any = await asker.resolve(
+                    question, kind, raise_on_no_answer=False, search=False, backend=self._network
+                )
         except dns.resolver.NXDOMAIN as error:
             return Absent(nxdomain=True, ttl=_ttl_of_nothing(error, question))
         except (dns.resolver.NoNameservers, dns.resolver.LifetimeTimeout) as error:
@@ -165,7 +176,7 @@ def _name(name: Any) -> str:
     return str(name.to_text(omit_final_dot=True)).lower() if name != dns.name.root else ""
 
 
-_READ = {
+_READ: dict[str, Callable[[Any], Any]] = {
     "MX": lambda record: (int(record.preference), _name(record.exchange)),
     "A": lambda record: str(record.address),
     "AAAA": lambda record: str(record.address),
