@@ -85,9 +85,10 @@ class Carrying:
                 piece = await self._in_thread(next, file.pieces, b"")
                 whole = not piece
                 refused = await self._feed(arrival, lines.take(piece), file)
-            lines.end()
-            content.end_counted()
-            refused = refused or await self._feed(arrival, b"", file)
+            if refused is None:
+                lines.end()
+                content.end_counted()
+                refused = await self._feed(arrival, b"", file)
             return await self._hand_over(arrival, letter, file, refused)
         finally:
             self._discard()

@@ -10,7 +10,6 @@ Callers:  run.drop_taking.
 """
 
 import contextlib
-import os
 import secrets
 
 from kmq.spool.disk import Disk
@@ -33,9 +32,7 @@ def _line(disk: Disk, name: str, text: bytes) -> bytes:
     """What the file says; made with this text, whole and durable, when it is not there."""
     with contextlib.suppress(FileNotFoundError):
         return disk.read(name, _LIMIT)
-    half = f"{name}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        disk.unlink(half)
+    half = f"{name}.{secrets.token_hex(8)}.new"
     fd = disk.create(half)
     try:
         disk.write(fd, text)

@@ -47,7 +47,6 @@ def successors(name: str, ending: str, now: float) -> Iterator[str]:
     """What a file is to be called next, `letter.tmp`, and where that is another's, `letter-20261122094451123.tmp`."""
     stem = name[:-4]
     yield stem + ending
-    for more in range(_TRIES):
-        moment = now + more / 1000
-        clock = time.strftime("%Y%m%d%H%M%S", time.gmtime(moment))
-        yield f"{stem}-{clock}{int(moment % 1 * 1000):03}{ending}"
+    for moment in range(int(now * 1000), int(now * 1000) + _TRIES):
+        clock = time.strftime("%Y%m%d%H%M%S", time.gmtime(moment // 1000))
+        yield f"{stem}-{clock}{moment % 1000:03}{ending}"

@@ -173,14 +173,20 @@ class Recovery:
     def _trace_plain(self, traced: dict[int, Traced]) -> None:
         """What a run without journal left (store.FileStore): puts whose second step had begun are carried through, and
         messages that may have been on their way between the homes are looked at, on a mount that cannot be trusted
-        all."""
+        all. A message that was a dropped file tells of it, in case the file is still there."""
         for number, ending, path in strays.names(self.disk, "queue"):
+            if ending not in ("put", "env"):
+                continue
+            text = self.disk.read(path)
+            line = next(iter(lines_of(text)), b"")
+            head = _head_of(line, number)
+            dropped = _dropped_of(head)
             if ending == "put":
-                line = next(iter(lines_of(self.disk.read(path))), b"")
-                head = _head_of(line, number)
                 if head is not None and self._whole(layout.body(number), head):
-                    traced.setdefault(number, Traced()).put = Put(number, line, None)
-            elif ending == "env" and (self.rewrite or b'"moved"' in self.disk.read(path)):
+                    traced.setdefault(number, Traced()).put = Put(number, line, None, dropped=dropped)
+            elif dropped is not None:
+                traced.setdefault(number, Traced()).put = Put(number, line, None, dropped=dropped)
+            elif self.rewrite or b'"moved"' in text:
                 traced.setdefault(number, Traced())
         for number in strays.poisoned(self.disk):
             traced.setdefault(number, Traced())
@@ -417,6 +423,12 @@ def _head_of(line: bytes, number: int) -> Head | None:
     """The head of this very message; None for a damaged one and for another's."""
     head = read_head(line)
     return head if head is not None and head.id == queue_id.text(number) else None
+
+
+def _dropped_of(head: Head | None) -> Dropped | None:
+    """The dropped file that a message was: where no record names it, its head does (J12)."""
+    source = head.source if head is not None else None
+    return Dropped(source.file, source.inode, source.mtime_ns) if source is not None and source.inode else None
 
 
 def trace(segments: list[Segment], from_generation: int) -> tuple[dict[int, Traced], dict[bytes, int]]:

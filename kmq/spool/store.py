@@ -215,7 +215,7 @@ class FileStore(Store):
     Then it counts, and what is needless goes: dropped files (durably, J12), <id>.put, names in old homes, bodies.
     So an envelope never stands without its body. Two things the journal does better: a record of several operations is
     not all or none (the messages that it puts are there before its events are), and what a crash interrupts may be done
-    twice (a dropped file whose put was made and never told becomes a second message).
+    twice: a message that was made and never told is sent again by whoever waited. A dropped file is known by the head.
     """
 
     #: IDs that the checkpoint file is ahead of, so that it is written once in so many messages.
