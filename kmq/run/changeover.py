@@ -2,9 +2,9 @@
 
 Does:     offers it to every child that lives; each says that it is ready, or why not. When all are ready it counts for
           all; else for none, and everything is as before.
-Promise:  a child that is born meanwhile is offered it too; one that dies is not waited for, since its successor is born
-          with the configuration that counts; one that does not answer in time refuses by that. The scheduler process
-          gives out work under the new number only after every worker has said that it is ready for it.
+Promise:  a child that is born meanwhile is offered it too. One that does not answer in time refuses by that, and so does
+          one that dies before it has answered: it may have died of it. The scheduler process gives out work under the new
+          number only after every worker has said that it is ready for it.
 On crash: of the supervisor: the children stop; the next kmqd reads the file.
 Callers:  the supervisor; one at a time.
 """
@@ -63,7 +63,9 @@ class Changeover:
         self._heard.set()
 
     def gone(self, child: Child) -> None:
-        """A child is dead."""
+        """A child is dead; its successor is born with the configuration that counts by then."""
+        if child in self._awaited and self._refusal is None:
+            self._refusal = Refusal(f"{child.name} ended before it was ready for it; try again", 75)
         self._awaited.discard(child)
         self._offered.discard(child)
         self._heard.set()
@@ -72,11 +74,11 @@ class Changeover:
         """A child has said by which configuration it works."""
         self._heard.set()
 
-    async def ready(self, seconds: float = PATIENCE) -> Refusal | None:
+    async def ready(self) -> Refusal | None:
         """None when all are ready; else why they are not."""
-        if not await self._until(lambda: self._refusal is not None or not self._awaited, seconds):
+        if not await self._until(lambda: self._refusal is not None or not self._awaited):
             names = ", ".join(sorted(child.name for child in self._awaited))
-            self._refusal = Refusal(f"no answer within {seconds:g} s from {names}; try again", 75)
+            self._refusal = Refusal(f"no answer within {PATIENCE:g} s from {names}; try again", 75)
         return self._refusal
 
     def cancel(self) -> None:
@@ -89,17 +91,17 @@ class Changeover:
         for child in self._offered:
             child.tell(Commit(self.heir.number))
 
-    async def done(self, seconds: float = PATIENCE) -> list[str]:
+    async def done(self) -> list[str]:
         """Waits until everybody works by it; -> the names of those that do not yet."""
-        await self._until(lambda: not self._behind(), seconds)
+        await self._until(lambda: not self._behind())
         return [child.name for child in self._behind()]
 
     def _behind(self) -> list[Child]:
         return [child for child in self._offered if child.configuration < self.heir.number]
 
-    async def _until(self, true: Callable[[], bool], seconds: float) -> bool:
+    async def _until(self, true: Callable[[], bool]) -> bool:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(PATIENCE):
                 while not true():
                     self._heard.clear()
                     await self._heard.wait()

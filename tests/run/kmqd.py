@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,14 +18,15 @@ from tests.waiting import free_port, until
 STANDIN = Path(__file__).with_name("standin.py")
 
 _RUN = """
+import importlib
 import sys
 from kmq import log
 from kmq.config import load
 from kmq.errors import KmqError
 from kmq.run import supervisor
-times = eval(sys.argv[3])
-for name, value in times.items():
-    setattr(supervisor, name, value)
+for name, value in eval(sys.argv[3]).items():
+    module, _, name = name.rpartition("_in_")[::-1] if "_in_" in name else ("supervisor", "", name)
+    setattr(importlib.import_module(f"kmq.run.{module}"), name, value)
 settings = load(sys.argv[1])
 log.start("kmqd", settings.kmq.log_level)
 try:
@@ -67,6 +69,7 @@ class Kmqd:
         self.path = folder / "kmq.conf"
         self.port = free_port()
         self.counts = {"workers": workers, "receivers": receivers}
+        self.environment: dict[str, str] = {}
         self.configure()
         self.process: subprocess.Popen[bytes] | None = None
         self.every: list[subprocess.Popen[bytes]] = []
@@ -85,13 +88,15 @@ class Kmqd:
     def release(self) -> None:
         (self.folder / "release").touch()
 
-    def start(self, ready: bool = True, **times: object) -> subprocess.Popen[bytes]:
-        """Starts a supervisor; times: its constants. ready: waits until all stand-ins are."""
+    def start(self, ready: bool = True, before: Sequence[str] = (), **times: object) -> subprocess.Popen[bytes]:
+        """Starts a supervisor; times: its constants, also those of another module (PATIENCE_in_changeover).
+
+        ready: waits until all stand-ins are. before: the command that starts it.
+        """
+        command = [sys.executable, "-c", _RUN, str(self.path), str(self.folder), repr(times), str(STANDIN)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(self.path), str(self.folder), repr(times), str(STANDIN)],
-                stderr=log,
-                start_new_session=True,
+                [*before, *command], stderr=log, start_new_session=True, env={**os.environ, **self.environment}
             )
         self.every.append(self.process)
         if ready:
@@ -128,6 +133,10 @@ class Kmqd:
 
     def logged(self, pattern: str) -> bool:
         return re.search(pattern, self.log) is not None
+
+    def counting(self, name: str = "") -> list[object]:
+        """The log levels of the configurations that came to count."""
+        return [one["log_level"] for one in self.noted("count", name)]
 
     # --- what is done ------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ import faulthandler
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ class StandIn:
         self.role = role
         self.links: list[Link] = []
         self.leaving = False
+        self.servers: list[asyncio.Server] = []
 
     def note(self, what: str, **more: object) -> None:
         line = json.dumps({"what": what, "name": self.name, "pid": os.getpid(), **more}) + "\n"
@@ -73,8 +75,8 @@ class StandIn:
         group.close()
         return 0
 
-    def make(self, gift: Gift) -> Callable[[], None]:
-        """A configuration is prepared; the order `refuse` or `silent` in FOLDER/<role>-<n>.make says how."""
+    def make(self, gift: Gift) -> Callable[[], Awaitable[None]]:
+        """A configuration is prepared, or not: `refuse` or `exit:N` in FOLDER/<role>-<n>.make."""
         order = self.folder / f"{self.name}.make"
         word = order.read_text() if order.exists() else ""
         self.note("make", word=word, sockets=sorted(gift.sockets), tallies=sorted(gift.tallies))
@@ -82,7 +84,27 @@ class StandIn:
             raise ConfigError(f"{self.name} does not like it")
         if word.startswith("exit"):
             obey(word)
-        return lambda: self.note("count", log_level=gift.settings.kmq.log_level, workers=gift.settings.kmq.workers)
+
+        async def count() -> None:
+            await self.listen(gift.sockets)
+            self.note("count", log_level=gift.settings.kmq.log_level)
+
+        return count
+
+    async def listen(self, sockets: dict[str, socket.socket]) -> None:
+        """On these, and no others any more."""
+        former, self.servers = self.servers, []
+        for name in list(sockets):
+            if name == "queue":
+                server: asyncio.Server = await asyncio.get_running_loop().create_unix_server(
+                    lambda: Link(self.frame, lambda link: None), sock=sockets.pop(name)
+                )
+                self.servers.append(server)
+            elif name != "control":
+                self.servers.append(await asyncio.start_server(self.greet, sock=sockets.pop(name)))
+        if self.role != "scheduler":
+            for server in former:
+                server.close()
 
     async def serve(self, given: Inheritance, deaf: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -90,11 +112,7 @@ class StandIn:
             loop.add_signal_handler(signal.Signals[f"SIG{name}"], self.hears, name)
         ward = Ward(given.cord, given.number, self.make, lambda: 7 if self.role == "scheduler" else -1)
         ward.begin()
-        for name, one in given.sockets.items():
-            if name == "queue":
-                await loop.create_unix_server(lambda: Link(self.frame, lambda link: None), sock=one)  # type: ignore[call-overload]
-            elif name != "control":
-                await asyncio.start_server(self.greet, sock=one)  # type: ignore[call-overload]
+        await self.listen(given.sockets)
         ward.serves()
         self.note("ready")
         while not (self.leaving and not (deaf and not (self.folder / "release").exists())):

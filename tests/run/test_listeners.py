@@ -91,7 +91,7 @@ def test_a_port_goes_from_one_address_to_another_without_a_pause(
         listeners.bind(settings(tmp_path, f"{after}:{port}"))
     new = listeners.bind(settings(tmp_path, f"{after}:{port}"), (), old.values())
     try:
-        assert [new[name] is old[name] for name in ("queue", "control", "submit")] == [True] * 3
+        assert [new[name] is old[name] for name in ("queue", "control", "sendmail#0")] == [True] * 3
         with pytest.raises(ListenFailed, match="something else listens there"):
             listeners._tcp(after.strip("[]"), port, "another kmqd")
         old.pop("smtp#0").close()

@@ -5,26 +5,44 @@ import hashlib
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from kmq.config import load
 from kmq.model.envelope import read_head
 from kmq.model.envelope import seal as sealed
-from kmq.model.frame import AnyFrame, Ask, Frame, Hello, Intake, Put, Refused, Reserve, Reserved, Stored
+from kmq.model.frame import (
+    AnyFrame,
+    Ask,
+    Beat,
+    Cancel,
+    Commit,
+    Frame,
+    Hello,
+    Intake,
+    Prepared,
+    Put,
+    Refused,
+    Reserve,
+    Reserved,
+    Stored,
+)
 from kmq.run import ground, listeners
+from kmq.run.cord import Cord
 from kmq.run.inheritance import Estate
 from kmq.run.link import Link
 from kmq.run.receiver import GRACE
 from kmq.spool import incoming
 from kmq.spool.processes import read as read_status
-from tests.waiting import free_port, until
+from tests.waiting import free_port, listening, until
+
+F = TypeVar("F", bound=Frame)
 
 ID = "69212ad0-0000a1f3"
 DEADLINE = 30
@@ -110,14 +128,49 @@ class Place:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def start(self, number: int = 1) -> subprocess.Popen[bytes]:
-        environment, descriptors = self.estate.share("receiver")
+        self.cord, theirs = Cord.pair()
+        environment, descriptors = self.estate.share("receiver", theirs.fileno())
         command = [sys.executable, "-m", "kmq.cli.kmqd", "--role", "receiver", "--number", str(number)]
         with open(self.folder / "log", "ab") as log:
             process = subprocess.Popen(
                 command, env={**os.environ, **environment}, pass_fds=descriptors, stderr=log, stdin=subprocess.DEVNULL
             )
+        theirs.close()
         self.processes.append(process)
         return process
+
+    # --- the supervisor's word ---------------------------------------------------------------------------------------
+
+    async def says(self, kind: type[F]) -> F:
+        """The next frame of a kind that the receiver says over its cord."""
+        while True:
+            try:
+                received = self.cord.receive()
+            except BlockingIOError:
+                await asyncio.sleep(0.005)
+                continue
+            assert received is not None, "the receiver has ended"
+            if isinstance(received[0], kind):
+                return received[0]
+
+    async def offer(self) -> Prepared:
+        """What the receiver says to the configuration that is in the file now."""
+        settings = load(str(self.folder / "kmq.conf"))
+        sockets = listeners.bind(settings, (), self.estate.sockets.values())
+        self.heir = Estate(settings, sockets, self.estate)
+        offered, descriptors = self.heir.offer("receiver")
+        assert self.cord.send(offered, descriptors)
+        return await self.says(Prepared)
+
+    async def commit(self) -> None:
+        """It counts, and what nobody needs any more is closed."""
+        self.cord.send(Commit(self.heir.number))
+        while (await self.says(Beat)).configuration != self.heir.number:
+            pass
+        self.estate.close(self.heir)
+        for one in set(self.estate.sockets.values()) - set(self.heir.sockets.values()):
+            one.close()
+        self.estate = self.heir
 
     async def ends(self, process: subprocess.Popen[bytes], seconds: float = DEADLINE) -> int:
         return await asyncio.to_thread(process.wait, seconds)
@@ -428,24 +481,20 @@ def test_without_descriptors_it_lives_on_and_serves_again(tmp_path: Path) -> Non
 # --- configuration and limits -----------------------------------------------------------------------------------------
 
 
-def test_a_new_configuration_counts_for_new_sessions_and_a_wrong_one_for_none(tmp_path: Path) -> None:
+def test_a_new_configuration_counts_for_new_sessions_when_the_supervisor_says_so(tmp_path: Path) -> None:
     """Row 41: also during a transaction."""
 
     async def story() -> None:
         async with place(tmp_path) as here:
             await here.scheduler_comes()
-            process = here.start()
+            here.start()
             busy = await here.greeted()
             assert "SIZE 26214400" in await busy.say("EHLO client.example")
             await busy.begin()
             here.configure("size_limit = 1M")
-            process.send_signal(signal.SIGHUP)
-            while "SIZE 1048576" not in await (await here.greeted()).say("EHLO client.example"):
-                pass
-            here.configure("size_limit = much")
-            process.send_signal(signal.SIGHUP)
-            await here.until(lambda: "the new configuration is wrong" in here.log, "it is said")
-            assert re.search(r"kmq\.conf:10: \S* ?.*size_limit", here.log)
+            assert (await here.offer()).problem == ""
+            assert "SIZE 26214400" in await (await here.greeted()).say("EHLO client.example"), "it does not count yet"
+            await here.commit()
             assert "SIZE 1048576" in await (await here.greeted()).say("EHLO client.example")
             busy.writer.write(b"Subject: begun under the old one\r\n\r\n.\r\n")
             assert (await busy.hear()).startswith("250")
@@ -453,19 +502,85 @@ def test_a_new_configuration_counts_for_new_sessions_and_a_wrong_one_for_none(tm
     run(story())
 
 
-def test_a_certificate_that_cannot_be_used_leaves_all_sections_as_they_were(tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_used_is_refused_and_all_sections_stay_as_they_were(tmp_path: Path) -> None:
     other = f"[other : receiver]\nlisten = 127.0.0.1:{free_port()}\n"
     (tmp_path / "nothing.pem").touch()
 
     async def story() -> None:
         async with place(tmp_path, more=other) as here:
-            process = here.start()
+            here.start()
             await here.greeted()
-            here.configure(f"size_limit = 1M\n{other}tls_certificate = {tmp_path}/nothing.pem")
-            process.send_signal(signal.SIGHUP)
-            await here.until(lambda: "the new configuration is wrong" in here.log, "it is said")
-            assert "tls_certificate" in here.log
+            tls = f"tls_certificate = {tmp_path}/nothing.pem\ntls_key = {tmp_path}/nothing.pem"
+            here.configure(f"size_limit = 1M\n{other}{tls}")
+            told = await here.offer()
+            assert re.search(r"kmq\.conf:13: \[other : receiver\] tls_certificate = ", told.problem)
             assert "SIZE 26214400" in await (await here.greeted()).say("EHLO client.example")
+
+    run(story())
+
+
+def test_receivers_and_addresses_come_and_go_and_sessions_stay(tmp_path: Path) -> None:
+    """New ones are there before old ones are closed; who talks on an old one talks on."""
+    moved, added = free_port(), free_port()
+
+    async def story() -> None:
+        async with place(tmp_path, more=f"[other : receiver]\nlisten = 127.0.0.1:{added}\nsize_limit = 2M\n") as here:
+            await here.scheduler_comes()
+            here.start()
+            old, port = await here.greeted(), here.port
+            here.port = added
+            gone = await here.greeted()
+            here.port = moved
+            here.configure("")
+            assert (await here.offer()).problem == ""
+            waiting = await here.client()  # bound already, and nobody serves it yet
+            here.port = port
+            await here.greeted()
+            await here.commit()
+            assert (await waiting.hear()).startswith("220")
+            assert not listening(port) and not listening(added) and listening(moved)
+            assert (await old.send(b"Subject: old address")).startswith("250")
+            assert "SIZE 2097152" in await gone.say("EHLO client.example")
+            assert (await gone.send(b"Subject: old receiver")).startswith("250")
+
+    run(story())
+
+
+def test_what_was_offered_and_cancelled_leaves_no_port_bound(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with place(tmp_path) as here:
+            here.start()
+            await here.greeted()
+            before, here.port = here.port, free_port()
+            here.configure("")
+            assert (await here.offer()).problem == ""
+            here.cord.send(Cancel(here.heir.number))
+            for one in set(here.heir.sockets.values()) - set(here.estate.sockets.values()):
+                one.close()
+            await here.until(lambda: not listening(here.port), "nobody holds the new port")
+            assert listening(before)
+
+    run(story())
+
+
+def test_limits_hold_while_receivers_become_more(tmp_path: Path) -> None:
+    """Sessions of before are counted by all, whatever number of processes there is."""
+    few = "sessions = 3\nsessions_per_client = 3"
+
+    async def story() -> None:
+        async with place(tmp_path, more=few) as here:
+            here.start()
+            first = [await here.greeted() for _ in range(2)]
+            here.receivers = 2
+            here.configure(few)
+            assert (await here.offer()).problem == ""
+            await here.commit()
+            here.start(2)
+            await here.says(Beat)
+            await here.until(lambda: both_live(here), "both receivers are there")
+            answers = [(await (await here.client()).hear())[:9] for _ in range(3)]
+            assert sorted(answers)[1:] == ["421 4.3.2", "421 4.3.2"]
+            assert len(first) == 2
 
     run(story())
 
