@@ -363,7 +363,7 @@ def test_a_client_that_goes_after_the_dot_is_only_missed_in_the_log():
     client.door.open_up()
     assert len(client.door.messages) == 1
     assert client.notes[-1].event == "accepted"
-    assert client.notes[-1].keys["client"] == "gone"
+    assert client.notes[-1].keys["reason"] == "the client had gone"
 
 
 def test_a_client_that_goes_before_the_dot_leaves_nothing():
@@ -458,11 +458,14 @@ def test_the_log_tells_who_was_refused_and_why():
     client = talk(greeted=True)
     client.send(f"{MAIL}\r\nRCPT TO:<v@v.test>\r\n".encode())
     assert client.notes[-1].keys == {
-        "ip": "192.0.2.7",
+        "client": "192.0.2.7",
         "helo": "client.test",
-        "sender": "alice@client.test",
-        "recipient": "v@v.test",
+        "proto": "ESMTP",
+        "receiver": client.section.name,
+        "from": "alice@client.test",
+        "to": "v@v.test",
         "reply": "554 5.7.1 Relaying denied",
+        "dsn": "5.7.1",
     }
 
 
@@ -471,13 +474,19 @@ def test_the_log_tells_what_was_accepted():
     client.mail(b"hello\r\n.\r\n")
     assert client.notes[-1].event == "accepted"
     assert client.notes[-1].queue_id == "69212ad0-00000001"
-    assert client.notes[-1].keys == {
-        "ip": "192.0.2.7",
+    keys = dict(client.notes[-1].keys)
+    assert float(keys.pop("delay")) >= 0
+    assert keys == {
+        "client": "192.0.2.7",
         "helo": "client.test",
-        "sender": "alice@client.test",
-        "recipients": 1,
+        "proto": "ESMTP",
+        "receiver": client.section.name,
+        "from": "alice@client.test",
+        "to": keys["to"],
+        "nrcpt": 1,
         "size": 7,
     }
+    assert keys["to"] == client.door.messages[-1].head.recipients[0].address
 
 
 def test_a_door_that_is_slow_holds_nobody_else():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kmq import log
 from kmq.errors import ConfigError
 from kmq.intake.smtpd import Smtpd
+from kmq.log import mail
 from tests.intake.doors import NO_STORAGE, MemoryDoor, Routes, receiver
 from tests.intake.serving import LOOPS, Peer, certificate, run, serving, until
 
@@ -211,7 +211,7 @@ def test_while_the_disk_is_behind_nothing_is_read_by_tls(loop, tls):
 )
 def test_why_a_handshake_failed_is_in_the_log(loop, tls, monkeypatch, garbage, why):
     told: list[str] = []
-    monkeypatch.setattr(log, "event", lambda what, *_, **keys: told.append(f"{what} {keys.get('reason', '')}"))
+    monkeypatch.setattr(mail, "tell", lambda what, *_, **keys: told.append(f"{what} {keys.get('reason', '')}"))
 
     async def story() -> None:
         async with serving(**tls) as smtpd, Peer(smtpd.port) as peer:
