@@ -11,12 +11,12 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
+from kmq.admin.check_routing import routing
 from kmq.admin.circumstances import hidden
-from kmq.config import KmqSection, ReceiverSection, Settings
+from kmq.admin.verdict import Grade, Verdict
+from kmq.config import KmqSection, ReceiverSection, Settings, checks
 from kmq.config.certificates import unusable
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
@@ -30,30 +30,24 @@ ONE_DISK = ("queue", "poison", "incoming", "journal")
 DOUBTFUL = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "overlay", "vfat", "exfat", "fuse"})
 
 
-class Grade(Enum):
-    """How it is; the value is what people see."""
-
-    GOOD = "OK"
-    NOTE = "note"
-    WRONG = "WRONG"
-
-
-class Verdict(NamedTuple):
-    """What was looked at and how it is; remedy: what to do when it is not good."""
-
-    grade: Grade
-    what: str
-    remedy: str = ""
-
-
 def examine(settings: Settings) -> Iterator[Verdict]:
     """Everything, in the order in which kmqd would stumble over it."""
     yield Verdict(Grade.GOOD, f"configuration {settings.path}")
-    for warning in settings.warnings:
-        yield Verdict(Grade.NOTE, warning)
+    yield from warnings(settings)
     yield from certificates(settings)
+    yield from routing(settings)
     yield from spool(settings)
     yield from ports(settings)
+
+
+def warnings(settings: Settings) -> Iterator[Verdict]:
+    """What is probably not meant; mail that would go round surely is not."""
+    loops = tuple(one.text for one in checks.loops(settings.kmq, settings.receivers, settings.connectors))
+    for warning in settings.warnings:
+        if loops and warning.endswith(loops):
+            yield Verdict(Grade.WRONG, warning, "name the server that is to get the mail; see `kmq route`")
+        else:
+            yield Verdict(Grade.NOTE, warning)
 
 
 def certificates(settings: Settings) -> Iterator[Verdict]:

@@ -7,7 +7,9 @@ Callers:  kmq.cli.kmq.
 import sys
 from collections.abc import Iterator
 
-from kmq.admin.check import Grade, Verdict, examine
+from kmq import log
+from kmq.admin.check import examine
+from kmq.admin.verdict import Grade, Verdict
 from kmq.cli.call import DONE, Call
 from kmq.errors import ConfigError
 from kmq.view.table import BOLD, PLAIN, RED
@@ -16,6 +18,7 @@ from kmq.view.words import harmless
 
 def run(call: Call) -> int:
     """The verb."""
+    log.start("kmq", "error")  # what is wrong with files is told as what it is
     wrong = 0
     for verdict in examine(call.settings):
         wrong += verdict.grade is Grade.WRONG

@@ -87,6 +87,21 @@ def _fsck(verb: ArgumentParser) -> None:
     verb.add_argument("--repair", action="store_true", help="mend what can be mended; kmqd must not run")
 
 
+def _report(verb: ArgumentParser) -> None:
+    verb.add_argument("--day", metavar="DAY", help="2026-11-22, today (as without), or yesterday")
+    verb.add_argument("--since", metavar="TIME", help="2026-11-22, '2026-11-22 14:30', or 14:30")
+    verb.add_argument("--until", metavar="TIME", help="the same; now when it is left out")
+    verb.add_argument("--log", metavar="FILE", action="append", help="read this, and what was rotated away; or journal")
+    verb.add_argument("--limit", metavar="N", type=_count, help="show N senders, recipients and so on (10)")
+
+
+def _route(verb: ArgumentParser) -> None:
+    verb.add_argument("address", metavar="ADDRESS", help="to whom; a name alone is one of the first local domain")
+    verb.add_argument("--sender", metavar="A", default="", help="as if it were from A; <> for a notice")
+    verb.add_argument("--user", metavar="U", default="", help="as if U had handed it in")
+    verb.add_argument("--client", metavar="IP", default="", help="as if it came from IP")
+
+
 def _none(_: ArgumentParser) -> None:
     pass
 
@@ -110,6 +125,8 @@ VERBS: dict[str, Verb] = {
     "remove": Verb("act", "take messages out of the queue; no report is sent", _remove),
     "suspend": Verb("act", "hold messages, or a queue", _hold),
     "resume": Verb("act", "let them go on", _hold),
+    "report": Verb("report", "a day's mail, added up from the mail log", _report),
+    "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
     "check": Verb("check", "whether configuration, spool and ports are in order"),
     "config": Verb("config", "the configuration as it counts, with the place of each value", _config),
     "fsck": Verb("fsck", "whether every file of the spool is in order; mends it", _fsck),

@@ -149,7 +149,7 @@ def doubts(
     """What is allowed, and probably not meant."""
     yield from _receiver_doubts(receivers)
     yield from _connector_doubts(kmq, connectors)
-    yield from _loops(kmq, receivers, connectors)
+    yield from loops(kmq, receivers, connectors)
     if not receivers and not connectors:
         text = "there is no receiver and no connector: no mail comes in and none goes out"
         yield Finding("kmq", "", text)
@@ -182,9 +182,32 @@ def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -
             text = f"hosts is not filled in yet: mail for {spaces} waits in the Unreachable queue"
             yield Finding(connector.name, "hosts", text)
         yield from _spaces_without_use(connector, kmq.local_domains)
+    yield from _unreached(tuple(connectors))
 
 
-def _loops(
+def _unreached(connectors: tuple[ConnectorSection, ...]) -> Iterator[Finding]:
+    """Connectors that no address comes to: for each of their spaces another one goes before them."""
+    for kind in ("mailbox", "elsewhere"):
+        same = [one for one in connectors if (one.type == "mailbox") == (kind == "mailbox") and not _asks_whose(one)]
+        ready = [one for one in same if one.type != "smarthost" or one.hosts]
+        taken: dict[str, ConnectorSection] = {}
+        for connector in sorted(ready, key=lambda one: one.cost):
+            for space in connector.address_spaces or ("*",):
+                taken.setdefault(space, connector)
+        for connector in ready:
+            before = {taken[space].name: None for space in connector.address_spaces or ("*",)}
+            if connector.name not in before:
+                text = (
+                    f"no address comes to this connector: [{'], ['.join(before)}] with its address_spaces goes before"
+                )
+                yield Finding(connector.name, "address_spaces", text)
+
+
+def _asks_whose(connector: ConnectorSection) -> bool:
+    return any(getattr(connector, option) for option in _ELSEWHERE)
+
+
+def loops(
     kmq: KmqSection, receivers: Iterable[ReceiverSection], connectors: Iterable[ConnectorSection]
 ) -> Iterator[Finding]:
     """Smart hosts that are this kmqd: each message goes round until `hop_limit` ends it."""

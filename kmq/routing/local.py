@@ -21,6 +21,8 @@ from kmq.routing.spaces import Spaces
 
 #: Every local domain has them (RFC 2142; programs write to root).
 ALWAYS = frozenset({POSTMASTER, "root", "abuse"})
+#: Domains that are known not to be ours.
+ELSEWHERE = 10_000
 
 
 class Local:
@@ -40,6 +42,7 @@ class Local:
         origin = settings.origin("kmq", "postmaster")
         self.place = f"{origin.place} [{origin.heading}] postmaster = {self.postmaster}"
         self._domains: dict[str, Mailboxes] = {}
+        self._elsewhere: set[str] = set()
         for domain in kmq.local_domains:
             match = served.find(domain)
             self._domains[domain] = Mailboxes(domain, match.connector if match else None, self.directory)
@@ -62,8 +65,18 @@ class Local:
     def at(self, domain: str) -> Mailboxes | None:
         """The same for a domain however it is written."""
         boxes = self._domains.get(domain)
-        if boxes is not None or domain[:1] == "[":
-            return boxes or self.mailboxes(domain)
+        if boxes is not None or domain in self._elsewhere:
+            return boxes
+        boxes = self._look_up(domain)
+        if boxes is None:
+            if len(self._elsewhere) >= ELSEWHERE:
+                self._elsewhere.clear()
+            self._elsewhere.add(domain)
+        return boxes
+
+    def _look_up(self, domain: str) -> Mailboxes | None:
+        if domain[:1] == "[":
+            return self.mailboxes(domain)
         try:
             return self._domains.get(canonical(domain))
         except ValueError:

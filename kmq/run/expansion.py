@@ -97,12 +97,13 @@ class _Making:
     def add(self, index: int, expansion: Expansion) -> bool:
         """False, and nothing is added, when it would be too much."""
         parent = self._head.recipients[index]
+        orcpt = parent.orcpt or orcpt_of(parent.address)
         taken: dict[str, tuple[str, Recipient]] = {}
         weight = 0
         for final in expansion.finals:
             key = final.address.lower()
             if key not in self._present and key not in taken:
-                sender, member = self._member(parent, final)
+                sender, member = self._member(parent, orcpt, final)
                 taken[key] = sender, member
                 weight += _weight(member)
         if self._bytes + weight > HEADS:
@@ -117,11 +118,10 @@ class _Making:
         self.found.append((index, expansion.rule, places))
         return True
 
-    def _member(self, parent: Recipient, final: Final) -> tuple[str, Recipient]:
+    def _member(self, parent: Recipient, orcpt: str, final: Final) -> tuple[str, Recipient]:
         original = parent.original or parent.address
         if final.owner and self._head.sender:
             return final.owner, Recipient(final.address, original=original)
-        orcpt = parent.orcpt or orcpt_of(parent.address)
         return self._head.sender, Recipient(final.address, parent.notify, orcpt, original)
 
     def drafts(self) -> Drafts:
