@@ -30,8 +30,11 @@ from kmq.intake.rules import Client, Rules
 from kmq.intake.session import Session
 from kmq.intake.smtpd import Carrier, Smtpd
 from kmq.model.address import NotAnAddress, read_path
-from kmq.model.envelope import Source
+from kmq.model.envelope import Recipient, Source
+from kmq.model.hop import DeliveryType
 from kmq.model.mailbox import user_of
+from kmq.model.reply import Reply
+from kmq.routing.expanding import Expansion
 
 _CREDENTIALS = struct.Struct("3i")  #: struct ucred: pid, uid, gid
 _NAMES_LIMIT = 1024
@@ -113,9 +116,22 @@ class LocalSession(Session):
         try:
             path = argument.strip()
             address, _ = read_path(self._qualified(path if path[:1] == b"<" else b"<%b>" % path), 0, True)
+            if not address:
+                raise NotAnAddress("an address is needed")
         except NotAnAddress as wrong:
             return self._say(replies.bad_address(b"5.1.3", str(wrong)))
-        return self._say(self._judge(address) or replies.verified(address))
+        return self._say(self._judge(address) or self._fate(address))
+
+    def _fate(self, address: str) -> bytes:
+        """Of mail for an address that RCPT would take."""
+        decision = self._rules.routes.ways(self._client.user, self._source).decide(Recipient(address))
+        if isinstance(decision, Expansion):
+            return replies.verified(address, "is an alias")
+        if isinstance(decision, Reply):
+            return replies.encoded(decision)
+        if decision.hop.delivery_type is DeliveryType.UNREACHABLE:
+            return replies.verified(address, "waits: no connector serves it")
+        return replies.verified(address, f"goes to {decision.hop.name} by {decision.hop.connector}")
 
     # --- who it is ---
 

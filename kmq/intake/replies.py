@@ -70,9 +70,9 @@ def bad_header(why: str) -> bytes:
     return b"554 5.6.0 Bad header: %b\r\n" % why.encode("ascii", "replace")
 
 
-def verified(address: str) -> bytes:
-    """The answer to VRFY, where it says something."""
-    return b"250 2.1.5 <%b>\r\n" % address.encode("ascii", "backslashreplace")
+def verified(address: str, what: str) -> bytes:
+    """The answer to VRFY, where it says something: what becomes of mail."""
+    return encoded(Reply(250, "2.1.5", f"<{address}> {what}"))
 
 
 def chunk_taken(size: int) -> bytes:

@@ -11,7 +11,9 @@ from typing import NamedTuple, Protocol
 from kmq.config.sections import ReceiverSection
 from kmq.intake import replies
 from kmq.intake.completion import Completion
+from kmq.model.envelope import Source
 from kmq.model.reply import Reply
+from kmq.routing.table import Ways
 
 
 class Routes(Protocol):
@@ -26,6 +28,9 @@ class Routes(Protocol):
 
     def is_local(self, domain: str) -> bool:
         """Whether this server is responsible for a domain (lower case, or an address literal)."""
+
+    def ways(self, sender: str, source: Source) -> Ways:
+        """The table for mail that comes in like this; asked by VRFY, where that says anything."""
 
 
 class Client(NamedTuple):

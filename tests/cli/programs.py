@@ -11,19 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kmq.config import load
 from kmq.config.sections import SendmailSection
 from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
-from tests.intake.doors import MemoryDoor, Message, Routes
+from kmq.routing.table import Routes
+from tests.intake.doors import MemoryDoor, Message
 
 CONFIGURATION = """\
 [kmq]
 hostname = mx.us.test
 spool = spool
 local_domains = us.test
+alias_files = aliases
 [sendmail]
 socket = submit.sock
+[boxes : connector]
+type = mailbox
+maildir = mail/{user}
+users = alice, bob, carol, extra, secret
+[isp : connector]
+type = smarthost
+address_spaces = *.test
+hosts = smtp.isp.test
 """
+
+ALIASES = "everybody: alice, bob, x@far.test\n"
 
 PROGRAM = (sys.executable, "-P", "-m", "kmq.cli.sendmail")
 
@@ -37,6 +50,7 @@ class Machine:
         self.door = MemoryDoor()
         (folder / "kmq.conf").write_text(CONFIGURATION)
         (folder / "spool").mkdir()
+        (folder / "aliases").write_text(ALIASES)
 
     @property
     def messages(self) -> list[Message]:
@@ -49,7 +63,7 @@ class Machine:
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         section = SendmailSection(socket="", **{"trusted_users": (), **options})
-        smtpd = LocalSmtpd(as_receiver(section), "mx.us.test", Routes(), self.door)
+        smtpd = LocalSmtpd(as_receiver(section), "mx.us.test", Routes(load(str(self.folder / "kmq.conf"))), self.door)
         smtpd.tick = 0.05
         smtpd.settle(section, Pace(1))
         listener = socket.socket(socket.AF_UNIX)

@@ -256,7 +256,7 @@ def test_the_message_cannot_be_read(machine: Machine, kmqd: None) -> None:
 def test_an_unknown_recipient_keeps_it_from_all(machine: Machine, kmqd: None) -> None:
     status, said = machine.sendmail("x\n", "bob", "nobody", "carol")
     assert status == os.EX_NOUSER
-    assert said == "kmq-sendmail: nobody: 550 5.1.1 No such user here; nothing was sent\n"
+    assert said.startswith("kmq-sendmail: nobody: 550 5.1.1 ") and said.endswith("; nothing was sent\n")
     assert machine.messages == []
 
 
@@ -390,16 +390,21 @@ def test_bs_passes_on_whole_lines_as_they_are(machine: Machine, kmqd: None) -> N
 
 
 def test_bs_that_ends_without_a_word_has_sent_what_was_answered(machine: Machine, kmqd: None) -> None:
-    status, said = machine.sendmail("EHLO x\nMAIL FROM:<a>\nRCPT TO:<b>\nDATA\nx\n.\n", "-bs")
+    status, said = machine.sendmail("EHLO x\nMAIL FROM:<a>\nRCPT TO:<bob>\nDATA\nx\n.\n", "-bs")
     assert status == 0 and said.splitlines()[-1].endswith("accepted")
     assert len(machine.messages) == 1
 
 
 def test_bv_says_what_would_become_of_mail(machine: Machine, kmqd: None) -> None:
-    status, said = machine.sendmail("", "-bv", "bob", "x@far.test")
-    assert status == 0 and said.splitlines() == ["bob: 2.1.5 <bob@us.test>", "x@far.test: 2.1.5 <x@far.test>"]
+    status, said = machine.sendmail("", "-bv", "Bob", "x@far.test", "everybody", "y@[192.0.2.1]")
+    assert status == 0 and said.splitlines() == [
+        "Bob: 2.1.5 <Bob@us.test> goes to us.test by boxes",
+        "x@far.test: 2.1.5 <x@far.test> goes to smtp.isp.test:25 by isp",
+        "everybody: 2.1.5 <everybody@us.test> is an alias",
+        "y@[192.0.2.1]: 2.1.5 <y@[192.0.2.1]> waits: no connector serves it",
+    ]
     status, said = machine.sendmail("", "-bv", "bob", "nobody")
-    assert status == os.EX_NOUSER and "nobody: 5.1.1 No such user here" in said
+    assert status == os.EX_NOUSER and "nobody: 5.1.1 " in said
     assert machine.messages == []
 
 

@@ -257,15 +257,14 @@ def test_the_full_name_and_bcc_are_said_beside_smtp(tmp_path: Path) -> None:
     run("asyncio", story)
 
 
-def test_vrfy_says_what_would_become_of_mail(tmp_path: Path) -> None:
+def test_vrfy_says_what_rcpt_would(tmp_path: Path) -> None:
+    """What becomes of those whom it would take is told in tests/cli/test_sendmail.py, by -bv."""
+
     async def story() -> None:
         async with serving(tmp_path) as smtpd, Program(smtpd) as program:
             await program.begin()
-            said = await program.say("VRFY <bob>\r\nVRFY x@far.test\r\nVRFY <nobody>\r\nVRFY <a b>\r\n", 4)
-            assert said[0] == "250 2.1.5 <bob@us.test>"
-            assert said[1] == "250 2.1.5 <x@far.test>"
-            assert said[2].startswith("550 5.1.1")
-            assert said[3].startswith("501 5.1.3")
+            said = await program.say("VRFY <nobody>\r\nVRFY nobody@us.test\r\nVRFY <a b>\r\nVRFY\r\n", 4)
+            assert [one[:9] for one in said] == ["550 5.1.1", "550 5.1.1", "501 5.1.3", "501 5.1.3"]
 
     run("asyncio", story)
 
