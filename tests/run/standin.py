@@ -1,7 +1,8 @@
 """A child of kmqd as small as can be: says in a ledger what happens to it, and does what a test wants of it.
 
 python standin.py FOLDER --role ROLE --number N. It reads FOLDER/<role>-<n>.<life> (else FOLDER/<role>-<n>), words of:
-exit:N and signal:NAME at once; deaf (hears no TERM until FOLDER/release is there); stuck (hears no ABRT).
+exit:N and signal:NAME at once; deaf (hears no TERM until FOLDER/release is there); late (is not ready until then);
+stuck (hears no ABRT).
 It does what lies in FOLDER/<role>-<n>.now when it comes there. As the scheduler process it notes every frame, and says
 to the supervisor what lies in FOLDER/say.
 """
@@ -71,7 +72,7 @@ class StandIn:
             return 0
         for order in orders:
             obey(order)
-        asyncio.run(self.serve(given, "deaf" in orders))
+        asyncio.run(self.serve(given, "deaf" in orders, "late" in orders))
         group.close()
         return 0
 
@@ -106,13 +107,15 @@ class StandIn:
             for server in former:
                 server.close()
 
-    async def serve(self, given: Inheritance, deaf: bool) -> None:
+    async def serve(self, given: Inheritance, deaf: bool, late: bool) -> None:
         loop = asyncio.get_running_loop()
         for name in ("TERM", "HUP", "INT"):
             loop.add_signal_handler(signal.Signals[f"SIG{name}"], self.hears, name)
         ward = Ward(given.cord, given.number, self.make, lambda: 7 if self.role == "scheduler" else -1)
         ward.begin()
         await self.listen(given.sockets)
+        while late and not (self.folder / "release").exists():
+            await asyncio.sleep(0.01)
         ward.serves()
         self.note("ready")
         while not (self.leaving and not (deaf and not (self.folder / "release").exists())):
