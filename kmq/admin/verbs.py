@@ -45,6 +45,10 @@ VERBS: dict[str, Form] = {
     "retry": Form(target=True),
     # All queues: the next attempt of everything that waits is made now.
     "flush": Form(),
+    # How many messages are over their time, one line per queue: Queue, Overdue; and the word that they may be given up
+    # although they are many (run/brake).
+    "overdue": Form(),
+    "expire": Form(),
     # One line per message: ID, Result: `removed`, or `pending` when it is in somebody's hands. No report is sent.
     "remove": Form(target=True, reason=True),
     # Messages (or the queue, when it is named) are held, or let go on; a message out of poison/ is tried once more.

@@ -68,6 +68,10 @@ def _target(verb: ArgumentParser) -> None:
     verb.add_argument("--what-if", action="store_true", help="only say what would be done")
 
 
+def _what_if(verb: ArgumentParser) -> None:
+    verb.add_argument("--what-if", action="store_true", help="only say what would be done")
+
+
 def _hold(verb: ArgumentParser) -> None:
     _target(verb)
     verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
@@ -122,6 +126,7 @@ VERBS: dict[str, Verb] = {
     "history": Verb("history", "what happened to one message", _one),
     "retry": Verb("act", "make the next attempt now", _target),
     "flush": Verb("flush", "make the next attempt of everything now"),
+    "expire": Verb("expire", "give up what is overdue, although it is much", _what_if),
     "remove": Verb("act", "take messages out of the queue; no report is sent", _remove),
     "suspend": Verb("act", "hold messages, or a queue", _hold),
     "resume": Verb("act", "let them go on", _hold),

@@ -5,6 +5,7 @@ Callers:  kmq.cli.kmq.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from kmq.admin import client
 from kmq.admin.circumstances import Circumstances, text_of
@@ -19,10 +20,10 @@ from kmq.view.table import Page
 def run(call: Call) -> int:
     """The verb."""
     if call.json:
-        lines, silence = _lines(call)
-        call.tell_objects(lines)
-        if silence:
-            call.warn(silence)
+        told = _told(call)
+        call.tell_objects(told.lines)
+        for word in filter(None, (told.silence, told.news)):
+            call.warn(word)
     elif call.arguments.watch:
         from kmq.view.watch import watch
 
@@ -33,23 +34,35 @@ def run(call: Call) -> int:
 
 
 def _report(call: Call, page: Page) -> Iterator[str]:
-    lines, silence = _lines(call)
-    yield from queues(lines, page) if lines else ["No queue has messages"]
-    if silence:
-        yield silence
+    told = _told(call)
+    yield from queues(told.lines, page) if told.lines else ["No queue has messages"]
+    if told.news:
+        yield told.news
+    if told.silence:
+        yield told.silence
         yield "The messages were counted in the spool; the states of queues are not known."
 
 
-def _lines(call: Call) -> tuple[list[dict[str, object]], str]:
-    """The queues, and why kmqd did not tell them ("" when it did)."""
+class _Told(NamedTuple):
+    """The queues; why kmqd did not tell them, "" when it did; what else it had to say."""
+
+    lines: list[dict[str, object]]
+    silence: str = ""
+    news: str = ""
+
+
+def _told(call: Call) -> _Told:
+    """The queues as kmqd has them, else as the spool has."""
     section = call.settings.kmq
     try:
         response = client.ask(section.run_directory, "queues")
     except Unreachable as unreachable:
-        return _counted(call), str(unreachable)
+        return _Told(_counted(call), str(unreachable))
     for line in response.lines:
         line["Identity"] = f"{section.hostname}\\{text_of(line, 'NextHopDomain')}"
-    return response.lines, "" if response.status == DONE else response.text
+    if response.status == DONE:
+        return _Told(response.lines, news=response.text)
+    return _Told(response.lines, response.text)
 
 
 def _counted(call: Call) -> list[dict[str, object]]:

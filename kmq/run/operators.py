@@ -18,7 +18,7 @@ from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Resumed, Suspended
 from kmq.model.frame import Answer
 from kmq.model.reply import Reply
-from kmq.run import tried
+from kmq.run import overdue, tried
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.lines import UNREACHABLE
 from kmq.run.loader import Loader
@@ -77,6 +77,10 @@ class Operators:
                 self.core.verbs.flush(time.monotonic())
                 mail.tell("flush", by=by)
                 return self._told(self.core.mids, refusable=False)
+            case "overdue":
+                return overdue.look(self.core)
+            case "expire":
+                return overdue.let_go(self.core, by)
             case "remove":
                 return self._remove(arguments, by, reason)
             case "suspend" | "resume":
@@ -99,6 +103,7 @@ class Operators:
         offset = time.time() - now
         for facts in self.core.queues(now):
             yield _queue_line(facts, offset)
+        yield Answer(status=_DONE, text=overdue.STOPPED if self.core.brake.stopped else "")
 
     async def _messages(self, arguments: Mapping[str, Argument]) -> AsyncIterator[Line | Answer]:
         now = time.monotonic()

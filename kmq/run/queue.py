@@ -21,6 +21,7 @@ from typing import Protocol
 
 from kmq import log
 from kmq.config import Settings
+from kmq.errors import StorageFailed
 from kmq.model import hop as hops
 from kmq.model import queue_id, recipients
 from kmq.model.frame import (
@@ -51,6 +52,7 @@ from kmq.run.loader import Loader
 from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
+from kmq.run.overdue import Brakeman
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
 from kmq.run.schedule import schedules_of
@@ -159,6 +161,7 @@ class QueueProcess:
         self.loader.known = self._assign_soon
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
+        self.brakeman = Brakeman(self.core)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
 
     def _tell(self, recovered: Recovered, seconds: float) -> None:
@@ -404,6 +407,7 @@ class QueueProcess:
         counters["journal_bytes"] = self.storage.store.written_bytes
         counters["uncovered"] = int(self.storage.uncovered)
         counters["log_lines_lost"] = log.lost()
+        counters["expiry_stopped"] = self.brakeman.look()
         self.status.flush()
         self._assign_soon()
 
@@ -454,7 +458,6 @@ def main(given: Inheritance, number: int, started: float, control: MakeControl |
     lock = SpoolLock(settings.kmq.spool)
     status = StatusFile(settings.kmq.spool / "status", "scheduler", number)
     disk = Disk(settings.kmq.spool)
-    layout.prepare(disk)
 
     async def work() -> int:
         loop = asyncio.get_running_loop()
@@ -466,7 +469,11 @@ def main(given: Inheritance, number: int, started: float, control: MakeControl |
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
         server = await loop.create_unix_server(process.new_link, sock=sockets["queue"])
         process.ward.begin()
-        await process.start(disk)
+        try:
+            layout.prepare(disk)
+            await process.start(disk)
+        except OSError as error:
+            raise StorageFailed(f"the spool's disk does not do what it should: {error}") from error
         gc.freeze()
         asked = control(process.operators.ask) if control else None
         if asked is not None:

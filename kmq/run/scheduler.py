@@ -151,6 +151,12 @@ class Scheduler:
         self._expiry.begin_all()
         self.expire_unreachable(now)
 
+    def overdue(self, mid: int, now: float) -> list[str]:
+        """The next hops for which some of the message has had its last attempt, should that fail."""
+        shares = chain(self._lines.messages.get(mid))
+        over = self._expiry.over
+        return [one.queue.hop for one in shares if one.rcpt and over(one.queue, mid, one.attempt - 1, now)]
+
     def has(self, mid: int) -> bool:
         """Whether the message is queued here."""
         return mid in self._lines.messages
