@@ -16,6 +16,7 @@ from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.reply import Reply
 from kmq.phases.delivery import Delivery
 from kmq.phases.outlet import Directory, Outlet
+from kmq.phases.rewriting import NOTHING, Rewriting
 from kmq.phases.smtp_hop import SmtpHop
 from kmq.phases.work import Outcome, Report, Show, Work
 
@@ -34,6 +35,7 @@ class Smtp:
     hostname:    what EHLO says where a connector has no `helo`.
     connections: how many this worker may have to one next hop, its share of per_hop.
     directory:   who knows the servers of domains, for connectors of type dns.
+    rewriting:   which addresses are others on the way out.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Smtp:
         hostname: str,
         connections: int,
         directory: Directory | None = None,
+        rewriting: Rewriting = NOTHING,
     ) -> None:
+        self._rewriting = rewriting
         self._connectors = connectors
         self._hostname = hostname
         self._width = max(1, connections)
@@ -75,11 +79,20 @@ class Smtp:
         section = self._connectors.get(work.hop.connector)
         if section is None or (section.type == "dns") is not (work.hop.delivery_type is DeliveryType.DNS):
             return report(Outcome(unavailable=_no_connector(work.hop)))
+        rewriter = self._rewriting.of(section.name)
+        if isinstance(rewriter, Reply):
+            return report(Outcome(unavailable=rewriter))
         hop = self._hops.get(_key(work.hop)) or self._make(work.hop)
-        return hop.take(Delivery(work, report, show))
+        return hop.take(Delivery(work, report, show, rewriter))
 
-    def configure(self, connectors: Mapping[str, ConnectorSection], directory: Directory | None = None) -> None:
+    def configure(
+        self,
+        connectors: Mapping[str, ConnectorSection],
+        directory: Directory | None = None,
+        rewriting: Rewriting = NOTHING,
+    ) -> None:
         """The configuration was read again; what is busy goes on as it began."""
+        self._rewriting = rewriting
         before, self._connectors = self._connectors, connectors
         asked, self._directory = self._directory, directory
         for name, outlet in [*self._outlets.items()]:
@@ -121,9 +134,9 @@ class Smtp:
             await asyncio.sleep(0.01)
 
     def _make(self, hop: NextHop) -> SmtpHop:
-        made = self._hops[_key(hop)] = SmtpHop(self._outlet(hop.connector), hop.domain)
         if self._sweep is None:
-            self._look()
+            self._look()  # ahead of what it would find unused
+        made = self._hops[_key(hop)] = SmtpHop(self._outlet(hop.connector), hop.domain)
         return made
 
     def _outlet(self, name: str) -> Outlet:
