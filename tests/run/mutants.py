@@ -75,8 +75,8 @@ def waits_for_nobody() -> None:
 
     good = Scheduler.__init__
 
-    def begin(self, section, random, start):
-        good(self, section, random, start)
+    def begin(self, *given):
+        good(self, *given)
         lines: Lines = self._lines
         lines.unreported.clear()
 
