@@ -99,7 +99,7 @@ def forgotten_before_known() -> None:
 
     def done(self, job):
         good(self, job)
-        self._known(job.done.n)
+        self.jobs.pop(job.done.n, None)
 
     Worker._done = done
 
