@@ -80,6 +80,14 @@ def test_what_the_program_says_stands_in_the_tables() -> None:
     assert count >= 5, "the test looks for calls that are not there any more"
 
 
+def test_the_manual_has_every_word_and_key() -> None:
+    text = (KMQ.parent / "man" / "kmq-log.5").read_text()
+    words = re.findall(r"^\.It Ic ([a-z-]+)\n(.*)\n\.br\n(.*)$", text.partition(".Ss Words")[2], re.MULTILINE)
+    assert words == [(word, found.means, " ".join(found.keys)) for word, found in mail.WORDS.items()]
+    keys = re.findall(r"^\.It ([a-z_]+)\n(.*)$", text.partition(".Ss Keys")[2], re.MULTILINE)
+    assert keys == list(mail.KEYS.items())
+
+
 @given(some.text(max_size=300))
 @example('" status=sent to=<x@y>\n2026-11-22T05:50:11.123Z worker-1[1]: delivered')
 @example("\\x0a")

@@ -17,6 +17,8 @@ _VARYING = (
     (re.compile(r"\bpid[ =]\d+"), "PID"),
     (re.compile(r"\b\d+(\.\d+)? ?(ms|s|sec|seconds?|min|minutes?)\b"), "DURATION"),
     (re.compile(r"\b\d+(\.\d+)? (B|K|M|G)\b"), "SIZE"),
+    (re.compile(r"\bdelays?=[0-9./]+"), "DELAY"),
+    (re.compile(r"\b\d+\.\d{3}\b"), "SECONDS"),
     (re.compile(r"-{3,}"), "---"),
     (re.compile(r"[ \t]+"), " "),
 )

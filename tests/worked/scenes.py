@@ -111,6 +111,7 @@ class Scene:
         """(in the documents, here)"""
         yield "/var/spool/kmq", f"{self.folder}/spool"
         yield "/etc/kmq", f"{self.folder}/etc"
+        yield "/var/log/kmq.log", f"{self.folder}/mail.log"
         yield "/srv", f"{self.folder}"
         yield "127.0.0.1:2525", f"127.0.0.1:{self.smtp}"
         yield "127.0.0.1:2526", f"127.0.0.1:{self.hop}"
@@ -130,7 +131,9 @@ class Scene:
 
     def _id(self, counter: str) -> str:
         """The ID of a message that is, or was, in the queue: the log knows all."""
-        found = re.search(rf"\b[0-9a-f]{{8}}-{counter}\b", (self.folder / "log").read_text())
+        logs = (self.folder / name for name in ("log", "mail.log"))
+        said = "".join(log.read_text() for log in logs if log.exists())
+        found = re.search(rf"\b[0-9a-f]{{8}}-{counter}\b", said)
         return found[0] if found else f"{SECONDS}-{counter}"
 
 
@@ -182,9 +185,24 @@ def flowing(folder: Path) -> Iterator[Scene]:
         yield scene
 
 
+@contextmanager
+def logged(folder: Path) -> Iterator[Scene]:
+    """Mail has a log of its own; 1 was delivered to partner.example, 2 refused there, and 3 tells Alice so."""
+    with ExitStack() as stack:
+        scene = stack.enter_context(stopped(folder))
+        stack.enter_context(EvilHop(port=scene.hop).threaded())
+        scene.configure(CONFIGURATION.replace("workers = 1\n", "workers = 1\nmail_log = /var/log/kmq.log\n"))
+        scene.start()
+        scene.send("carol@partner.example", "Offer")
+        scene.send("550-at-rcpt@partner.example", "Bill")
+        until(lambda: scene.run("grep -c ' delivered ' /var/log/kmq.log") == ["2"], "the second notice is delivered")
+        yield scene
+
+
 SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
     "busy": busy,
     "flowing": flowing,
+    "logged": logged,
 }
