@@ -44,15 +44,20 @@ def read(header: bytes) -> list[Field]:
     return found
 
 
+def end(text: bytes) -> int:
+    """Where the header of a message ends: behind its last field, ahead of the empty line or of what is no field."""
+    found = _FIELDS.match(text)
+    assert found is not None, "no field at all is a match"
+    return found.end()
+
+
 def split(text: bytes) -> tuple[bytes, bytes]:
     """A message -> its header, and what follows the empty line. Text that begins without a header has an empty one.
 
     The first line that is no field ends the header too: it is the first of the text.
     """
-    found = _FIELDS.match(text)
-    assert found is not None, "no field at all is a match"
-    end = found.end()
-    return text[:end], text[end + 2 if text.startswith(CRLF, end) else end :]
+    at = end(text)
+    return text[:at], text[at + 2 if text.startswith(CRLF, at) else at :]
 
 
 def longest(text: bytes) -> int:

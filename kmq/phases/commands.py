@@ -78,10 +78,10 @@ def _objection(head: Head, offers: Offers) -> Reply | None:
     """Why this server cannot be given this message at all."""
     if 0 < offers.size < head.size:
         return Reply(552, "5.3.4", f"the message has {head.size} bytes, the next hop takes {offers.size}")
-    if head.eight_bit and not offers.eight_bit:
-        return _EIGHT_BIT
     if not offers.smtputf8 and (not head.sender.isascii() or (head.smtputf8 and head.eight_bit)):
         return _UTF8_MESSAGE
+    if head.eight_bit and not offers.eight_bit:
+        return _EIGHT_BIT
     return None
 
 

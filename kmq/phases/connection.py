@@ -11,6 +11,7 @@ Callers:  phases.smtp, which owns the connections and gives them messages.
 import asyncio
 from concurrent.futures import Executor
 from enum import Enum
+from functools import partial
 from typing import Protocol, cast
 
 from kmq.config.sections import ConnectorSection
@@ -19,6 +20,7 @@ from kmq.phases.berths import Berth
 from kmq.phases.body import BodyDamaged, stuffed
 from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
+from kmq.phases.rendering import Rendering
 from kmq.phases.replies import Replies, as_reply
 from kmq.phases.smtp_opening import Opened
 from kmq.phases.transaction import Deed, Stage, Transaction
@@ -202,8 +204,10 @@ class Connection(asyncio.Protocol):
 
     def _opens(self, delivery: Delivery) -> bool:
         """Writes the commands for the next recipients; False when none is left that this server could be told."""
+        if delivery.unrendered(self._offers.eight_bit) and not self._renders(delivery):
+            return True
         while delivery.left:
-            mail, rcpt, refused = opening(delivery.work.head, delivery.left[: delivery.limit], self._offers)
+            mail, rcpt, refused = opening(delivery.head, delivery.left[: delivery.limit], self._offers)
             if refused:
                 delivery.judge(refused, "")
             if not rcpt:
@@ -216,6 +220,34 @@ class Connection(asyncio.Protocol):
             delivery.show(self.label, 0)
             return True
         return False
+
+    def _renders(self, delivery: Delivery) -> bool:
+        """Finds out how a message is written for this server; False when a thread does, and it goes on in `_rendered`.
+
+        The server has heard nothing of it yet: when the connection ends meanwhile, another one takes the message.
+        """
+        eight_bit = self._offers.eight_bit
+        if delivery.work.body.text is not None:
+            try:
+                delivery.take(delivery.rendered(eight_bit))
+            except Exception as error:  # a message that our program fails on must not take the connection with it
+                delivery.take(_unwritten(error))
+            return True
+        self._delivery, self._transaction, self.state = delivery, None, State.BUSY
+        rendering = asyncio.get_running_loop().run_in_executor(self._threads, delivery.rendered, eight_bit)
+        rendering.add_done_callback(partial(self._rendered, delivery))
+        return False
+
+    def _rendered(self, delivery: Delivery, rendering: "asyncio.Future[Rendering | Reply]") -> None:
+        if self._delivery is not delivery or rendering.cancelled():
+            return None  # the connection is gone, and the message with another one
+        self._delivery = None
+        error = rendering.exception()
+        if isinstance(error, BodyDamaged):
+            self._advance(None)
+            return delivery.damaged(str(error))
+        delivery.take(rendering.result() if error is None else _unwritten(error))
+        return self._advance(delivery)
 
     def _do(self, deed: Deed, early: bool) -> None:
         transaction = cast(Transaction, self._transaction)
@@ -232,11 +264,15 @@ class Connection(asyncio.Protocol):
 
     def _send(self, transaction: Transaction) -> None:
         delivery = cast(Delivery, self._delivery)
-        work = delivery.work
+        work, rendering = delivery.work, delivery.rendering
         if work.body.text is None:
-            self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded)
-        else:
+            self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded, rendering)
+        elif rendering is None:
             self._transport.write(stuffed(work.body.text, work.head.dots))
+            transaction.dot_sent()
+        else:
+            assert rendering.text is not None, "a small body is rendered at once"
+            self._transport.write(stuffed(rendering.text, rendering.head.dots))
             transaction.dot_sent()
 
     def _moved(self, percent: int) -> None:
@@ -250,8 +286,7 @@ class Connection(asyncio.Protocol):
         if isinstance(trouble, BodyDamaged):
             self._stop_short(str(trouble))
         elif trouble is not None:
-            why = (trouble.strerror if isinstance(trouble, OSError) else "") or repr(trouble)
-            cast(Delivery, self._delivery).judge_left(Reply(451, "4.3.0", f"cannot read the message: {why}"), "")
+            cast(Delivery, self._delivery).judge_left(_unwritten(trouble), "")
             self._lost(_lost_while(Stage.BODY.value), aborted=True)
         else:
             cast(Transaction, self._transaction).dot_sent()
@@ -298,7 +333,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
         if delivery is None or transaction is None:
-            return self._owner.gone(self, None)
+            return self._owner.gone(self, delivery)
         if reused and not transaction.begun:  # it was dead before we wrote: no fault of the message
             return self._owner.gone(self, delivery)
         if transaction.uncertain and not self._stuck:
@@ -313,6 +348,11 @@ class Connection(asyncio.Protocol):
         left = set(delivery.left)
         delivery.judge([verdict for verdict in transaction.verdicts if verdict[0] in left], self.label, self.tls)
         delivery.judge_left(why, self.label, self.tls)
+
+
+def _unwritten(trouble: BaseException) -> Reply:
+    why = (trouble.strerror if isinstance(trouble, OSError) else "") or repr(trouble)
+    return Reply(451, "4.3.0", f"cannot read the message: {why}")
 
 
 def _lost_while(stage: str) -> Reply:

@@ -8,7 +8,10 @@ Callers:  phases.smtp, phases.connection.
 from collections.abc import Iterable
 
 from kmq.model import recipients
+from kmq.model.envelope import Head
 from kmq.model.reply import Reply
+from kmq.phases.rendering import Rendering, note_rewritten, render
+from kmq.phases.rewriting import Rewriter
 from kmq.phases.work import Outcome, Report, Show, Work, result
 
 TRANSACTION_LIMIT = 100  #: recipients that every server must take in one transaction, RFC 5321 4.5.3.1.8
@@ -22,12 +25,19 @@ class Delivery:
     uncertain: a final dot may have been sent and no reply came.
     relayed:   recipients who were handed to a server that knows nothing of notices.
     begun:     the loop's time at which a connection first had it; 0.0 before.
+    rendering: how it is written differently from how it lies in the queue; None when it is not.
     """
 
-    __slots__ = ("_replies", "begun", "left", "limit", "relayed", "report", "show", "uncertain", "work")
+    __slots__ = (
+        "_replies", "_rewriter", "begun", "left", "limit", "relayed", "rendering", "report", "show", "uncertain",
+        "work",
+    )  # fmt: skip
 
-    def __init__(self, work: Work, report: Report, show: Show) -> None:
+    def __init__(self, work: Work, report: Report, show: Show, rewriter: Rewriter | None = None) -> None:
+        """rewriter: of the connector's addresses."""
         self.work = work
+        self._rewriter = rewriter
+        self.rendering: Rendering | None = None
         self.report = report
         self.show = show
         self.left = list(work.rcpt)
@@ -36,6 +46,40 @@ class Delivery:
         self.begun = 0.0
         self.relayed: list[int] = []
         self._replies: dict[tuple[Reply, str, str], list[int]] = {}
+
+    # --- how it is written -------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Head:
+        """As the server is to see it."""
+        return self.work.head if self.rendering is None else self.rendering.head
+
+    def unrendered(self, eight_bit: bool) -> bool:
+        """Whether it has to be written differently for a server that offers 8BITMIME, or does not, and is not yet."""
+        wide = self.work.head.eight_bit and not eight_bit
+        if self._rewriter is None and not wide:
+            self.rendering = None
+            return False
+        return self.rendering is None or self.rendering.seven_bit is not self._seven_bit(eight_bit)
+
+    def rendered(self, eight_bit: bool) -> Rendering | Reply:
+        """How it is written for such a server, or why it cannot be. Blocks on a large body."""
+        return render(self.work, self._rewriter, self._seven_bit(eight_bit))
+
+    def take(self, rendering: Rendering | Reply) -> None:
+        """What came of `rendered`."""
+        if isinstance(rendering, Reply):
+            self.judge_left(rendering, "")
+            return
+        self.rendering = rendering
+        note_rewritten(self.work, rendering)
+
+    def _seven_bit(self, eight_bit: bool) -> bool:
+        """A message with a UTF-8 header has no other form (RFC 6531 3.2): it is refused in `phases.commands`."""
+        head = self.work.head
+        return head.eight_bit and not eight_bit and not head.smtputf8
+
+    # --- what is said about it ---------------------------------------------------------------------------------------
 
     def judge(self, verdicts: Iterable[tuple[int, Reply]], host: str, tls: str = "") -> None:
         """What a server said about some recipients, and how that was protected; they are not left any more."""

@@ -1,7 +1,7 @@
 """A large body on its way from its file to the wire, piece by piece.
 
-Promise:  at most one piece is read ahead of what the server takes; reading, checking and doubling of dots happen in a
-          thread. The final dot is written only behind a body whose checksum is right.
+Promise:  at most one piece is read ahead of what the server takes; reading, checking, rewriting and doubling of dots
+          happen in a thread. The final dot is written only behind a body whose checksum is right.
 On crash: the server has no final dot and throws away what it got.
 Callers:  phases.connection.
 """
@@ -11,11 +11,15 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from kmq.phases.body import BodyFile, Stuffing
+from kmq.phases.rendering import Rendering
 from kmq.phases.work import Work
 
 
 class Upload:
-    """Begins at once. `moved(percent)` for each piece; in the end `finished(None)`, or the error that stops it."""
+    """Begins at once. `moved(percent)` for each piece; in the end `finished(None)`, or the error that stops it.
+
+    rendering: how the body is written differently; None when it goes as it lies.
+    """
 
     def __init__(
         self,
@@ -24,6 +28,7 @@ class Upload:
         threads: Executor,
         moved: Callable[[int], None],
         finished: Callable[[BaseException | None], None],
+        rendering: Rendering | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
@@ -31,7 +36,8 @@ class Upload:
         self._threads = threads
         self._moved = moved
         self._finished = finished
-        self._stuffing = Stuffing(work.head.dots)
+        self._stuffing = Stuffing((rendering or work).head.dots)
+        self._stream = rendering.stream() if rendering is not None else None
         self._file: BodyFile | None = None
         self._paused = False
         self._waiting = False  # a piece may be fetched as soon as the server takes more
@@ -60,10 +66,11 @@ class Upload:
         """In a thread: the next piece as it goes on the wire, and how many bytes are left."""
         if self._file is None:
             self._file = BodyFile(self._work.body.path, self._work.head.size, self._work.head.sha256)
-        piece = self._stuffing.feed(self._file.read())
-        if self._file.left:
-            return piece, self._file.left
-        return piece + self._stuffing.end(), 0
+        piece, left = self._file.read(), self._file.left
+        if self._stream is not None:
+            piece = self._stream.feed(piece) + (b"" if left else self._stream.end())
+        piece = self._stuffing.feed(piece)
+        return (piece, left) if left else (piece + self._stuffing.end(), 0)
 
     def _fetched(self, reading: asyncio.Future[tuple[bytes, int]]) -> None:
         error = None if reading.cancelled() else reading.exception()
