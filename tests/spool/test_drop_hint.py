@@ -43,7 +43,7 @@ def test_closed_after_writing_and_renamed_in_are_hints_and_nothing_else_is(tmp_p
     place.mkdir()
 
     async def story(names: list[str], lost: list[str]) -> None:
-        writer = open(place / "slow.eml", "wb")  # noqa: SIM115, ASYNC230
+        writer = open(place / "slow.eml", "wb")  # noqa: SIM115
         writer.write(b"half")
         writer.flush()
         (tmp_path / "elsewhere").write_bytes(b"x")
@@ -67,7 +67,7 @@ def test_closed_after_writing_and_renamed_in_are_hints_and_nothing_else_is(tmp_p
 
 def test_a_name_that_is_no_text_comes_as_it_is(tmp_path: Path) -> None:
     async def story(names: list[str], lost: list[str]) -> None:
-        with open(os.fsencode(tmp_path) + b"/\xff\n.eml", "wb"):  # noqa: ASYNC230
+        with open(os.fsencode(tmp_path) + b"/\xff\n.eml", "wb"):
             pass
         await comes(lambda: names)
         assert names == ["\udcff\n.eml"]
