@@ -6,6 +6,7 @@ can count what reached the other side whatever the client believes.
 """
 
 import asyncio
+import base64
 import re
 import threading
 from collections import Counter
@@ -54,6 +55,8 @@ class EvilHop:
 
     banner, ehlo, helo: replies instead of the ordinary ones; "" drops, "hang" says nothing.
     extensions:         what EHLO offers. tls: a context to offer STARTTLS with; starttls: a reply instead of it.
+    implicit:           TLS from the first byte. handshake: "rst" resets the connection behind 220 to STARTTLS.
+    users:              name -> password; then EHLO offers AUTH with `mechanisms`, and MAIL needs it.
     recipients_limit:   RCPTs above it are answered with too_many. data: reply instead of 354.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
     reading:            False: what comes behind 354 is not read.
@@ -65,6 +68,10 @@ class EvilHop:
     extensions: tuple[str, ...] = EXTENSIONS
     tls: SSLContext | None = None
     starttls: str = "220 2.0.0 go ahead"
+    implicit: bool = False
+    handshake: str = ""
+    users: dict[str, str] = field(default_factory=dict)
+    mechanisms: str = "PLAIN LOGIN"
     recipients_limit: int = 10_000
     too_many: str = "452 4.5.3 too many recipients"
     data: str = ""
@@ -88,7 +95,8 @@ class EvilHop:
 
     async def start(self) -> "EvilHop":
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Session(self), self.host, self.port)
+        tls = self.tls if self.implicit else None
+        self._server = await loop.create_server(lambda: _Session(self), self.host, self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -152,6 +160,8 @@ class _Session(asyncio.Protocol):
         self.mute = False
         self.waiting = False  # a reply goes out byte by byte, or TLS begins: what comes next is kept
         self.count = 0
+        self.answers: list[str] | None = None  # of AUTH LOGIN, while it goes on
+        self.known = False
         self.sender = ""
         self.recipients: list[str] = []
         self.lines: list[bytes] = []
@@ -217,6 +227,10 @@ class _Session(asyncio.Protocol):
             return False
         self.buffer = rest
         self.hop.commands.append(line)
+        if self.answers is not None:
+            self.answers.append(base64.b64decode(line).decode())
+            self.ask()
+            return True
         verb = line.split(b" ")[0].upper().decode("ascii", "replace")
         getattr(self, f"on_{verb.lower()}", self.unknown)(line)
         return True
@@ -231,6 +245,8 @@ class _Session(asyncio.Protocol):
         offers = list(self.hop.extensions)
         if self.hop.tls and self.transport.get_extra_info("sslcontext") is None:
             offers.append("STARTTLS")
+        if self.hop.users:
+            offers.append(f"AUTH {self.hop.mechanisms}")
         words = ["evil.test", *offers]
         self.say("\r\n".join(f"250{'-' if n < len(words) - 1 else ' '}{word}" for n, word in enumerate(words)))
 
@@ -241,6 +257,9 @@ class _Session(asyncio.Protocol):
         if not self.instead(self.hop.starttls) or not self.hop.starttls.startswith("220"):
             return
         self.waiting, self.buffer = True, b""
+        if self.hop.handshake == "rst":
+            self.end(abort=True)
+            return
         self.transport.pause_reading()  # what comes now is the handshake
         self.task = asyncio.ensure_future(self.secure())
 
@@ -255,7 +274,32 @@ class _Session(asyncio.Protocol):
         self.transport, self.waiting = transport, False
         self.data_received(b"")
 
+    def on_auth(self, line: bytes) -> None:
+        """PLAIN in one line, or LOGIN, whose two answers come as lines of their own."""
+        words = line.decode().split(" ")
+        if words[1].upper() == "PLAIN":
+            _, name, password = base64.b64decode(words[2]).decode().split("\0")
+            self.let_in(name, password)
+        else:
+            self.answers = [base64.b64decode(word).decode() for word in words[2:]]
+            self.ask()
+
+    def ask(self) -> None:
+        if len(self.answers) < 2:
+            self.say(f"334 {base64.b64encode(b'Password:' if self.answers else b'Username:').decode()}")
+        else:
+            name, password = self.answers
+            self.answers = None
+            self.let_in(name, password)
+
+    def let_in(self, name: str, password: str) -> None:
+        self.known = self.hop.users.get(name) == password
+        self.say("235 2.7.0 welcome" if self.known else "535 5.7.8 who are you?")
+
     def on_mail(self, line: bytes) -> None:
+        if self.hop.users and not self.known:
+            self.say("530 5.7.0 log in first")
+            return
         self.sender, self.recipients, self.lines = path(line), [], [line]
         self.judge("mail", self.sender, "250 2.1.0 ok")
 
