@@ -17,7 +17,7 @@ import msgspec
 from kmq import log
 from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Deferred, Delivered, Event, Failed, Moved
+from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed, Moved
 from kmq.model.frame import Child, Done, Known
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
@@ -26,7 +26,7 @@ from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
-from kmq.run.telling import NO_FATE, Fate, complete, tell_of_a_child, tell_of_the_dead
+from kmq.run.telling import NO_FATE, Fate, Troubles, complete, tell_of_a_child, tell_of_the_dead
 from kmq.spool.record import Append, Move, Operation, Put, Remove
 
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
@@ -58,6 +58,7 @@ class Results:
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
+        self._troubles = Troubles()
 
     def done(self, worker: int, link: Link, done: Done, raw: bytes) -> None:
         """One result. What we know already, or know nothing of, is acknowledged at once (J10)."""
@@ -67,6 +68,8 @@ class Results:
         if ruling is None:
             link.send(Known([done.n]))
             return
+        if done.unavailable:
+            self._troubles.tell(self.core.verbs.facts(done.hop), now)
         operations, children, fate = self._operations(done, events, raw, ruling)
         if done.damaged:
             self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
@@ -79,6 +82,8 @@ class Results:
 
     def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
         held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
+        if any(type(one) is Delayed and self.core.is_warned(held.mid, recipients.from_text(one.rcpt)) for one in events):
+            return None  # known: a warning alone is no attempt, so its number does not tell
         return self.core.result(done, events, now) if self.core.adopt(worker, held, now) else None
 
     def _operations(

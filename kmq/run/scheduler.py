@@ -151,6 +151,10 @@ class Scheduler:
         self._expiry.begin_all()
         self.expire_unreachable(now)
 
+    def is_warned(self, mid: int, rcpt: tuple[int, ...]) -> bool:
+        """Whether it is recorded that the sender was told that it takes longer for these recipients."""
+        return self._lines.is_warned(mid, rcpt)
+
     def overdue(self, mid: int, now: float) -> list[str]:
         """The next hops for which some of the message has had its last attempt, should that fail."""
         shares = chain(self._lines.messages.get(mid))

@@ -6,6 +6,7 @@ from kmq.model.event import Deferred, Delayed, Delivered, Failed, Routed
 from kmq.model.frame import Done
 from kmq.run.assignment import Start
 from kmq.run.lines import SUBMISSION, UNREACHABLE
+from kmq.run.schedule import Schedules
 from kmq.run.scheduler import Scheduler
 from kmq.run.share import Part
 
@@ -24,12 +25,14 @@ def remote(number):
 class Desk:
     """now: monotonic seconds; the wall clock is BEGIN + now + jumped. chance: what random answers (0.5: no jitter)."""
 
-    def __init__(self, workers=(200,), living=(), last_id=0, first=1, **settings):
+    def __init__(self, workers=(200,), living=(), last_id=0, first=1, connectors=(), retries=(), **settings):
         self.now = 0.0
         self.jumped = 0.0
         self.chance = 0.5
         start = Start(self.now, self.wall, last_id, frozenset(living), first)
-        self.scheduler = Scheduler(QueueSection(**settings), lambda: self.chance, start)
+        section = QueueSection(**settings)
+        schedules = Schedules(section, connectors, retries)
+        self.scheduler = Scheduler(section, lambda: self.chance, start, schedules)
         self.last = 0
         for number, slots in enumerate(workers, 1):
             self.scheduler.worker_up(number, slots)
