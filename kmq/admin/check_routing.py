@@ -25,6 +25,8 @@ from kmq.routing.watched import UnreadableFile, read_text
 #: Findings of one kind that are told one by one.
 _TOLD = 20
 
+_UNREAD = "make it, or take it out of the configuration; until then unknown addresses hear 451"
+
 
 def routing(settings: Settings) -> Iterator[Verdict]:
     """All files, then all aliases."""
@@ -49,7 +51,7 @@ def _files(settings: Settings) -> Iterator[Verdict]:
 
 
 def _alias_file(path: str) -> Iterator[Verdict]:
-    text = yield from _text(path, "alias file")
+    text = yield from _text(path, "alias file", _UNREAD)
     _, mistakes = read_entries(text, path) if text is not None else ({}, [])
     for mistake in mistakes:
         remedy = "until it is mended, what the file said before counts" if mistake.broken else ""
@@ -58,24 +60,23 @@ def _alias_file(path: str) -> Iterator[Verdict]:
 
 def _user_file(users: str) -> Iterator[Verdict]:
     path = users.removeprefix(FILE) if users.startswith(FILE) else PASSWD
-    text = yield from _text(path, "users")
+    text = yield from _text(path, "users", _UNREAD)
     if text is not None:
         found = machine_users(text) if path == PASSWD else listed_users(text)
         if found.broken:
             yield Verdict(Grade.NOTE, f"users {path}: {found.broken}", "mend it; what it said before counts until then")
 
 
-def _text(path: str, what: str) -> Generator[Verdict, None, str | None]:
+def _text(path: str, what: str, remedy: str) -> Generator[Verdict, None, str | None]:
     """The text of a file, None when it cannot be read; how it is goes to whoever asks."""
     try:
         text = read_text(path)
         mode = os.stat(path).st_mode
     except OSError as error:
-        remedy = "make it, or take it out of the configuration; until then unknown addresses hear 451"
         yield Verdict(Grade.NOTE, f"{what} {path}: {error.strerror}", remedy)
         return None
     except UnreadableFile as error:
-        yield Verdict(Grade.NOTE, f"{what} {path}: {error}")
+        yield Verdict(Grade.NOTE, f"{what} {path}: {error}", remedy)
         return None
     if mode & stat.S_IWOTH:
         yield Verdict(Grade.NOTE, f"{what} {path} can be written by everybody", f"chmod o-w {path}")
@@ -85,7 +86,7 @@ def _text(path: str, what: str) -> Generator[Verdict, None, str | None]:
 def _included(entries: Iterable[Entry]) -> Iterator[Verdict]:
     paths = (one.text for entry in entries for one in entry.targets if one.meaning is Meaning.INCLUDED)
     for path in dict.fromkeys(paths):
-        text = yield from _text(path, "included file")
+        text = yield from _text(path, "included file", "make it; until then mail for its alias waits")
         for mistake in read_list(text)[1] if text is not None else ():
             yield Verdict(Grade.NOTE, f"{path}:{mistake.line}: {mistake.text}", "the entry is passed over")
 

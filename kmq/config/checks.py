@@ -197,9 +197,8 @@ def _unreached(connectors: tuple[ConnectorSection, ...]) -> Iterator[Finding]:
         for connector in ready:
             before = {taken[space].name: None for space in connector.address_spaces or ("*",)}
             if connector.name not in before:
-                text = (
-                    f"no address comes to this connector: [{'], ['.join(before)}] with its address_spaces goes before"
-                )
+                others = "], [".join(before)
+                text = f"no address comes to this connector: [{others}] goes before it in all its address_spaces"
                 yield Finding(connector.name, "address_spaces", text)
 
 

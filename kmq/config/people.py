@@ -55,6 +55,8 @@ def _sender(text: str) -> str:
         if "*" in name:
             raise ValueError(f"{text!r}: write example.org, *.example.org, or an address")
         return star + domain_name(name)
+    if text[:2] == "*@":
+        raise ValueError(f"{text!r}: all of a domain are written as that domain: {text[2:]}")
     try:
         local, domain = parse(text)
     except NotAnAddress as wrong:

@@ -191,6 +191,8 @@ def pieces(text: str) -> list[str]:
 
 def read_target(text: str) -> Target:
     """One target of its text; NoTarget for what is none, and for commands and files."""
+    if text.isascii() and text.isalnum() and len(text) <= LOCAL_LIMIT:
+        return Target(Meaning.ADDRESS, text)
     bare = _unquoted(text)
     if bare[:1] in ("|", "/") or bare.startswith(("~/", "./")):
         what = "a command" if bare[0] == "|" else "a file"
