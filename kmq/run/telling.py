@@ -10,6 +10,7 @@ Callers:  run.worker; run.results.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -24,12 +25,15 @@ from kmq.model import moment, recipients
 from kmq.model.envelope import read_head
 from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.model.hop import DeliveryType
+from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
 
 #: Lines that are said in one turn of the loop.
 _TURN = 200
 #: Seconds until a reader who was behind is looked at again.
 _PAUSE = 0.05
+#: Next hops of which is remembered what was said.
+_TROUBLES = 10_000
 
 #: Event -> (word, status). What is not here is not told.
 _WORDS: dict[type, tuple[str, str | None]] = {
@@ -180,6 +184,25 @@ def tell_of_a_child(line: bytes) -> None:
     if len(head.recipients) == 1:
         keys["to"] = head.recipients[0].address
     mail.tell(word, head.id, keys, size=head.size, nrcpt=len(head.recipients))
+
+
+class Troubles:
+    """Says once for each attempt in vain that a next hop is out of reach, however many messages were in hand for it."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def tell(self, facts: QueueFacts | None, now: float) -> None:
+        """facts: of the queue, after the attempt; now: monotonic."""
+        if facts is None or facts.next_retry is None or self._told.get(facts.hop) == facts.failures:
+            return
+        if len(self._told) > _TROUBLES:
+            self._told.clear()  # then a line may be said again
+        self._told[facts.hop] = facts.failures
+        until = moment.as_text(time.time() + facts.next_retry - now)
+        place, _ = _place(facts.hop)
+        said = f" dsn={mail.status_of(facts.last_error)} reply={shown(facts.last_error)}"
+        mail.say("unavailable", "", f"{said}{place} attempt={facts.failures} until={until}")
 
 
 @lru_cache(1024)

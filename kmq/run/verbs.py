@@ -7,7 +7,7 @@ On crash: suspensions come back from the envelopes (Suspended); a removal that w
 Callers:  the scheduler process, for the verbs of the control socket and to move a message to poison/.
 """
 
-from kmq.run.hopqueue import HopQueue
+from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lines import UNREACHABLE, Lines
 from kmq.run.share import ALONE, HELD, IN_HAND, READY, WAITING, chain
 
@@ -17,6 +17,11 @@ class Verbs:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+
+    def facts(self, hop: str) -> QueueFacts | None:
+        """How a queue is; None when there is none of this next hop."""
+        queue = self._lines.queues.get(hop)
+        return queue.facts() if queue is not None else None
 
     # --- messages ------------------------------------------------------------------------------------------------
 

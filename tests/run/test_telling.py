@@ -15,7 +15,9 @@ from tests.fakes import EvilHop
 from tests.torture.kmqd import Kmqd
 from tests.waiting import until
 
-LINE = re.compile(r"(?P<at>\S+Z) (?P<process>[a-z]+-\d+)\[\d+\]: (?P<word>[a-z-]+) ?(?P<id>[0-9a-f]{8}-[0-9a-f]{8})?")
+LINE = re.compile(
+    r"(?P<at>\S+Z) (?P<process>[a-z]+-\d+)\[\d+\]: (?P<word>[a-z-]+)(?: (?P<id>[0-9a-f]{8}-[0-9a-f]{8}))?"
+)
 PAIR = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|\S+)')
 LETTER = "From: a@elsewhere.test\r\nSubject: hello\r\n\r\nThe text.\r\n"
 
@@ -112,6 +114,20 @@ def test_deferred_failed_and_its_notice(site: Site) -> None:
     until(lambda: len(site.lines("delivered")) == 2, "the second attempt, and the notice")
     last = next(one for one in site.lines("delivered") if one.id == name)
     assert last["attempt"] == "2"
+
+
+def test_a_hop_that_is_out_of_reach_is_one_line_an_attempt(site: Site) -> None:
+    site.hop.banner = "421 4.3.2 not now"
+    for number in range(5):
+        site.send(f"u{number}@far.test")
+    site.told(2, "unavailable")
+    first, second = site.lines("unavailable")[:2]
+    assert (first["attempt"], second["attempt"]) == ("1", "2")
+    assert first["queue"] == f"127.0.0.1:{site.hop.port}" and "421 4.3.2" in first["reply"]
+    assert first["dsn"][0] == "4" and first["until"].endswith("Z") and first.id == ""
+    assert site.lines("delivered", "deferred") == []
+    site.hop.banner = "220 here"
+    site.told(5, "delivered")
 
 
 def test_a_refusal_tells_who_and_what(site: Site) -> None:
