@@ -106,6 +106,12 @@ def _route(verb: ArgumentParser) -> None:
     verb.add_argument("--client", metavar="IP", default="", help="as if it came from IP")
 
 
+def _submit(verb: ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", nargs="?", default="-", help="the message; - is standard input")
+    verb.add_argument("--from", metavar="A", dest="sender", help="the envelope sender, <> for none; else who calls")
+    verb.add_argument("--to", metavar="A", action="append", default=[], help="a recipient; else those of To, Cc, Bcc")
+
+
 def _none(_: ArgumentParser) -> None:
     pass
 
@@ -130,6 +136,7 @@ VERBS: dict[str, Verb] = {
     "remove": Verb("act", "take messages out of the queue; no report is sent", _remove),
     "suspend": Verb("act", "hold messages, or a queue", _hold),
     "resume": Verb("act", "let them go on", _hold),
+    "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
     "check": Verb("check", "whether configuration, spool and ports are in order"),

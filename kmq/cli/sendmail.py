@@ -10,19 +10,15 @@ Start:    what most calls do not need is imported by those that do.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from kmq.cli import handover, letter
+from kmq.cli import addressees, handover, letter, places
 from kmq.cli.handover import NotNow, Order, Outcome, Refused, Taken
-from kmq.cli.letter import Fault, Letter
+from kmq.cli.letter import Fault
 from kmq.cli.sendmail_options import Options, WrongUsage, read
 
 _STDIN = 0
 _INTERRUPTED = 130
-_NAME_LIMIT = 100  #: characters of a full name
-
-#: What makes an argument more than one plain address.
-_SPECIAL = frozenset(' \t",;:()<>\\')
 
 
 def main() -> int:
@@ -52,27 +48,27 @@ def _say(text: str, status: int) -> int:
 
 def _send(options: Options) -> int:
     """-bm: the message on standard input goes to the recipients."""
-    named = list(_addresses(options.recipients))
+    named = list(addressees.addresses(options.recipients))
     if not named and not options.from_header:
         raise WrongUsage("recipients are needed, as arguments or by -t")
-    sender = _sender(options.sender)
+    sender = addressees.sender(options.sender)
     message = letter.read(_STDIN, options.dot_ends)
     if options.from_header:
-        named += _named_in(message)
+        named += addressees.named_in(message)
         if not named:
             raise Fault(os.EX_USAGE, "neither the message nor the arguments name a recipient")
     order = Order(
         sender=sender,
         recipients=list(dict.fromkeys(named)),
         letter=message,
-        name=_full_name() if options.name is None else options.name[:_NAME_LIMIT],
+        name=addressees.full_name(options.name),
         from_header=options.from_header,
         notify=options.notify,
         ret=options.ret,
         envid=options.envid,
         body=options.body,
     )
-    return _tell(handover.hand_over(order, _places(options), _watch(options)))
+    return _tell(handover.hand_over(order, places.places(options.configuration), _watch(options)))
 
 
 def _tell(outcome: Outcome) -> int:
@@ -104,128 +100,6 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
 
 
-# --- who --------------------------------------------------------------------------------------------------------------
-
-
-def _addresses(arguments: tuple[str, ...]) -> Iterator[str]:
-    """The addresses of arguments, each of which may be a list, with names."""
-    for argument in arguments:
-        if _SPECIAL.isdisjoint(argument) and argument.isprintable():
-            if argument:
-                yield argument
-            continue
-        from kmq.model import address_list
-
-        found = address_list.read(os.fsencode(argument))
-        if found.broken or not argument.isprintable():
-            raise WrongUsage(f"{argument[:80]!r} is no address")
-        yield from (one.text for one in found.written)
-
-
-def _sender(written: str | None) -> str:
-    """The envelope sender, "" for the null one."""
-    if written is None:
-        return _user()
-    if written.strip() in ("", "<>"):
-        return ""
-    found = list(_addresses((written,)))
-    if len(found) != 1:
-        raise WrongUsage(f"-f {written[:80]!r} is not one address")
-    return found[0]
-
-
-def _user() -> str:
-    """The name of who calls, as the machine knows it: what the environment says counts for nothing."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
-def _full_name() -> str:
-    """$NAME, or what the machine knows; `&` stands for the user's name there."""
-    import pwd
-
-    if os.environ.get("NAME"):
-        return os.environ["NAME"][:_NAME_LIMIT]
-    try:
-        entry = pwd.getpwuid(os.getuid())
-    except KeyError:
-        return ""
-    return entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())[:_NAME_LIMIT]
-
-
-def _named_in(message: Letter) -> list[str]:
-    """-t: To, Cc and Bcc of the header; of a message that is sent on (Resent-), those of Resent- alone."""
-    from kmq.model import address_list, fields
-
-    header, _ = fields.split(message.beginning)
-    if len(header) > fields.LIMIT:
-        raise Fault(os.EX_DATAERR, f"the header has more than {fields.LIMIT} bytes")
-    found = fields.read(header)
-    names = (b"to", b"cc", b"bcc")
-    resent = [one for one in found if one.name.startswith(b"resent-")]
-    wanted = [one for one in resent or found if one.name.removeprefix(b"resent-") in names]
-    named: list[str] = []
-    for one in wanted:
-        addresses = address_list.read(one.text, one.text.index(b":") + 1)
-        label = one.name.decode().title()
-        texts = [each.text for each in addresses.written]
-        if addresses.broken or not all(map(str.isprintable, texts)):
-            raise Fault(os.EX_DATAERR, f"{label} has an entry that is no address")
-        named += texts
-    return named
-
-
-# --- where ------------------------------------------------------------------------------------------------------------
-
-
-def _places(options: Options) -> Callable[[], Iterator[str]]:
-    """Where kmqd may listen: where it is said to, else at its usual place, else where its configuration says."""
-
-    def places() -> Iterator[str]:
-        path = _configuration(options)
-        if not path:
-            yield handover.USUAL
-        place = _configured(path)
-        if place and (path or place != handover.USUAL):
-            yield place
-
-    return places
-
-
-def _configuration(options: Options) -> str:
-    """The file that was named. -C is for root: a program that others feed with options must not be led elsewhere."""
-    if options.configuration and os.geteuid() == 0:
-        return options.configuration
-    return os.environ.get("KMQ_CONF", "")
-
-
-def _configured(path: str) -> str:
-    """What the configuration says; "" when there is none, or it is not for this user. Fault for one that was named."""
-    from kmq.config import load_or_embedded
-    from kmq.errors import ConfigError
-
-    try:
-        if not path and _foreign("spool"):
-            return ""
-        return load_or_embedded(path or None).sendmail.socket
-    except ConfigError as error:
-        if path:
-            raise Fault(os.EX_CONFIG, str(error)) from None
-        return ""
-
-
-def _foreign(folder: str) -> bool:
-    """The spool of a trial in the current folder is somebody else's: mail is not for him."""
-    try:
-        return os.stat(folder).st_uid not in (0, os.geteuid()) and os.geteuid() != 0
-    except OSError:
-        return False
-
-
 # --- other ways to be called ------------------------------------------------------------------------------------------
 
 
@@ -233,17 +107,17 @@ def _speak(options: Options) -> int:
     """-bs: SMTP on standard input and output."""
     from kmq.cli import joining
 
-    return joining.join(_places(options))
+    return joining.join(places.places(options.configuration))
 
 
 def _verify(options: Options) -> int:
     """-bv: what kmqd says of each address; nothing is sent."""
     from kmq.cli import verifying
 
-    addresses = list(_addresses(options.recipients))
+    addresses = list(addressees.addresses(options.recipients))
     if not addresses:
         raise WrongUsage("-bv needs addresses")
-    found = verifying.verify(addresses, _places(options), _watch(options))
+    found = verifying.verify(addresses, places.places(options.configuration), _watch(options))
     if isinstance(found, NotNow):
         return _say(f"{found.text}; try again later", os.EX_TEMPFAIL)
     worst = os.EX_OK
@@ -273,7 +147,7 @@ def _flush(options: Options) -> int:
 def _kmq(options: Options, *words: str) -> int:
     from kmq.cli.kmq import main as kmq
 
-    path = _configuration(options)
+    path = places.configuration(options.configuration)
     return kmq([*(("-c", path) if path else ()), *words])
 
 
