@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
 
     def _opens(self, delivery: Delivery) -> bool:
         """Writes the commands for the next recipients; False when none is left that this server could be told."""
-        if delivery.unrendered(self._offers.eight_bit) and not self._renders(delivery):
+        if delivery.left and delivery.unrendered(self._offers.eight_bit) and not self._renders(delivery):
             return True
         while delivery.left:
             mail, rcpt, refused = opening(delivery.head, delivery.left[: delivery.limit], self._offers)

@@ -8,7 +8,7 @@ from kmq.model.event import Failed
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Outcome
 from tests.fakes import EXTENSIONS, EvilHop
-from tests.phases.sending import against, kinds, outcome, results, section, smtp, until, work
+from tests.phases.sending import against, kinds, outcome, results, section, until, work
 
 # --- replies, stage by stage (RFC 5321 4.2, 4.3.2) -----------------------------------------------------------------
 
@@ -176,23 +176,6 @@ def test_too_large_for_this_server() -> None:
         assert kinds(await outcome(phase, work("a@b.test", text=b"\r\n"))) == "D", "the connection lives on"
 
     against(EvilHop(extensions=("SIZE 10",)), story)
-
-
-def test_8_bit_text_needs_8bitmime() -> None:
-    text = "Subject: x\r\n\r\nGrüße\r\n".encode()
-
-    async def story(hop: EvilHop, phase: Smtp) -> None:
-        ((kind, reply),) = results(await outcome(phase, work("a@b.test", text=text))).values()
-        assert (kind, reply[:9]) == ("Failed", "554 5.6.3")
-        hop.extensions = EXTENSIONS
-        await phase.close(1)
-        again = smtp(section(hop.address))
-        assert kinds(await outcome(again, work("a@b.test", text=text))) == "D"
-        assert hop.messages[0].lines[0].endswith(b" BODY=8BITMIME")
-        assert hop.messages[0].body == text
-        await again.close(1)
-
-    against(EvilHop(extensions=("PIPELINING",)), story)
 
 
 def test_international_addresses_need_smtputf8() -> None:
