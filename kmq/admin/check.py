@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from kmq.admin.check_dns import dns
 from kmq.admin.check_routing import routing
 from kmq.admin.circumstances import hidden
 from kmq.admin.verdict import Grade, Verdict
@@ -36,6 +37,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from warnings(settings)
     yield from certificates(settings)
     yield from routing(settings)
+    yield from dns(settings)
     yield from spool(settings)
     yield from ports(settings)
 
@@ -51,11 +53,22 @@ def warnings(settings: Settings) -> Iterator[Verdict]:
 
 
 def certificates(settings: Settings) -> Iterator[Verdict]:
-    """Whether receivers can load what they are to show in STARTTLS."""
+    """Whether receivers can load what they are to show in STARTTLS, and connectors what they need."""
     wrong = [Verdict(Grade.WRONG, f"{place} {found.text}", found.remedy) for place, found in unusable(settings)]
     yield from wrong
     if not wrong and any(receiver.tls_certificate for receiver in settings.receivers):
         yield Verdict(Grade.GOOD, "certificates of the receivers")
+    for connector in settings.connectors:
+        if connector.password_file and _readable_by_all(connector.password_file):
+            remedy = f"chmod o-r {connector.password_file}"
+            yield Verdict(Grade.NOTE, f"password_file {connector.password_file} can be read by everybody", remedy)
+
+
+def _readable_by_all(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 # --- the spool -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kmq.config.sections import ConnectorSection
+from kmq.config.unusable import Unusable, unread, unusable_as
 from kmq.errors import openssl_text
 
 PASSWORD_LIMIT = 1024  #: bytes of a password
@@ -19,13 +20,7 @@ _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 #: For servers that nobody verifies: all that is not known to be broken.
 _OPPORTUNISTIC = "DEFAULT:!aNULL:!eNULL:@SECLEVEL=1"
 
-
-class Objection(NamedTuple):
-    """Why a connector cannot be used. option: where to mend it; text: what is wrong; remedy: what would be right."""
-
-    option: str
-    text: str
-    remedy: str
+_WITHOUT = "name the file, or leave the option out"
 
 
 class ClientTls(NamedTuple):
@@ -78,65 +73,49 @@ def password(section: ConnectorSection) -> str:
     return line.decode("utf-8")
 
 
-def objections(section: ConnectorSection) -> Iterator[Objection]:
+def unusable_files(section: ConnectorSection) -> Iterator[Unusable]:
     """What of a connector's files cannot be used now."""
-    unread = [name for name in ("tls_ca_file", "tls_certificate", "tls_key") if getattr(section, name)]
-    for name in unread:
-        wrong = _unread(section, name)
-        if wrong is not None:
-            yield wrong
-            return
-    if unread:
+    named = [name for name in ("tls_ca_file", "tls_certificate", "tls_key") if getattr(section, name)]
+    wrong = [found for name in named if (found := unread(section, name, _WITHOUT))]
+    if wrong:
+        yield wrong[0]
+    elif named:
         yield from _unloaded(section)
     if section.password_file:
         yield from _without_password(section)
 
 
-def _unread(section: ConnectorSection, name: str) -> Objection | None:
-    try:
-        with open(getattr(section, name), "rb") as file:
-            file.read(1)
-    except FileNotFoundError:
-        return _of(section, name, "is not there", "name the file, or leave the option out")
-    except PermissionError:
-        return _of(section, name, "cannot be read by this user", "let the group of kmqd's user read it")
-    except OSError as error:
-        return _of(section, name, f"cannot be read: {error.strerror}", "name a file")
-    return None
-
-
-def _unloaded(section: ConnectorSection) -> Iterator[Objection]:
+def _unloaded(section: ConnectorSection) -> Iterator[Unusable]:
     if section.tls_ca_file:
         try:
             ssl.create_default_context(cafile=section.tls_ca_file)
         except OSError as error:
-            text = f"has no certificates ({openssl_text(error)})"
-            yield _of(section, "tls_ca_file", text, "a file in PEM is needed (-----BEGIN CERTIFICATE-----)")
+            wrong = f"has no certificates ({openssl_text(error)})"
+            remedy = "a file in PEM is needed (-----BEGIN CERTIFICATE-----)"
+            yield unusable_as(section, "tls_ca_file", wrong, remedy)
             return
     try:
         client_context(client_tls(section))
     except _Encrypted:
-        yield _of(section, "tls_key", "is protected by a passphrase", "openssl pkey writes a key without one")
+        remedy = "openssl pkey writes a key without one"
+        yield unusable_as(section, "tls_key", "is protected by a passphrase", remedy)
     except OSError as error:
-        text = f"does not do with tls_certificate ({openssl_text(error)})"
-        yield _of(section, "tls_key", text, "name a certificate chain and its private key, both in PEM")
+        wrong = f"does not do with tls_certificate = {section.tls_certificate} ({openssl_text(error)})"
+        yield unusable_as(section, "tls_key", wrong, "name a certificate chain and its private key, both in PEM")
 
 
-def _without_password(section: ConnectorSection) -> Iterator[Objection]:
-    wrong = _unread(section, "password_file")
+def _without_password(section: ConnectorSection) -> Iterator[Unusable]:
+    wrong = unread(section, "password_file", "write the password into a file of this name")
     if wrong is not None:
         yield wrong
         return
     try:
         password(section)
     except UnicodeDecodeError:
-        yield _of(section, "password_file", "is no text", "write the password as UTF-8 in its first line")
-    except ValueError as error:
-        yield _of(section, "password_file", f"has no password: {error}", "write the password into its first line")
-
-
-def _of(section: ConnectorSection, option: str, wrong: str, remedy: str) -> Objection:
-    return Objection(option, f"{option} = {getattr(section, option)} {wrong}", remedy)
+        yield unusable_as(section, "password_file", "is no text", "write the password as UTF-8 into its first line")
+    except ValueError:
+        remedy = "write the password into its first line"
+        yield unusable_as(section, "password_file", "has an empty first line", remedy)
 
 
 def _no_passphrase() -> str:

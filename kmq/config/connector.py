@@ -72,8 +72,8 @@ class ConnectorSection:
     tls_verify: str = option(
         kinds.choice("auto", "name", "none"),
         default="auto",
-        doc="`name`: the server's certificate has to be valid for its name in `hosts` or the MX record, and issued by an"
-        " authority of `tls_ca_file`; otherwise TLS has failed. `none`: any certificate will do, which keeps out who"
+        doc="`name`: the server's certificate has to be valid for its name in `hosts` or the MX record, and issued by"
+        " an authority of `tls_ca_file`; otherwise TLS has failed. `none`: any certificate will do, which keeps out who"
         " only listens. `auto`: `name` with `tls = must` and `implicit`, `none` with `may`.",
     )
     tls_failure: str = option(

@@ -24,8 +24,9 @@ from typing import Any, AnyStr
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
-from kmq.config.certificates import Unusable, context_of
+from kmq.config.certificates import context_of
 from kmq.config.sections import ReceiverSection
+from kmq.config.unusable import Unusable
 from kmq.errors import ConfigError, openssl_text
 from kmq.intake import deeds, replies
 from kmq.intake.door import Door, LargeBody
