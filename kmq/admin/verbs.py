@@ -54,6 +54,8 @@ VERBS: dict[str, Form] = {
     # Messages (or the queue, when it is named) are held, or let go on; a message out of poison/ is tried once more.
     "suspend": Form(target=True, reason=True),
     "resume": Form(target=True, reason=True),
+    # The configuration is read again. Lines: Option and Counts (`now`, `after a restart`); Warning; Problem; Waiting.
+    "reload": Form(),
     # New mail is told to come later (421), or is welcome again; what is queued goes on.
     "stop-intake": Form(reason=True),
     "start-intake": Form(reason=True),

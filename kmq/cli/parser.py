@@ -139,6 +139,7 @@ VERBS: dict[str, Verb] = {
     "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
+    "reload": Verb("reload", "kmqd reads its configuration again, and says what changed"),
     "check": Verb("check", "whether configuration, spool and ports are in order"),
     "config": Verb("config", "the configuration as it counts, with the place of each value", _config),
     "fsck": Verb("fsck", "whether every file of the spool is in order; mends it", _fsck),

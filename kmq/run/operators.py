@@ -18,7 +18,7 @@ from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Resumed, Suspended
 from kmq.model.frame import Answer
 from kmq.model.reply import Reply
-from kmq.run import overdue, tried
+from kmq.run import overdue, reload_verb, tried
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.lines import UNREACHABLE
 from kmq.run.loader import Loader
@@ -52,7 +52,10 @@ class Told:
 
 
 class Operators:
-    """Answers questions. stopped: why no mail is taken in on an operator's word, or None."""
+    """Answers questions.
+
+    stopped: why no mail is taken in on an operator's word, or None. reload: asks the supervisor.
+    """
 
     def __init__(self, core: Scheduler, storage: Storage, numbers: Numbers, outcasts: Outcasts, loader: Loader) -> None:
         self.core = core
@@ -61,6 +64,7 @@ class Operators:
         self.outcasts = outcasts
         self.loader = loader
         self.stopped: Reply | None = None
+        self.reload: reload_verb.AskForReload | None = None
 
     def ask(self, verb: str, arguments: Mapping[str, Argument], uid: int) -> Answer | AsyncIterator[Line | Answer]:
         """The answer to a verb whose form was checked already."""
@@ -77,6 +81,8 @@ class Operators:
                 self.core.verbs.flush(time.monotonic())
                 mail.tell("flush", by=by)
                 return self._told(self.core.mids, refusable=False)
+            case "reload" if self.reload is not None:
+                return reload_verb.reload(self.reload, by)
             case "overdue":
                 return overdue.look(self.core)
             case "expire":

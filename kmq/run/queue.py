@@ -163,6 +163,7 @@ class QueueProcess:
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.brakeman = Brakeman(self.core)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
+        self.operators.reload = self.ward.reload
 
     def _tell(self, recovered: Recovered, seconds: float) -> None:
         for sentence in recovered.set_aside:

@@ -1,7 +1,7 @@
-"""SIGUSR1: the log's file was renamed, and the next line goes to the one that has its name now. Every process heeds it.
+"""SIGUSR1: the log's file was renamed, and the next line goes to the one that has its name now.
 
-Promise:  no process dies of it: the supervisor ignores it until its loop hears it, and a child is born deaf to it, until
-          it heeds it; whoever is born after the renaming opens the new file anyway.
+Promise:  every process heeds it and none dies of it: the supervisor ignores it until its loop hears it, and a child is
+          born deaf to it, until it heeds it; whoever is born after the renaming opens the new file anyway.
 On crash: see kmq.log.
 Callers:  the supervisor, which passes it on to its children, and each child in its loop.
 """
