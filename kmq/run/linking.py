@@ -69,41 +69,47 @@ class Linking:
         """In a thread."""
         disk = self._disk
         assert disk is not None, "names come first"
-        paths = [f"{FOLDER}/{one}" for one in names]
+        first, *others = (f"{FOLDER}/{one}" for one in names)
+        made: list[str] = []
         try:
-            if body.text is not None:
-                _write(disk, paths[0], body.text)
-            else:
-                _link(disk, os.path.relpath(body.path, disk.root), paths[0], body.size)
-            for path in paths[1:]:
-                disk.link(paths[0], path)
+            _fill(disk, _first(disk, body, first, made), body)
+            for path in others:
+                disk.link(first, path)
+                made.append(path)
             disk.sync_folder(FOLDER)
         except BaseException:
-            for path in paths:
+            for path in made:
                 with contextlib.suppress(OSError):
                     disk.unlink(path)
             raise
 
 
-def _write(disk: Disk, path: str, text: bytes) -> None:
-    fd = disk.create(path)
-    try:
-        disk.write(fd, text)
-        disk.sync(fd)
-    finally:
-        disk.close_file(fd)
+def _first(disk: Disk, body: Body, path: str, made: list[str]) -> int:
+    """The first name, open. made: gets it as soon as it is there."""
+    if body.text is not None:
+        fd = disk.create(path)
+        made.append(path)
+        return fd
+    _link(disk, os.path.relpath(body.path, disk.root), path)
+    made.append(path)
+    return disk.open(path)
 
 
-def _link(disk: Disk, body: str, path: str, size: int) -> None:
+def _link(disk: Disk, body: str, path: str) -> None:
     try:
         disk.link(body, path)
     except FileNotFoundError:
         raise BodyLost("the body is missing") from None
-    fd = disk.open(path)
+
+
+def _fill(disk: Disk, fd: int, body: Body) -> None:
+    """What is at hand is written; what was linked must be whole. Both are synced."""
     try:
+        if body.text is not None:
+            disk.write(fd, body.text)
         found = os.fstat(fd).st_size
-        if found != size:
-            raise BodyLost(f"the body has {found} bytes, and had {size}")
+        if found != body.size:
+            raise BodyLost(f"the body has {found} bytes, and had {body.size}")
         disk.sync(fd)
     finally:
         disk.close_file(fd)
