@@ -37,6 +37,7 @@ from kmq.config.sections import (
     SendmailSection,
     Settings,
 )
+from kmq.config.sendmail import mistakes as local_mistakes
 from kmq.errors import ConfigError
 
 ENVIRONMENT = "KMQ_CONF"
@@ -100,6 +101,9 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     if kmq and pickup and replay:
         for name, sentence in drop.mistakes(kmq.spool, pickup.directory, replay.directory):
             reading.told[reading.locate(Finding(name, "directory", sentence))] = None
+    if kmq and sendmail:
+        for name, sentence in local_mistakes(kmq.run_directory, sendmail):
+            reading.told[reading.locate(Finding("sendmail", name, sentence))] = None
     retries = reading.all_of("retry", RetrySection)
     found = (checks.mistakes(queue, receivers, connectors), retry_checks.mistakes(queue, connectors, retries))
     for finding in chain(*found):

@@ -1,8 +1,12 @@
 """The options of [sendmail]: the socket over which the programs of this machine hand in mail.
 
-Promise:  as `sections`.
-Callers:  `sections`.
+Promise:  as `sections`; `mistakes` is pure, and looks at the texts of paths alone.
+Callers:  `sections` and `reading`.
 """
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from kmq.config import kinds
 from kmq.config.options import option, section
@@ -59,3 +63,15 @@ class SendmailSection:
     command_timeout: float = option(
         kinds.duration("100ms", "1h"), default="300s", doc="Longest silence of a program (421 4.4.2)."
     )
+
+
+def mistakes(run_directory: Path, section: SendmailSection) -> Iterator[tuple[str, str]]:
+    """(option, sentence) of what cannot be meant."""
+    own = {os.path.normpath(run_directory / name) for name in ("queue.sock", "control.sock")}
+    if section.socket and os.path.normpath(section.socket) in own:
+        yield "socket", f"{section.socket} is for kmqd itself: name another, such as {run_directory}/submit.sock"
+    if section.sessions_per_user > section.sessions:
+        yield (
+            "sessions_per_user",
+            f"sessions_per_user is more than sessions = {section.sessions}, which is for all users",
+        )

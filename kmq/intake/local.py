@@ -53,7 +53,7 @@ def as_receiver(section: SendmailSection) -> ReceiverSection:
         size_limit=section.size_limit,
         recipient_limit=section.recipient_limit,
         sessions=section.sessions,
-        sessions_per_client=min(section.sessions_per_user, section.sessions),
+        sessions_per_client=section.sessions_per_user,
         line_limit=section.line_limit,
         hop_limit=section.hop_limit,
         command_timeout=section.command_timeout,

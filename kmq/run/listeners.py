@@ -12,6 +12,7 @@ Callers:  the supervisor; receivers find theirs by name.
 import errno
 import os
 import socket
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -209,7 +210,7 @@ def _unix(path: Path, mode: int) -> socket.socket:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o777 & ~mode)
     try:
-        path.unlink(missing_ok=True)
+        _make_way(path)
         with unix_name(path) as name:
             one.bind(name)
         one.listen(BACKLOG)
@@ -220,6 +221,21 @@ def _unix(path: Path, mode: int) -> socket.socket:
     finally:
         os.umask(mask)
     return one
+
+
+def _make_way(path: Path) -> None:
+    """Unlinks a socket at which nobody listens any more, and nothing else: the path is out of the configuration."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise OSError(errno.ENOTSOCK, "something else is there, which is no socket: name another path, or move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, unix_name(path) as name:
+        probe.setblocking(False)
+        if probe.connect_ex(name) in (0, errno.EAGAIN):
+            raise OSError(errno.EADDRINUSE, "")
+    path.unlink(missing_ok=True)
 
 
 def _failed(where: str, error: OSError) -> ConfigError | ListenFailed:

@@ -258,3 +258,23 @@ def test_trying_kmq_out_begins_with_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "spool" / "run").is_dir()
     with pytest.raises(SpoolError):
         ground.enter(dataclasses.replace(embedded(str(tmp_path / "nowhere")), path="kmq.conf"))
+
+
+def test_what_is_no_socket_of_ours_stays(tmp_path: Path, run: Path) -> None:
+    """The path of the socket for programs is out of the configuration: it may be wrong."""
+    other = tmp_path / "letter.txt"
+    other.write_text("mine")
+    with pytest.raises(ConfigError, match=r"letter\.txt: something else is there, which is no socket"):
+        listeners.bind(settings(tmp_path, f"127.0.0.1:{free_port()}", f"[sendmail]\nsocket = {other}"))
+    assert other.read_text() == "mine"
+
+
+def test_the_socket_of_another_kmqd_is_not_taken_from_it(tmp_path: Path, run: Path) -> None:
+    theirs = socket.socket(socket.AF_UNIX)
+    theirs.bind(str(tmp_path / "shared.sock"))
+    theirs.listen()
+    place = f"[sendmail]\nsocket = {tmp_path}/shared.sock"
+    with pytest.raises(ListenFailed, match=r"shared\.sock: something else listens there"):
+        listeners.bind(settings(tmp_path, f"127.0.0.1:{free_port()}", place))
+    theirs.close()
+    listeners.close(listeners.bind(settings(tmp_path, f"127.0.0.1:{free_port()}", place)))
