@@ -81,7 +81,7 @@ class Taker:
         try:
             look = await self._ground.in_thread(lambda: self._folder.look(name))
             if isinstance(look, Look) and look.size > self._way.size_limit:
-                return await self._bad(name, name, f"{look.size} bytes are more than {self._way.size_limit}")
+                return await self._bad(name, None, f"{look.size} bytes are more than {self._way.size_limit}")
             claim = await self._ground.in_thread(lambda: self._folder.claim(name))
         except OSError as error:
             return Fate(End.UNFIT, name, why=f"it cannot be taken: {error.strerror}")
@@ -107,13 +107,13 @@ class Taker:
         try:
             carried = await carrying.carry(file)
         except BadFile as bad:
-            return await self._bad(claim.old or claim.name, claim.name, str(bad), file.user)
+            return await self._bad(claim.old or claim.name, claim, str(bad))
         except OSError as error:
             return await self._give_back(claim, f"it cannot be read: {error.strerror}")
         except Exception as error:
             log.error("our program failed on a dropped file", file=claim.name, trace=log.traced(error))
             why = f"kmq failed on this file: {type(error).__name__}"
-            return await self._bad(claim.old or claim.name, claim.name, why, file.user)
+            return await self._bad(claim.old or claim.name, claim, why)
         if carried.refused is None:
             self._tell(carried, claim, file.user)
             return Fate(End.STORED, claim.name, claim.look)
@@ -125,15 +125,17 @@ class Taker:
         name = await self._ground.in_thread(lambda: self._folder.give_back(claim))
         return Fate(End.WAITS if name else End.GONE, name, why=why)
 
-    async def _bad(self, old: str, name: str, why: str, user: str = "") -> Fate:
-        """The reason goes beside the file and into the log."""
+    async def _bad(self, old: str, claim: Claim | None, why: str) -> Fate:
+        """The reason goes beside the file and into the log. old: its name before; claim: if it was claimed."""
         try:
-            bad = await self._ground.in_thread(lambda: self._folder.set_aside(name, why))
+            bad = await self._ground.in_thread(lambda: self._folder.set_aside(claim.name if claim else old, why))
         except OSError as error:
-            return Fate(End.UNFIT, old, why=f"{why}; and it cannot be set aside: {error.strerror}")
+            why = f"{why}; and it cannot be set aside: {error.strerror}"
+            return await self._give_back(claim, why) if claim else Fate(End.UNFIT, old, why=why)
         if not bad:
             return Fate(End.GONE, old)
-        mail.tell("bad-file", proto=self._way.name, user=user or None, file=old, reason=why)
+        user = user_of(claim.user) if claim else None
+        mail.tell("bad-file", proto=self._way.name, user=user, file=old, reason=why)
         return Fate(End.BAD, bad)
 
     def _tell(self, carried: Carried, claim: Claim, user: str) -> None:

@@ -54,7 +54,6 @@ class Taking:
         self._left: set[str] = set()  # `.tmp` files of an earlier life
         self._waiting: dict[str, None] = {}  # names that may be taken now, the oldest first
         self._found = 0  # files that the last look found waiting
-        self._given_back: set[str] = set()  # whose next hint is of our own making
         self._leaving: dict[str, Look] = {}  # durable messages, whose files the scheduler process is to unlink
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -99,9 +98,9 @@ class Taking:
         if isinstance(folder, str):
             self._tell("a drop directory belongs to the kmqd of another spool, so nothing is taken out of it", folder)
             return
+        self._listen()  # ahead of the first look, which finds what came before
         self._folder = folder
         self._left |= set(await self._ground.in_thread(lambda: list(islice(folder.left_behind(), KNOWN))))
-        self._listen()
 
     def _opened(self) -> DropFolder | str:
         path, root = os.path.normpath(self.directory), f"{self._ground.spool.root}/"
@@ -146,8 +145,8 @@ class Taking:
     def _hint(self, name: str) -> None:
         if not drop_names.waits(name) or drop_names.hidden(name):
             return
-        if name in self._given_back:
-            self._given_back.discard(name)
+        if self._folder is not None and name in self._folder.given_back:
+            self._folder.given_back.discard(name)
         elif len(self._waiting) < KNOWN:
             self._waiting[name] = None
             self._pump()
@@ -168,6 +167,8 @@ class Taking:
         all_of_it = self._section.scan_interval > 0 or self._hints is None
         survey = await self._ground.in_thread(lambda: folder.survey(left, all_of_it, KNOWN))
         self._compare(survey)
+        if self._hints is None:
+            folder.given_back.clear()
         self._pump()
 
     def _compare(self, survey: Survey) -> None:
@@ -177,7 +178,6 @@ class Taking:
                 self._waiting.setdefault(name)
         self._left &= survey.files.keys()
         self._seen = survey.files
-        self._given_back.clear()
         for name, why in survey.unfit.items():
             self._tell_file(name, why)
         self.counts["unfit"] = len(survey.unfit)
@@ -246,8 +246,6 @@ class Taking:
 
     def _waits_again(self, fate: Fate) -> None:
         """A look finds it; where there are none, it is tried again all the same."""
-        if self._hints is not None:
-            self._given_back.add(fate.name)
         if fate.why:
             self._tell_file(fate.name, fate.why)
         if not self._section.scan_interval:

@@ -65,11 +65,15 @@ class Survey(NamedTuple):
 
 
 class DropFolder:
-    """One directory. inside: its name in the spool, "" when it lies elsewhere. may: are a user's files taken?"""
+    """One directory. inside: its name in the spool, "" when it lies elsewhere. may: are a user's files taken?
+
+    given_back: names of which the next hint is of our own making; whoever hears it takes the name out.
+    """
 
     def __init__(self, path: Path, inside: str, may: Callable[[int], bool]) -> None:
         """OSError when there is no such directory."""
         self.path = path
+        self.given_back: set[str] = set()
         self._may = may
         self._prefix = f"{inside or path}/"
         self.disk = Disk(path)
@@ -202,14 +206,22 @@ class DropFolder:
 
     def give_back(self, claim: Claim) -> str:
         """It waits again; -> its name. It stays `.tmp` (""), for the next start, when its directory does not let us."""
+        stem = claim.name[: -len(drop_names.TAKEN)]
+        names = chain((claim.old or stem + drop_names.WAITING,), self._successors(claim.name, drop_names.WAITING))
         with contextlib.suppress(OSError):
-            stem = claim.old or claim.name[: -len(drop_names.TAKEN)] + drop_names.WAITING
-            return self._rename(claim.name, drop_names.WAITING, stem)
+            for name in names:
+                self.given_back.add(name)  # ahead of the rename: its hint may be heard before we go on
+                found = self._renamed(claim.name, name)
+                if found is True:
+                    return name
+                self.given_back.discard(name)
+                if found is None:
+                    break
         return ""
 
     def set_aside(self, name: str, why: str) -> str:
         """It is bad: the reason first, so that no bad file is without one; -> its name, "" when it is gone."""
-        for bad in drop_names.successors(name, drop_names.BAD, time.time()):
+        for bad in self._successors(name, drop_names.BAD):
             if self.disk.status(bad) is not None:
                 continue
             try:
@@ -221,29 +233,36 @@ class DropFolder:
                 os.fchmod(fd, 0o640)
             finally:
                 self.disk.close_file(fd)
+            found = None
             try:
-                self.disk.rename_new(name, bad)
-            except OSError as error:
-                self.disk.unlink(bad + drop_names.REASON)
-                if isinstance(error, FileExistsError):
-                    continue
-                if isinstance(error, FileNotFoundError):
-                    return ""
-                raise
-            return bad
+                found = self._renamed(name, bad)
+            finally:
+                if not found:
+                    self.disk.unlink(bad + drop_names.REASON)
+            if found is not False:
+                return bad if found else ""
         return ""
 
-    def _rename(self, name: str, ending: str, wanted: str = "") -> str:
+    def _rename(self, name: str, ending: str) -> str:
         """Gives a file the first free name of those that it may have; "" when it is gone, or all are taken."""
-        for new in (*([wanted] if wanted else []), *drop_names.successors(name, ending, time.time())):
-            try:
-                self.disk.rename_new(name, new)
-            except FileExistsError:
-                continue
-            except FileNotFoundError:
-                return ""
-            return new
+        for new in self._successors(name, ending):
+            found = self._renamed(name, new)
+            if found is not False:
+                return new if found else ""
         return ""
+
+    def _renamed(self, name: str, new: str) -> bool | None:
+        """False: the new name is another's; None: there is no such file."""
+        try:
+            self.disk.rename_new(name, new)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            return None
+        return True
+
+    def _successors(self, name: str, ending: str) -> Iterator[str]:
+        return drop_names.successors(name, ending, time.time())
 
 
 _KIND = {

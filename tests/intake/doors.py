@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from kmq.config.sections import ReceiverSection
 from kmq.intake import deeds
-from kmq.intake.door import Answer
+from kmq.intake.door import Answer, DroppedFile
 from kmq.intake.rules import Client, Rules
 from kmq.intake.session import Session
 from kmq.model import queue_id
@@ -74,7 +74,9 @@ class MemoryDoor:
         self._last = queue_id.parse("69212ad0-00000000")
         self._due: list[Callable[[], None]] = []
 
-    def put(self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer) -> None:
+    def put(
+        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+    ) -> None:
         def take(name: str) -> None:
             assert body[stamp : stamp + 17] == b"00000000-00000000"
             stamped = body[:stamp] + name.encode() + body[stamp + 17 :]
@@ -85,7 +87,7 @@ class MemoryDoor:
     def reserve(self, answer: Answer) -> None:
         self._answer(answer, self.reserved.add)
 
-    def open_large(self, on_room: Callable[[], None]) -> LargeInMemory:
+    def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> LargeInMemory:
         large = LargeInMemory(f"body-{len(self.bodies)}", on_room)
         large.full = self.disk_full
         self.bodies.append(large)

@@ -70,7 +70,7 @@ def test_a_file_that_is_given_back_waits_again(folder: DropFolder, place: Path) 
     drop(place)
     claim = claimed(folder)
     assert folder.give_back(claim) == "letter.eml"
-    assert names(place) == {"letter.eml"}
+    assert names(place) == folder.given_back == {"letter.eml"}
     folder.release(claim)
 
 
