@@ -28,10 +28,19 @@ def enter(settings: Settings) -> None:
         if settings.path == EMBEDDED_PATH:
             spool.mkdir(0o750, exist_ok=True)  # trying kmq out begins with nothing
         _folder(spool, f"; make it: install -d -m 750 {spool}")
-        run.mkdir(0o755, exist_ok=True)
+        _make_run(run)
         _folder(run)
     except OSError as error:
         raise SpoolError(f"{error.filename or spool}: {error.strerror}") from None
+
+
+def _make_run(run: Path) -> None:
+    """Everybody may pass through the folder of sockets, whatever the umask."""
+    try:
+        run.mkdir(0o755)
+    except FileExistsError:
+        return
+    run.chmod(0o755)
 
 
 def build(spool: Path) -> None:

@@ -14,6 +14,7 @@ Callers:  cli.kmqd. It runs on asyncio's own loop: it has next to nothing to do.
 """
 
 import asyncio
+import faulthandler
 import os
 import resource
 import signal
@@ -55,6 +56,9 @@ LOOK, MORE_TIME = 1.0, 20.0
 FIRST_LOOK = 10.0
 
 _NOFILE = 65536
+
+#: What others may do with files is the same whoever starts kmqd (kmq-spool(5), PERMISSIONS).
+_UMASK = 0o027
 
 
 class Supervisor:
@@ -369,6 +373,8 @@ class Supervisor:
 
 def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     """kmqd's whole life in this process; -> its exit status. KmqError when it cannot begin."""
+    os.umask(_UMASK)
+    faulthandler.enable()  # systemd's watchdog ends us with SIGABRT
     notify, given = Notify(), activation.received()
     require(settings)
     for text in settings.warnings:

@@ -16,13 +16,14 @@ from kmq.model import queue_id
 from kmq.spool.disk import Disk
 
 VERSION = 1
-#: folder -> mode; pickup is open to a group of programs, everything else is kmq's own.
+#: folder -> mode, as kmq-spool(5) says; pickup is open to a group of programs, and who may pass through the spool finds
+#: the sockets. Everything else is kmq's own.
 FOLDERS = {
     "queue": 0o700,
     "poison": 0o700,
     "incoming": 0o700,
     "journal": 0o700,
-    "status": 0o755,
+    "status": 0o750,
     "run": 0o755,
     "pickup": 0o770,
     "replay": 0o700,
@@ -76,8 +77,7 @@ def prepare(disk: Disk) -> None:
         if found is None:
             disk.make_folder(name, mode)
             made = True
-            if name in DROPS:
-                disk.set_mode(name, mode)  # whatever the umask
+            disk.set_mode(name, mode)  # whatever the umask
         elif (found.st_mode & 0o170000) != 0o040000:
             raise SpoolError(f"{disk.root}/{name} is not a folder: move it away, kmqd makes the folder itself")
         elif name in DROPS and found.st_mode & 0o777 & ~mode:
