@@ -76,11 +76,16 @@ class Expanded(Event, tag="expanded"):
 
     child: the IDs of those, separated by blanks; "" when all that they stand for were recipients already. rule: the
     place and name of the alias.
+
+    several: it stands for several addresses, or for a list with an owner, so that the sender's wish to hear of success
+    ends here (RFC 3461 5.2.7); notice: the ID of the DSN that tells so.
     """
 
     rcpt: str = ""
     child: str = ""
     rule: str = ""
+    several: bool = False
+    notice: str = ""
 
 
 class Crashed(Event, tag="crashed"):

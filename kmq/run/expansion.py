@@ -84,11 +84,11 @@ def present(head: Head, events: Iterable[Event]) -> list[str]:
 
 
 class _Making:
-    """Children under way. found: (index, rule) -> the senders and places of the addresses that it adds."""
+    """Children under way. found: index, rule, whether it is several, and senders and places of those that it adds."""
 
     def __init__(self, head: Head, present: Iterable[str]) -> None:
         self.events: list[Event] = []
-        self.found: list[tuple[int, str, set[tuple[str, int]]]] = []
+        self.found: list[tuple[int, str, bool, set[tuple[str, int]]]] = []
         self._head = head
         self._present = {address.lower() for address in present}
         self._members: dict[str, list[Recipient]] = {}
@@ -99,11 +99,13 @@ class _Making:
         parent = self._head.recipients[index]
         orcpt = parent.orcpt or orcpt_of(parent.address)
         taken: dict[str, tuple[str, Recipient]] = {}
+        several = len(expansion.finals) > 1 or any(final.owner for final in expansion.finals)
+        notify = without_success(parent.notify) if several else parent.notify
         weight = 0
         for final in expansion.finals:
             key = final.address.lower()
             if key not in self._present and key not in taken:
-                sender, member = self._member(parent, orcpt, final)
+                sender, member = self._member(parent, notify, orcpt, final)
                 taken[key] = sender, member
                 weight += _weight(member)
         if self._bytes + weight > HEADS:
@@ -115,14 +117,14 @@ class _Making:
             members = self._members.setdefault(sender, [])
             places.add((sender, len(members) // CHILD))
             members.append(member)
-        self.found.append((index, expansion.rule, places))
+        self.found.append((index, expansion.rule, several, places))
         return True
 
-    def _member(self, parent: Recipient, orcpt: str, final: Final) -> tuple[str, Recipient]:
+    def _member(self, parent: Recipient, notify: str, orcpt: str, final: Final) -> tuple[str, Recipient]:
         original = parent.original or parent.address
         if final.owner and self._head.sender:
             return final.owner, Recipient(final.address, original=original)
-        return self._head.sender, Recipient(final.address, parent.notify, orcpt, original)
+        return self._head.sender, Recipient(final.address, notify, orcpt, original)
 
     def drafts(self) -> Drafts:
         children: list[Draft] = []
@@ -133,12 +135,12 @@ class _Making:
                 part = members[start : start + CHILD]
                 children.append(Draft(head_tail(_child(self._head, sender, part)), len(part)))
         events = list(self.events)
-        groups: dict[tuple[str, str], list[int]] = {}
-        for index, rule, places in self.found:
+        groups: dict[tuple[str, str, bool], list[int]] = {}
+        for index, rule, several, places in self.found:
             child = " ".join(str(place) for place in sorted(place_of[one] for one in places))
-            groups.setdefault((child, rule), []).append(index)
-        for (child, rule), indices in groups.items():
-            events.append(Expanded(rcpt=recipients.as_text(indices), child=child, rule=rule))
+            groups.setdefault((child, rule, several), []).append(index)
+        for (child, rule, several), indices in groups.items():
+            events.append(Expanded(rcpt=recipients.as_text(indices), child=child, rule=rule, several=several))
         return Drafts(children, events)
 
 
@@ -153,6 +155,13 @@ def _child(head: Head, sender: str, members: list[Recipient]) -> Head:
         envid=head.envid if mine else "",
         parent=head.id,
     )
+
+
+def without_success(notify: str) -> str:
+    """What the members of a list are asked: the sender hears of success when it is expanded, not from each."""
+    if not notify:
+        return ""
+    return ",".join(word for word in notify.split(",") if word.upper() != "SUCCESS") or "NEVER"
 
 
 def _weight(member: Recipient) -> int:

@@ -84,15 +84,24 @@ def _utf_8(text: bytes) -> bool:
     return b"\0" not in text
 
 
+def has_field(text: bytes, name: bytes) -> bool:
+    """Whether the header of a message has this field."""
+    return b"\r\n%b:" % name.lower() in _header(text)
+
+
 def message_id(text: bytes) -> bytes:
     """The Message-ID of a message, b"" when it has none that could stand in another header."""
-    header = b"\r\n" + text[:HEADER_LIMIT].partition(b"\r\n\r\n")[0]
-    at = header.lower().find(_MESSAGE_ID)
+    at = _header(text).find(_MESSAGE_ID)
     if at < 0:
         return b""
-    value = header[at + len(_MESSAGE_ID) :].lstrip(b" \t\r\n").partition(b"\r\n")[0].rstrip()
+    value = (b"\r\n" + text)[at + len(_MESSAGE_ID) :].lstrip(b" \t\r\n")[: _ID_LIMIT + 2].partition(b"\r\n")[0].rstrip()
     good = value.startswith(b"<") and value.endswith(b">") and value.count(b"<") == value.count(b">") == 1
     return value if good and len(value) <= _ID_LIMIT and all(33 <= octet <= 126 for octet in value) else b""
+
+
+def _header(text: bytes) -> bytes:
+    """The lower-case header of a message, each field after CRLF."""
+    return b"\r\n" + text[:HEADER_LIMIT].partition(b"\r\n\r\n")[0].lower()
 
 
 # --- quoted-printable -------------------------------------------------------------------------------------------------

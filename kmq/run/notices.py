@@ -19,6 +19,7 @@ from kmq.model.envelope import Head, Recipient, Source, head_tail
 from kmq.run import notice_fields, notice_parts, notice_words
 from kmq.run.notice import Action, Letter, Lost, Office, Told, unix
 
+_COPY_OF = b"X-kmq-Undeliverable"
 _ID_ROOM = b"0" * 17  # kept free in the Message-ID for the ID of the notice
 
 #: What stands in `source.how` of a notice, and of a copy for the postmaster.
@@ -69,8 +70,11 @@ def compose(letter: Letter, told: Sequence[Told], office: Office, now: float) ->
 
 
 def copy(letter: Letter, told: Sequence[Told], office: Office, now: float) -> Notice | None:
-    """The postmaster's copy of a message that failed, and of which nobody else may be told; None for a copy itself."""
-    if letter.head.source.how == COPY or not told:
+    """The postmaster's copy of a message that failed, and of which nobody else may be told; None for a copy itself.
+
+    A copy is known by its header, wherever it has been meanwhile: two postmasters must not send copies to each other.
+    """
+    if not told or notice_parts.has_field(letter.text, _COPY_OF):
         return None
     return _made(letter, _lost(letter, told, now), office, now, "")
 
@@ -140,7 +144,7 @@ def _opening(letter: Letter, lost: Sequence[Lost], office: Office, now: float, t
     if about:
         lines += [b"In-Reply-To: %b" % about, b"References: %b" % about]
     if copied:
-        lines.append(b"X-kmq-Undeliverable: %b" % head.id.encode())
+        lines.append(b"%b: %b" % (_COPY_OF, head.id.encode()))
     lines += [
         b"Auto-Submitted: auto-replied",
         b"MIME-Version: 1.0",

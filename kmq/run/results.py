@@ -82,8 +82,9 @@ class Results:
 
     def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
         held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
-        if any(type(one) is Delayed and self.core.is_warned(held.mid, recipients.from_text(one.rcpt)) for one in events):
-            return None  # known: a warning alone is no attempt, so its number does not tell
+        warned = [recipients.from_text(one.rcpt) for one in events if type(one) is Delayed]
+        if any(self.core.is_warned(held.mid, rcpt) for rcpt in warned):
+            return None  # it is known: a warning alone is no attempt, so the number of the attempt does not tell
         return self.core.result(done, events, now) if self.core.adopt(worker, held, now) else None
 
     def _operations(

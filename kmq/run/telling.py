@@ -56,11 +56,11 @@ def complete(event: Event, fate: Fate) -> None:
     until, made = fate
     if isinstance(event, Deferred):
         event.until = until
-    elif isinstance(event, (Delivered, Failed, Delayed)):
+    elif isinstance(event, (Delivered, Failed, Delayed, Expanded)):
         if event.notice:
             event.notice = _named(made.get("notice", []), event.notice)
-    elif isinstance(event, Expanded):
-        event.child = _named(made.get("expansion", []), event.child)
+        if isinstance(event, Expanded):
+            event.child = _named(made.get("expansion", []), event.child)
 
 
 def _named(made: list[str], places: str) -> str:

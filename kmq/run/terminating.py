@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from kmq import log
 from kmq.model import hop, recipients
 from kmq.model.envelope import Head
-from kmq.model.event import Deferred, Delayed, Delivered, Event, Failed
+from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed
 from kmq.model.frame import Child
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.run import notices
@@ -27,6 +27,7 @@ from kmq.run.notices import Notice
 #: Bytes of a body that a notice may need: its header.
 _HEADER_LIMIT = 128 * 1024
 _UNREACHABLE = str(hop.UNREACHABLE)
+_EXPANDED = "250 2.0.0 expanded"
 
 
 @dataclass(slots=True)
@@ -134,23 +135,30 @@ class _Terminating:
         self.notices.events.append(Delayed(rcpt=rcpt, reply=late[0].reply, notice=place))
 
     def done(self, events: Iterable[Event], relayed: Collection[int]) -> None:
-        """Deliveries that the sender asked about."""
+        """Deliveries that the sender asked about, and what became of aliases."""
+        events = tuple(events)
         local = self._target.delivery_type is DeliveryType.MAILBOX
-        action = Action.DELIVERED if local else Action.RELAYED
         delivered = [event for event in events if isinstance(event, Delivered)]
+        here = [
+            (one, [index for index in recipients.from_text(one.rcpt) if local or index in relayed]) for one in delivered
+        ]
+        self._succeeded(here, Action.DELIVERED if local else Action.RELAYED)
+        lists = [event for event in events if isinstance(event, Expanded) and event.several]
+        self._succeeded([(one, recipients.from_text(one.rcpt)) for one in lists], Action.EXPANDED)
+
+    def _succeeded(self, found: Sequence[tuple[Delivered | Expanded, Sequence[int]]], action: Action) -> None:
         told = [
-            Told(index, one.reply, one.host, action)
-            for one in delivered
-            for index in recipients.from_text(one.rcpt)
-            if local or index in relayed
+            Told(index, one.reply if isinstance(one, Delivered) else _EXPANDED, getattr(one, "host", ""), action)
+            for one, rcpt in found
+            for index in rcpt
         ]
         made = self._compose(told)
         if made is not None:
-            self._name(delivered, action, self.notices.add(made))
+            self._name([one for one, rcpt in found if rcpt], action, self.notices.add(made))
 
     # --- making ------------------------------------------------------------------------------------------------------
 
-    def _name(self, events: Iterable[Failed | Delivered], action: Action, place: str) -> None:
+    def _name(self, events: Iterable[Failed | Delivered | Expanded], action: Action, place: str) -> None:
         """The events about somebody of whom the notice tells bear its place."""
         asked = self._job.head.recipients
         for event in events:
