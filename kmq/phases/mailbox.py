@@ -163,12 +163,15 @@ def _component(part: str) -> bool:
 
 
 def header(head: Head, recipient: Recipient) -> bytes:
-    """The lines that final delivery puts on top (RFC 5321 4.4): who sent it, to whom it was delivered and addressed."""
+    """The lines that final delivery puts on top (RFC 5321 4.4): who sent it, to whom it was delivered and addressed.
+
+    The latter is the address ahead of an alias, else the one that the first server knew (ORCPT).
+    """
     to = _address(recipient.address)
     return b"Return-Path: %b\nDelivered-To: %b\nX-Original-To: %b\n" % (
         b"<%b>" % _address(head.sender),
         to,
-        _original(recipient.orcpt) or to,
+        _address(recipient.original) if recipient.original else _original(recipient.orcpt) or to,
     )
 
 

@@ -16,6 +16,7 @@ from time import time
 
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyDamaged, BodyFile, LocalLines
+from kmq.phases.header_stream import HeaderStream, without_return_path
 from kmq.phases.work import Body
 
 GROUP = 16  #: copies whose syncs share the file system's commits; each has a file open meanwhile
@@ -221,17 +222,17 @@ def trouble(error: OSError, where: str) -> Reply:
 
 def _write_body(copy: Copy) -> None:
     _write_all(copy.fd, copy.header)
-    lines = LocalLines()
+    lines, stream = LocalLines(), HeaderStream(without_return_path)
     if copy.body.text is not None:
-        _write_all(copy.fd, lines.feed(copy.body.text))
+        _write_all(copy.fd, lines.feed(stream.feed(copy.body.text)))
     else:
         file = BodyFile(copy.body.path, copy.body.size, copy.sha256)
         try:
             while file.left:
-                _write_all(copy.fd, lines.feed(file.read()))
+                _write_all(copy.fd, lines.feed(stream.feed(file.read())))
         finally:
             file.close()
-    _write_all(copy.fd, lines.end())
+    _write_all(copy.fd, lines.feed(stream.end()) + lines.end())
 
 
 def _write_all(fd: int, text: bytes) -> None:

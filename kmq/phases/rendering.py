@@ -19,9 +19,10 @@ from kmq import log
 from kmq.model.envelope import Head
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyFile
+from kmq.phases.header_stream import HeaderStream
 from kmq.phases.mime import Unfit
 from kmq.phases.quoted import Findings, Quoting, survey
-from kmq.phases.rewriting import HeaderStream, Rewriter, shown
+from kmq.phases.rewriting import Rewriter, shown
 from kmq.phases.work import Work
 
 

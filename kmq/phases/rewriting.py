@@ -2,18 +2,14 @@
 
 What:     the maps of a connector (`Rewriter`), made of the sections and the files that they name (`Rewriting`).
 Promise:  what was replaced is not looked up again; what has no address, or none that can be read, stays as it is. An
-          address is written anew from checked parts. A file is read again when it changes; one that became wrong is
-          told once, and what it said before counts. Without a file that cannot be read, nothing goes out: mail waits.
+          address is written anew from checked parts. A file is read again when it changes; of one that became wrong
+          counts what it said before. Where nobody ever could read a file, mail waits rather than go out as it is.
 On crash: nothing is kept; the message in the queue is as it came.
 Callers:  phases.smtp, phases.rendering; `kmq route`.
 """
 
-import os
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
-from kmq import log
 from kmq.config.address_maps import AddressMap, MapLine, read
 from kmq.config.rewrite import RewriteSection
 from kmq.model import address_list, fields
@@ -22,9 +18,7 @@ from kmq.model.domain import canonical
 from kmq.model.fields import Field
 from kmq.model.mailbox import DELIMITER
 from kmq.model.reply import Reply
-
-LOOK = 1.0  #: seconds between two looks at the files
-FILE_LIMIT = 32 << 20  #: bytes of a file of lines
+from kmq.routing.watched import Content, Watched
 
 #: Fields whose addresses are those of senders, and those of recipients.
 SENDERS = frozenset(
@@ -113,44 +107,38 @@ def _a_labels(domain: str) -> str:
         return domain
 
 
-class _Seen(NamedTuple):
-    """A file as it was read. stamp: what changes when it does."""
-
-    stamp: tuple[int, ...]
-    table: Table | None
-
-
 class Rewriting:
-    """The rewriters of a configuration. clock: monotonic seconds."""
+    """The rewriters of a configuration."""
 
-    def __init__(self, sections: Sequence[RewriteSection], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sections: Sequence[RewriteSection] = ()) -> None:
+        self._files: dict[str, Watched[Table]] = {}
+        self.configure(sections)
+
+    def configure(self, sections: Sequence[RewriteSection]) -> None:
+        """The configuration was read again. What is known of files stays: a wrong one is no better for it."""
+        paths = dict.fromkeys(path for one in sections for part in _maps(one) for path in part.files)
         self._sections = sections
-        self._clock = clock
-        self._files: dict[str, _Seen] = {}
+        self._files = {path: self._files.get(path) or Watched(path, _understand, {}) for path in paths}
         self._made: dict[str, Rewriter | Reply | None] = {}
-        self._paths = [path for one in sections for part in _maps(one) for path in part.files]
-        self._look_at = 0.0
+        self._changes = 0
 
     def of(self, connector: str) -> Rewriter | Reply | None:
         """What this connector replaces, None for nothing; a reply when that cannot be known now."""
         if not self._sections:
             return None
-        if self._paths and self._clock() >= self._look_at:
+        if self._files:
             self._look()
         if connector not in self._made:
             self._made[connector] = self._make(connector)
         return self._made[connector]
 
     def _look(self) -> None:
-        """Reads what changed. A stat for each file once a second; the files are small, and seldom read."""
-        self._look_at = self._clock() + LOOK
-        for path in self._paths:
-            seen, stamp = self._files.get(path), _stamp(path)
-            if seen is None or seen.stamp != stamp:
-                table = _table_of(path)
-                old = seen.table if seen is not None else None
-                self._files[path] = _Seen(stamp, old if table is None else table)
-                self._made.clear()
+        for file in self._files.values():
+            file.current()
+        changes = sum(file.changes for file in self._files.values())
+        if changes != self._changes:
+            self._changes = changes
+            self._made.clear()
 
     def _make(self, connector: str) -> Rewriter | Reply | None:
         senders: list[Table] = []
@@ -159,8 +147,8 @@ class Rewriting:
             if one.connectors and connector not in one.connectors:
                 continue
             for path in (path for part in _maps(one) for path in part.files):
-                if self._files[path].table is None:
-                    return Reply(451, "4.3.5", f"the addresses of [{one.name}] cannot be read: {path}")
+                if not self._files[path].whole:
+                    return Reply(451, "4.3.5", f"[{one.name}] cannot tell which addresses to write: see {path}")
             senders += [*self._tables(one.senders), *self._tables(one.addresses)]
             recipients += [*self._tables(one.recipients), *self._tables(one.addresses)]
         return Rewriter(senders, recipients) if senders or recipients else None
@@ -169,11 +157,11 @@ class Rewriting:
         if found.lines:
             yield _table(found.lines)
         for path in found.files:
-            yield self._files[path].table or {}
+            yield self._files[path].value
 
 
 #: No address is another one.
-NOTHING = Rewriting(())
+NOTHING = Rewriting()
 
 
 def _maps(section: RewriteSection) -> tuple[AddressMap, ...]:
@@ -188,70 +176,14 @@ def _table(lines: Iterable[MapLine]) -> Table:
     return table
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """What is different when a file is another, or was written again; () without one."""
+def _understand(text: str) -> Content[Table]:
     try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _table_of(path: str) -> Table | None:
-    """The lines of a file; None, and a line in the log, when it cannot be read or has a mistake."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(FILE_LIMIT + 1)
-        if len(content) > FILE_LIMIT:
-            raise ValueError(f"it has more than {FILE_LIMIT} bytes")
-        return _table(read(content.decode()))
-    except OSError as error:
-        why = error.strerror or str(error)
-    except ValueError as error:  # UnicodeDecodeError is one
-        why = str(error)
-    log.error("addresses cannot be read; what was read before counts", file=path, why=why)
-    return None
+        return Content(_table(read(text)))
+    except ValueError as wrong:
+        return Content({}, str(wrong))
 
 
 def shown(rewriter: Rewriter, sender: str, recipient: str) -> str:
     """`alice@example.lan -> alice@example.org`, both if both change, for tables and the log; "" for nothing."""
     changed = [(sender, rewriter.sender(sender)), (recipient, rewriter.recipient(recipient))]
     return ", ".join(f"{one} -> {other}" for one, other in changed if one != other)
-
-
-def without(name: bytes, header: bytes) -> bytes:
-    """A header without the fields of a name (lower case)."""
-    return b"".join(one.text for one in fields.read(header) if one.name != name)
-
-
-class HeaderStream:
-    """Changes the header of a message that goes by in pieces, and nothing else of it.
-
-    over: the header has gone by; grown: bytes that it became longer.
-    """
-
-    __slots__ = ("_change", "_kept", "grown", "over")
-
-    def __init__(self, change: Callable[[bytes], bytes]) -> None:
-        self._change = change
-        self._kept = b""
-        self.grown = 0
-        self.over = False
-
-    def feed(self, piece: bytes) -> bytes:
-        if self.over:
-            return piece
-        self._kept += piece
-        if b"\r\n\r\n" in self._kept or len(self._kept) > 2 * fields.LIMIT:
-            return self.end()
-        return b""
-
-    def end(self) -> bytes:
-        """What is left: the message may end with its header."""
-        if self.over:
-            return b""
-        text, self._kept, self.over = self._kept, b"", True
-        end = fields.end(text)
-        header = self._change(text[:end])
-        self.grown = len(header) - end
-        return header + text[end:]

@@ -85,14 +85,8 @@ class Smtp:
         hop = self._hops.get(_key(work.hop)) or self._make(work.hop)
         return hop.take(Delivery(work, report, show, rewriter))
 
-    def configure(
-        self,
-        connectors: Mapping[str, ConnectorSection],
-        directory: Directory | None = None,
-        rewriting: Rewriting = NOTHING,
-    ) -> None:
+    def configure(self, connectors: Mapping[str, ConnectorSection], directory: Directory | None = None) -> None:
         """The configuration was read again; what is busy goes on as it began."""
-        self._rewriting = rewriting
         before, self._connectors = self._connectors, connectors
         asked, self._directory = self._directory, directory
         for name, outlet in [*self._outlets.items()]:

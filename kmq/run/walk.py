@@ -23,6 +23,7 @@ from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
 from kmq.phases.executing import Categorized, categorize
 from kmq.phases.mailbox import Mailbox
+from kmq.phases.rewriting import Rewriting
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
@@ -65,7 +66,9 @@ class Walk:
         connectors = self._take(settings, Routes(settings))
         self._directories = Directories()
         self.linking = Linking(self._spool)
-        self.smtp = Smtp(connectors, settings.kmq.hostname, _share(settings), self._directories.of(settings))
+        self._rewriting = Rewriting(settings.rewrites)
+        directory = self._directories.of(settings)
+        self.smtp = Smtp(connectors, settings.kmq.hostname, _share(settings), directory, self._rewriting)
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
 
     def _take(self, settings: Settings, routes: Routes) -> dict[str, ConnectorSection]:
@@ -79,6 +82,7 @@ class Walk:
     def configure(self, settings: Settings, routes: Routes) -> None:
         """Takes a new configuration, with its routes; what is under way ends as it began."""
         connectors = self._take(settings, routes)
+        self._rewriting.configure(settings.rewrites)
         self.smtp.configure(connectors, self._directories.of(settings))
         self.smtp.widen(_share(settings))
         self.mailbox.configure(connectors)

@@ -53,6 +53,18 @@ def test_a_large_message_comes_in_pieces(tmp_path: Path) -> None:
     assert written == TRACE % ((b"alice@here.test",) * 2) + text.replace(b"\r\n", b"\n")
 
 
+@pytest.mark.parametrize("tail", [b"", b"a line of text\r\n" * 30_000])
+def test_an_older_return_path_is_replaced(tmp_path: Path, tail: bytes) -> None:
+    text = b"Received: x\r\nreturn-path:\r\n <old@x.test>\r\nSubject: x\r\n\r\nReturn-Path: kept\r\n" + tail
+    file = tmp_path / "x.eml" if tail else None
+    (found,) = deliver(section(tmp_path / "mail"), work("alice@here.test", text=text, file=file))
+    assert kinds(found) == "D"
+    written = (tmp_path / "mail/alice/new" / NAME).read_bytes()
+    trace = TRACE % ((b"alice@here.test",) * 2)
+    rest = b"Received: x\nSubject: x\n\nReturn-Path: kept\n" + tail.replace(b"\r\n", b"\n")
+    assert written == trace + rest
+
+
 def test_many_messages_share_the_writers(tmp_path: Path) -> None:
     works = [work(f"u{n % 7}@here.test", id=f"69212ad0-{n:08x}") for n in range(300)]
     found = deliver(section(tmp_path), *works)
@@ -77,6 +89,8 @@ def test_what_stands_on_top() -> None:
     for evil in ("rfc822;a+0Ab@x.test", "rfc822;a+0D+0ASubject:+20x@y", "rfc822;+ZZ@x", "rfc822;+", "x;y", "rfc822"):
         lines = header(head, Recipient("alice@here.test", orcpt=evil)).split(b"\n")
         assert lines[2:] == [b"X-Original-To: alice@here.test", b""], evil
+    alias = Recipient("alice@here.test", orcpt="rfc822;other@x.test", original="office@here.test")
+    assert header(head, alias).endswith(b"\nX-Original-To: office@here.test\n")
     edited = work("alice@here.test", sender="a\nX-Evil: 1@b").head
     assert header(edited, Recipient("a\nb@c")) == (
         b"Return-Path: <unknown>\nDelivered-To: unknown\nX-Original-To: unknown\n"
