@@ -102,9 +102,14 @@ def _whom(rcpt: str, head: Head) -> str:
 
 
 def _reply(event: Delivered | Failed | Deferred) -> str:
-    host = f" ({event.host})" if event.host else ""
     attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
-    return f"{event.reply}{host}{attempt}"
+    return f"{event.reply}{where(event)}{attempt}"
+
+
+def where(event: Delivered | Failed | Deferred) -> str:
+    """Who gave a result, and what protected the conversation: ` (mx.example.org[192.0.2.1]:25, TLSv1.3 ...)`."""
+    told = ", ".join(filter(None, (event.host, event.tls)))
+    return f" ({told})" if told else ""
 
 
 def _who(event: Suspended | Resumed) -> str:

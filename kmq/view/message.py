@@ -14,7 +14,7 @@ from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, properties, utc
 from kmq.model.event import Delivered, Expanded
 from kmq.spool.look import Damaged, Found, header_of
-from kmq.view.history import addresses, expansion, history, origin
+from kmq.view.history import addresses, expansion, history, origin, where
 from kmq.view.mailq import next_try
 from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
 from kmq.view.words import counted, harmless, local_time
@@ -101,8 +101,7 @@ def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:
     waiting = {address: share for share in entry.shares for address in share.to}
     for index, recipient in enumerate(found.head.recipients):
         last = found.state.last[index]
-        host = f" ({last.host})" if last and last.host else ""
-        reply = f"{last.reply}{host}" if last else ""
+        reply = f"{last.reply}{where(last)}" if last else ""
         attempts = found.state.results[index]
         done = found.state.done.get(index)
         share = waiting.get(recipient.address)
