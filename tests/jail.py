@@ -2,8 +2,8 @@
 
 python jail.py UNIT WRITABLE PROGRAM ...: ProtectSystem=strict with WRITABLE (a path) for all of ReadWritePaths=; the
 unit's filter of system calls (by libseccomp, with the sets of systemd-analyze), MemoryDenyWriteExecute=,
-RestrictAddressFamilies=, NoNewPrivileges=, capabilities, UMask= and LimitNOFILE=. The user stays: root without root's
-capabilities is a user like others, who has these files.
+RestrictAddressFamilies=, NoNewPrivileges=, UMask= and LimitNOFILE=, and a user who is not root. He has no capability
+either, so he binds no port below 1024: that is the unit with kmq.socket.
 """
 
 import ctypes
@@ -19,14 +19,16 @@ from pathlib import Path
 ALLOW, EPERM = 0x7FFF0000, 0x00050000 | errno.EPERM
 MASKED_EQ, EQ, NE = 7, 4, 1
 
-#: prctl(2), capability numbers
-PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 24, 38, 47, 2
-CAPABILITIES = {"CAP_NET_BIND_SERVICE": 10}
+#: prctl(2), mman.h
+PR_SET_NO_NEW_PRIVS = 38
 PROT_WRITE, PROT_EXEC = 2, 4
 
 #: mount_setattr(2)
-CLONE_NEWNS, MS_REC_PRIVATE, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = 0x20000, 0x44000, 0x8000, 1, 442
-MS_BIND = 0x1000
+CLONE_NEWNS, CLONE_NEWUSER, MS_REC_PRIVATE, MS_BIND = 0x20000, 0x10000000, 0x44000, 0x1000
+AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = 0x8000, 1, 442
+
+#: The number that the user has.
+USER = 997
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -100,24 +102,20 @@ def protect(writable: str) -> None:
         done = libc.syscall(SYS_MOUNT_SETATTR, -100, path.encode(), flags, attributes, ctypes.sizeof(attributes))
         assert done == 0, os.strerror(ctypes.get_errno())
 
-    assert libc.unshare(CLONE_NEWNS) == 0
     assert libc.mount(None, b"/", None, MS_REC_PRIVATE, None) == 0
     assert libc.mount(writable.encode(), writable.encode(), None, MS_BIND, None) == 0
     set_read_only("/", AT_RECURSIVE, on=True)
     set_read_only(writable, 0, on=False)
 
 
-def keep(kept: set[int]) -> None:
-    """These capabilities and no other, also after an exec."""
-    for number in range(64):
-        if number not in kept:
-            libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
-    bits = sum(1 << number for number in kept)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)(bits, bits, bits, 0, 0, 0)
-    assert libc.capset(header, data) == 0
-    for number in kept:
-        assert libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) == 0
+def become_a_user() -> None:
+    """Who owns these files, and is not root: in a namespace where he has another number, and no capability after an
+    exec."""
+    uid, gid = os.getuid(), os.getgid()
+    assert libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/gid_map").write_text(f"{USER} {gid} 1")
+    Path("/proc/self/uid_map").write_text(f"{USER} {uid} 1")
 
 
 def main(unit: str, writable: str, *program: str) -> None:
@@ -126,9 +124,9 @@ def main(unit: str, writable: str, *program: str) -> None:
     os.umask(int(said["UMask"][-1], 8))
     limit = min(int(said["LimitNOFILE"][-1]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    become_a_user()
     protect(writable)
     os.chdir(writable)
-    keep({CAPABILITIES[name] for name in said.get("AmbientCapabilities", [])})
     confine(calls, said["RestrictAddressFamilies"][-1].split())
     os.execv(program[0], program)
 
