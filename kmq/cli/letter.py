@@ -124,7 +124,7 @@ class _Lines:
     def rest(self) -> bytes:
         """The last line, which may lack its end."""
         text = b"".join(self._open)
-        return self._whole(text + b"\n") if text and not self.ended else b""
+        return self._whole(text + b"\r\n") if text and not self.ended else b""
 
     def _whole(self, text: bytes) -> bytes:
         text = text.replace(b"\r\n", b"\n")

@@ -77,7 +77,7 @@ def _word(word: str, following: list[str], found: dict[str, object]) -> int:
             return 1
         elif letter in _VALUED:
             value = word[place + 1 :]
-            if not value and not following and letter != "V":
+            if not value and not following:
                 raise WrongUsage(f"option -{letter} needs a value")
             _take_value(letter, value or "".join(following), found)
             return 1 if value else 2
