@@ -25,7 +25,7 @@ class ConnectorSection:
     address_spaces: tuple[str, ...] = option(
         kinds.spaces(),
         default="",
-        doc="Domains it serves. The most precise connector wins, then the lowest `cost`, then the first in the file. A"
+        doc="Domains it serves; which of several connectors serves one is told under ROUTING. A"
         " smart host and `dns` need this; a mailbox connector serves all local domains when it is left out.",
     )
     cost: int = option(kinds.whole(1, 1000), default="1", doc="Of connectors equally precise, the cheapest serves.")

@@ -83,6 +83,46 @@ have commas or line ends between their entries.
 """
 
 _CLOSING = """\
+.SH ROUTING
+Where mail for an address goes is decided in this order;
+.B kmq route
+.I ADDRESS
+shows it with the lines that decide.
+.TP
+.B 1
+An address in
+.B local_domains
+(or in brackets, when a receiver listens there) is local, whoever writes: its alias in
+.BR alias_files ,
+see
+.BR kmq\\-aliases (5),
+else its mailbox. All others go to a connector that is not for mailboxes:
+.TP
+.B 2
+the one with the most precise address space:
+.BR example.org ,
+then
+.B *.example.org
+(the longest first), then
+.BR * ;
+.TP
+.B 3
+of several with that space, one for this mail: a connector that names
+.BR senders ,
+.B authenticated_users
+or
+.B clients
+serves only mail that meets all that it names. It goes before one that names none; one that names more of them goes
+before one that names fewer, and a sender's address before his domain;
+.TP
+.B 4
+the one with the lowest
+.BR cost ;
+.TP
+.B 5
+the first in the file.
+.P
+What no connector serves waits in the queue Unreachable Domain.
 .SH EXAMPLE
 .nf
 [kmq]
@@ -109,6 +149,7 @@ hosts = smtp.isp.example:587
 .B /etc/kmq/kmq.conf
 .SH SEE ALSO
 .BR kmq (1),
+.BR kmq\\-aliases (5),
 .BR kmqd (8)
 """
 

@@ -1,5 +1,7 @@
 """Alias files as text: the form of aliases(5), and what is no alias."""
 
+from pathlib import Path
+
 import pytest
 
 from kmq.routing.alias_text import Meaning, NoTarget, logical_lines, pieces, read_entries, read_target
@@ -134,3 +136,19 @@ def test_hostile_text_costs_what_its_length_costs() -> None:
     for text in ("(" * 200_000, '"' * 200_001, "a:" * 100_000, "x: " + "a," * 100_000, ",".join(["(a\\"] * 100_000)):
         read_entries(text, "/etc/aliases")
         read_list(text)
+
+
+def test_the_example_of_the_manual_page_is_an_alias_file(tree: Path) -> None:
+    page = (tree / "man" / "kmq-aliases.5").read_text()
+    example = page.split(".Bd -literal -offset indent\n")[1].partition("\n.Ed")[0].replace("\\e", "\\")
+    entries, mistakes = read_entries(example, "/etc/aliases")
+    assert mistakes == []
+    assert {key: [str(one) for one in entry.targets] for key, entry in entries.items()} == {
+        "root": ["ada"],
+        "webmaster": ["root", "carl@example.net"],
+        "info@example.org": ["ada", "\\bob"],
+        "@old.example": ["@example.org"],
+        "staff": [":include:/etc/kmq/staff"],
+        "owner-staff": ["ada"],
+        "front desk": ["ada", '"night watch"@example.net'],
+    }
