@@ -15,6 +15,7 @@ from kmq.model.envelope import Recipient, Source
 from kmq.model.hop import UNREACHABLE, DeliveryType, NextHop
 from kmq.model.mailbox import POSTMASTER, folder, user_of
 from kmq.model.reply import Reply
+from kmq.phases.rewriting import Rewriter, Rewriting, shown
 from kmq.routing.expanding import Expansion
 from kmq.routing.table import Decision, Route, Routes
 
@@ -31,7 +32,10 @@ class Kind(Enum):
 
 
 class Leg(NamedTuple):
-    """One step. rule: what decided it; goes_to: targets, next hop or reply as text; sender: whose name it bears."""
+    """One step. rule: what decided it; goes_to: targets, next hop or reply as text; sender: whose name it bears.
+
+    rewritten: the addresses that are others on the way out, `one -> other`.
+    """
 
     address: str
     kind: Kind
@@ -39,6 +43,7 @@ class Leg(NamedTuple):
     goes_to: str
     sender: str
     hop: NextHop | None = None
+    rewritten: str = ""
 
 
 class Mail(NamedTuple):
@@ -93,11 +98,24 @@ def _leg(address: str, decision: Decision, sender: str, settings: Settings) -> L
         case Route(hop, rule):
             kind = Kind.UNREACHABLE if hop == UNREACHABLE else Kind.HOP
             goes_to = _maildir(address, hop, settings) if hop.delivery_type is DeliveryType.MAILBOX else hop.domain
-            return Leg(address, kind, rule, goes_to, sender, hop)
+            return Leg(address, kind, rule, goes_to, sender, hop, _rewritten(settings, hop, sender, address))
         case Reply():
             return Leg(address, Kind.REFUSED if decision.permanent else Kind.DEFERRED, "", str(decision), sender)
         case _:
             raise AssertionError("what came of an alias is not expanded again")
+
+
+def _rewritten(settings: Settings, hop: NextHop, sender: str, address: str) -> str:
+    """By [rewrite], whose files are read as they are now."""
+    if hop.delivery_type not in (DeliveryType.SMART_HOST, DeliveryType.DNS):
+        return ""
+    match Rewriting(settings.rewrites).of(hop.connector):
+        case Reply() as waiting:
+            return f"mail waits: {waiting}"
+        case Rewriter() as rewriter:
+            return shown(rewriter, sender, address)
+        case _:
+            return ""
 
 
 def _maildir(address: str, hop: NextHop, settings: Settings) -> str:

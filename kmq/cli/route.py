@@ -74,6 +74,7 @@ def _said(leg: Leg) -> Iterator[tuple[str, str]]:
         case Kind.HOP:
             yield "rule", leg.rule
             yield "next hop", f"{leg.goes_to} ({_how(leg.hop)})"
+            yield "rewritten", leg.rewritten
         case Kind.UNREACHABLE:
             yield "unreachable", leg.rule
         case _:
@@ -94,6 +95,7 @@ def _object(leg: Leg) -> dict[str, object]:
         "Rule": leg.rule or None,
         "GoesTo": leg.goes_to,
         "FromAddress": leg.sender,
+        "RewrittenAs": leg.rewritten or None,
         "DeliveryType": hop.delivery_type.value if hop else None,
         "NextHopDomain": hop.domain if hop else None,
         "NextHopConnector": hop.connector if hop else None,

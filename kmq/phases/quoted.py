@@ -13,9 +13,10 @@ Callers:  phases.rendering, in threads for large bodies.
 import re
 from base64 import b64encode
 from binascii import b2a_qp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kmq.model.fields import CRLF, Field
+from kmq.phases.encoded_words import seven_bit
 from kmq.phases.mime import Between, Event, Form, Header, Part, Text, Unfit, Walk
 
 LINE = 76  #: RFC 2045 6.7 (5), 6.8
@@ -25,14 +26,6 @@ _SIGNATURES = frozenset((b"dkim-signature", b"arc-seal", b"arc-message-signature
 _IDENTITY = (b"", b"7bit", b"8bit")
 _WIDE = (b"8bit", b"binary")
 _PIECES = re.compile(rb"=[0-9A-Fa-f]{2}|.", re.DOTALL).findall
-_BLANKS = re.compile(rb"([ \t]+)")
-
-#: Fields whose values are words, which RFC 2047 lets be encoded; those that nobody defined are taken for such.
-_STRUCTURED = re.compile(
-    rb"(?:resent-)?(?:from|sender|reply-to|to|cc|bcc|date|message-id)|return-.*|received.*|in-reply-to|references"
-    rb"|mime-version|content-(?!description$).*|dkim-.*|arc-.*|authentication-results|delivered-to|list-.*"
-    rb"|disposition-notification-.*|errors-to|auto-submitted|x-original-to"
-).fullmatch
 
 
 class Findings:
@@ -93,7 +86,7 @@ def _check_field(field: Field, part: Part) -> None:
     if not field.text.isascii():
         if part.sealed:
             raise Unfit("a part is signed, and its header is 8-bit")
-        if _STRUCTURED(field.name):
+        if seven_bit(field) is None:
             raise Unfit(f"{field.name.decode()} in a header is 8-bit")
 
 
@@ -124,7 +117,11 @@ class Quoting:
         part = header.part
         wide = self._found.has(part)
         encoding = _new_encoding(part, wide)
-        out = [_ascii(one) for one in header.fields if not encoding or one.name != b"content-transfer-encoding"]
+        out = [
+            seven_bit(one) or one.text
+            for one in header.fields
+            if not encoding or one.name != b"content-transfer-encoding"
+        ]
         if wide and part.encoding == b"binary":
             self._octets = b""
         if wide:
@@ -202,40 +199,3 @@ def _shown(lines: bytes) -> bytes:
 
 def _base64(octets: bytes) -> bytes:
     return b"".join(b64encode(octets[at : at + _OCTETS]) + CRLF for at in range(0, len(octets), _OCTETS))
-
-
-def _ascii(field: Field) -> bytes:
-    """A field with its 8-bit words encoded (RFC 2047)."""
-    if field.text.isascii():
-        return field.text
-    name, _, value = field.text.partition(b":")
-    return name + b":" + CRLF.join(b"".join(_words(line)) for line in value.split(CRLF))
-
-
-def _words(line: bytes) -> Sequence[bytes]:
-    """Neighbours that both are encoded lose the blank between them (RFC 2047 6.2), so it is encoded with the first."""
-    pieces = _BLANKS.split(line)
-    out: list[bytes] = []
-    for place, piece in enumerate(pieces):
-        if place % 2 or piece.isascii():
-            out.append(piece)
-            continue
-        follows = place + 2 < len(pieces) and not pieces[place + 2].isascii()
-        out.append(_encoded(piece + (pieces[place + 1] if follows else b"")))
-    return out
-
-
-def _encoded(text: bytes) -> bytes:
-    try:
-        signs = [sign.encode() for sign in text.decode()]
-        charset = b"utf-8"
-    except UnicodeDecodeError:
-        signs = [text[at : at + 1] for at in range(len(text))]
-        charset = b"unknown-8bit"
-    words: list[bytes] = []
-    for sign in signs:  # 40 octets are 56 of base64: with their dress within the 75 of a word
-        if words and len(words[-1]) + len(sign) <= 40:
-            words[-1] += sign
-        else:
-            words.append(sign)
-    return b"\r\n ".join(b"=?%b?b?%b?=" % (charset, b64encode(word)) for word in words)

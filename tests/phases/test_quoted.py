@@ -149,7 +149,9 @@ SIGNED = (
         (b"Content-Type: text/plain\r\nContent-Type: text/html\r\n\r\n" + E + b"\r\n", "must not be encoded"),
         (b"Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n" + E + b"\r\n", "must not be encoded"),
         (b"Content-Type: text/plain; name=" + E + b"\r\n\r\nx\r\n", "content-type in a header is 8-bit"),
-        (b"From: J" + E + b" <a@b>\r\n\r\nx\r\n", "from in a header is 8-bit"),
+        (b"From: <j" + E + b"@b>\r\n\r\nx\r\n", "from in a header is 8-bit"),
+        (b"From: J" + E + b" <a@b\r\n\r\nx\r\n", "from in a header is 8-bit"),
+        (b"Message-ID: <" + E + b"@b>\r\n\r\nx\r\n", "message-id in a header is 8-bit"),
         (
             b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(101)),
             "too deep",
