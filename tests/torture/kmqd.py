@@ -31,7 +31,7 @@ receivers = {receivers}
 [queue]
 queue_database_logging_file_size = 256K
 checkpoint_interval = 1s
-effects_delay = 20ms
+effects_delay = {effects}
 retry_interval = 500ms
 retry_interval_max = 1s
 connection_retry_interval = 500ms
@@ -91,6 +91,7 @@ class Kmqd:
     kmq: str = ""
     queue: str = ""
     drops: str = NO_DROPS
+    effects: str = "20ms"
     spool: Path = Path()
     run: Path = Path()
     mail: Path = Path()
