@@ -20,6 +20,8 @@ class Idle(Protocol):
     @property
     def usable(self) -> bool: ...
 
+    def quit(self) -> None: ...
+
 
 class Berth:
     """One server. open: connections and openings; limit: as many as there may be."""
@@ -41,22 +43,42 @@ class Berth:
         """Somebody waits for a connection."""
         return any(not one.done() for one in self._waiting)
 
-    async def take(self) -> Idle | None:
-        """An idle connection, or None: then one may be opened, and `leave` is told when it is gone, or failed."""
-        while self._idle:
+    async def take(self, fresh: bool = False) -> Idle | None:
+        """A usable connection, or None: then one may be opened, and `leave` is told when it is gone, or failed.
+
+        fresh: no kept one will do; one that is idle goes for it when there is no room.
+        """
+        while True:
+            kept = self._kept(fresh)
+            if kept is not None:
+                return kept
+            if self.open < self.limit:
+                self.open += 1
+                return None
+            given = await self._turn()
+            if given is None or (given.usable and not fresh):
+                return given
+            if given.usable:
+                given.quit()
+
+    def _kept(self, fresh: bool) -> Idle | None:
+        while self._idle and not (fresh and self.open < self.limit):
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable and not fresh:
                 return connection
-        if self.open < self.limit:
-            self.open += 1
-            return None
+            if connection.usable:
+                connection.quit()
+                return None
+        return None
+
+    async def _turn(self) -> Idle | None:
         turn: asyncio.Future[Idle | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give_back(turn.result())
+                self.give_back(turn.result())
             raise
 
     def leave(self) -> None:
@@ -74,6 +96,13 @@ class Berth:
         if connection in self._idle:
             self._idle.remove(connection)
 
+    def give_back(self, what: Idle | None) -> None:
+        """What `take` gave is not needed."""
+        if what is None:
+            self.leave()
+        else:
+            self.rest(what)
+
     def _give(self, what: Idle | None) -> bool:
         while self._waiting:
             turn = self._waiting.popleft()
@@ -81,12 +110,6 @@ class Berth:
                 turn.set_result(what)
                 return True
         return False
-
-    def _give_back(self, what: Idle | None) -> None:
-        if what is None:
-            self.leave()
-        else:
-            self.rest(what)
 
 
 class Berths:

@@ -34,7 +34,10 @@ class Directory(Protocol):
 
 
 class Outlet:
-    """See above. width: connections that one queue may have. directory: None without connectors of type dns."""
+    """See above. width: connections that one queue may have; openings: connections that are being opened.
+
+    directory: None without connectors of type dns.
+    """
 
     def __init__(
         self, section: ConnectorSection, helo: str, width: int, threads: Executor, directory: Directory | None
@@ -44,6 +47,7 @@ class Outlet:
         self.width = width
         self.threads = threads
         self.hosts = Hosts(section)
+        self.openings = 0
         self._directory = directory
         self._berths = Berths(width) if section.type == "dns" else None
         self._verifies = verifies(section)

@@ -22,7 +22,7 @@ from kmq.phases.work import Outcome, Report, Show, Work
 
 READERS = 4  #: threads that read large bodies
 FAREWELL = 0.5  #: seconds that servers have to answer QUIT when kmq stops
-UNPROVEN = 50  #: queues without a connection that open their first one, while fresh mail may begin a further one
+OPENINGS = 50  #: connections that are being opened while fresh mail may begin another queue
 SWEEP = 1.0  #: seconds between two looks at the deadlines
 
 STOPPING = Reply(421, "4.3.2", "kmq is stopping")
@@ -67,10 +67,9 @@ class Smtp:
         known = self._hops.get(_key(hop))
         if known is not None:
             return known.ready
-        return hop.delivery_type is not DeliveryType.DNS or self._unproven() < UNPROVEN
-
-    def _unproven(self) -> int:
-        return sum(hop.unproven for hop in self._hops.values())
+        if hop.delivery_type is not DeliveryType.DNS:
+            return True
+        return sum(outlet.openings for outlet in self._outlets.values()) < OPENINGS
 
     def deliver(self, work: Work, report: Report, show: Show) -> None:
         """Sends a message to its recipients as soon as a connection is free. Returns at once."""

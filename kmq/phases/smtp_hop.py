@@ -13,6 +13,7 @@ Callers:  phases.smtp.
 import asyncio
 from collections import deque
 from contextlib import aclosing
+from functools import partial
 
 from kmq.model.reply import Reply
 from kmq.phases.berths import Berth
@@ -54,11 +55,6 @@ class SmtpHop:
         if self._waiting or self._orphans or self._openings:
             return True
         return any(connection.state is State.BUSY for connection in self._connections)
-
-    @property
-    def unproven(self) -> bool:
-        """A connection is being opened and none is there: nobody knows yet whether the servers are alive."""
-        return bool(self._openings) and not self._connections
 
     @property
     def unused(self) -> bool:
@@ -152,7 +148,8 @@ class SmtpHop:
         while len(self._openings) < len(self._waiting) + len(self._orphans) and self._may_open():
             opening = asyncio.create_task(self._open())
             self._openings.add(opening)
-            opening.add_done_callback(self._ended)
+            self.outlet.openings += 1
+            opening.add_done_callback(partial(self._ended, self.outlet))
 
     def _may_open(self) -> bool:
         if len(self._connections) + len(self._openings) >= self._width:
@@ -172,6 +169,8 @@ class SmtpHop:
         async with aclosing(outlet.targets(self._domain)) as targets:
             async for target in targets:
                 found = target if isinstance(target, Reply) else await self._reach(outlet, target, deadline)
+                if found is None:
+                    return self._settle()
                 if isinstance(found, Connection):
                     return self._opened(found)
                 verdict = _weightier(verdict, found)
@@ -180,18 +179,19 @@ class SmtpHop:
                     break
         return self._not_opened(verdict or NO_HOSTS)
 
-    async def _reach(self, outlet: Outlet, target: Target, deadline: float) -> Connection | Reply:
-        """A connection to this target, kept or new."""
+    async def _reach(self, outlet: Outlet, target: Target, deadline: float) -> Connection | Reply | None:
+        """A connection to this target, kept or new; None when nobody waits for it any more."""
         berth = outlet.berth(target)
         if berth is None:
             return await self._connect(outlet, target, None)
         try:
             async with asyncio.timeout_at(deadline):
-                kept = await berth.take()
-                while kept is not None and not kept.usable:
-                    kept = await berth.take()
+                kept = await berth.take(fresh=bool(self._orphans))
         except TimeoutError:
             return Reply(451, "4.4.5", f"all connections to {target.label} are busy")
+        if not self._waiting and not self._orphans:
+            berth.give_back(kept)
+            return None
         if isinstance(kept, Connection):
             kept.hand_over(self, target.label)
             return kept
@@ -236,8 +236,9 @@ class SmtpHop:
         if not self._connections and not self._openings:
             self._refuse(reply)
 
-    def _ended(self, opening: asyncio.Task[None]) -> None:
+    def _ended(self, outlet: Outlet, opening: asyncio.Task[None]) -> None:
         """An opening that died of a mistake of ours must not leave its messages waiting for ever."""
+        outlet.openings -= 1
         self._openings.discard(opening)
         error = None if opening.cancelled() else opening.exception()
         if error is not None:

@@ -363,6 +363,34 @@ def test_a_domain_with_endless_mail_hands_the_connection_over() -> None:
     play(story, ZONE, connections=1)
 
 
+def test_who_wants_a_new_connection_gets_one_though_kept_ones_are_idle() -> None:
+    """Row 60 among domains: what died under one message is tried again over a new connection, not over one as old."""
+
+    async def story(world: World) -> None:
+        hop = await world.serve(2)
+        assert kinds(await world.send("a@d.test")) == "D"
+        assert kinds(await world.send("a@e.test")) == "D"
+        hop.drop_idle()
+        found = [send(world.phase, world.mail(f"b{n}@{name}.test")) for n in range(3) for name in "de"]
+        assert {kinds(one) for one in await asyncio.gather(*found)} == {"D"}
+        assert max(hop.copies.values()) == 1
+
+    for connections in (1, 3):
+        play(story, ZONE, connections=connections)
+
+
+def test_a_turn_that_nobody_needs_any_more_opens_nothing() -> None:
+    async def story(world: World) -> None:
+        hop = await world.serve(2)
+        sent = [send(world.phase, world.mail(f"a{n}@{name}.test")) for n in range(2) for name in "def"]
+        assert {kinds(one) for one in await asyncio.gather(*sent)} == {"D"}
+        await until(lambda: not any(one._openings for one in world.phase._hops.values()), "nothing is being opened")
+        assert hop.connections <= 2
+        assert kinds(await world.send("b@d.test")) == "D"
+
+    play(story, ZONE, connections=2)
+
+
 def test_a_failed_opening_frees_its_place() -> None:
     async def story(world: World) -> None:
         await world.serve(2, banner="421 4.3.2 busy")
@@ -387,7 +415,7 @@ def test_queues_that_are_done_with_are_forgotten() -> None:
 
 
 def test_fresh_mail_does_not_begin_what_nobody_knows_to_be_alive_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp, "UNPROVEN", 2)
+    monkeypatch.setattr(smtp, "OPENINGS", 2)
 
     async def story(world: World) -> None:
         await world.serve(2, banner="hang")
