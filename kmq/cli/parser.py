@@ -112,6 +112,10 @@ def _submit(verb: ArgumentParser) -> None:
     verb.add_argument("--to", metavar="A", action="append", default=[], help="a recipient; else those of To, Cc, Bcc")
 
 
+def _doctor(verb: ArgumentParser) -> None:
+    verb.add_argument("--to", metavar="DOMAIN", help="try whether its mail servers can be reached on port 25")
+
+
 def _none(_: ArgumentParser) -> None:
     pass
 
@@ -141,6 +145,7 @@ VERBS: dict[str, Verb] = {
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
     "reload": Verb("reload", "kmqd reads its configuration again, and says what changed"),
     "check": Verb("check", "whether configuration, spool and ports are in order"),
+    "doctor": Verb("doctor", "the same, and disk, names, clock, limits, servers, certificates", _doctor),
     "config": Verb("config", "the configuration as it counts, with the place of each value", _config),
     "fsck": Verb("fsck", "whether every file of the spool is in order; mends it", _fsck),
 }
