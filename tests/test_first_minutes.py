@@ -78,11 +78,11 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 
 def test_the_five_minutes(trial):
-    letter, elsewhere, steering = BLOCKS
-    send, _, look = letter.rpartition("cat spool/mail")
+    letter, elsewhere, steering, program = BLOCKS
+    send, _, look_at_mail = letter.rpartition("cat spool/mail")
     trial.sh(send)
     until(lambda: list((trial.folder / "spool/mail/alice/new").glob("*")), "alice has a letter")
-    assert "Subject: Hello" in trial.sh(f"cat spool/mail{look}")
+    assert "Subject: Hello" in trial.sh(f"cat spool/mail{look_at_mail}")
 
     send, line, look = elsewhere.partition(".venv/bin/kmq mailq")
     trial.sh(send)
@@ -97,9 +97,12 @@ def test_the_five_minutes(trial):
     assert "friend@example.org" in shown
     until(lambda: not trial.waiting(), "what was removed is gone")
 
+    trial.sh(program)
+    until(lambda: "Subject: Hello again" in trial.sh(f"cat spool/mail{look_at_mail}"), "alice has the second one")
+
 
 def test_the_queue_is_as_it_was_after_a_rude_stop(trial):
-    letter, elsewhere, _ = BLOCKS
+    letter, elsewhere, *_ = BLOCKS
     trial.sh(letter.partition("curl")[0])
     trial.sh(elsewhere.partition(".venv/bin/kmq mailq")[0])
     trial.kill()

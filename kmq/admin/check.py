@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kmq.admin.check_dns import dns
 from kmq.admin.check_routing import routing
+from kmq.admin.check_sendmail import programs
 from kmq.admin.circumstances import hidden
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import KmqSection, ReceiverSection, Settings, checks
@@ -39,6 +40,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from routing(settings)
     yield from dns(settings)
     yield from spool(settings)
+    yield from programs(settings)
     yield from ports(settings)
 
 

@@ -301,3 +301,17 @@ def test_who_may_not_look_is_not_sent_to_stop_kmqd(forbidden: Place) -> None:
             _, out, _ = forbidden.run("check")
     assert "in use; whether by kmqd, this user may not see" in out
     assert "stop that program" not in out
+
+
+def test_whether_programs_of_other_users_can_send(whole: Place) -> None:
+    whole.spool.chmod(0o755)
+    whole.path.write_text(whole.path.read_text() + "[sendmail]\ntrusted_users = root, no-such-user\n")
+    status, out, _ = whole.run("check")
+    assert status == 0 and "closed to other users" not in out
+    assert "note   [sendmail] trusted_users: there is no user no-such-user on this machine" in out
+    whole.spool.chmod(0o750)
+    _, out, _ = whole.run("check")
+    assert f"{whole.spool} is closed to other users: they cannot send mail\n" in out
+    assert f"chmod o+x {whole.spool}, or say run_directory = /run/kmq" in out
+    whole.path.write_text(whole.path.read_text() + "socket =\n")
+    assert "closed to other users" not in whole.run("check")[1]
