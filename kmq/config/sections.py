@@ -74,7 +74,8 @@ class KmqSection:
     dns_servers: tuple[Endpoint, ...] = option(
         kinds.dns_servers(),
         default="",
-        doc="Resolvers that connectors of type dns ask; nothing: those of /etc/resolv.conf, as it stands at the time.",
+        doc="Resolvers that connectors of type dns ask; nothing: those of /etc/resolv.conf, as it stands at the time."
+        " Answers are kept for as long as they hold; a reload forgets them.",
     )
     dns_timeout: float = option(
         kinds.duration("100ms", "5m"),

@@ -54,7 +54,7 @@ class Lookups:
         return len(self._asked)
 
     def forget(self) -> None:
-        """The resolvers are others now."""
+        """Every answer is asked for anew."""
         self._known.clear()
 
     async def close(self) -> None:

@@ -53,10 +53,9 @@ class MailHosts:
         """Whether the servers of a domain are known without asking anybody, their addresses mostly too."""
         return domain[:1] == "[" or self._lookups.known(domain, "MX") is not None
 
-    @property
-    def asking(self) -> int:
-        """Questions under way."""
-        return self._lookups.asking
+    def forget(self) -> None:
+        """What was learned is asked for anew: an operator knows more than the zones said."""
+        self._lookups.forget()
 
     async def close(self) -> None:
         await self._lookups.close()

@@ -1,7 +1,7 @@
 """Who tells a worker where the servers of a domain are.
 
-Promise:  what was learned of the DNS is kept through a reload that changes nothing about how it is asked. A worker
-          without connectors of type dns loads nothing of it.
+Promise:  a reload forgets what was learned of the DNS, so that an operator who knows better need not wait for it. A
+          worker without connectors of type dns loads nothing of it.
 On crash: forgotten.
 Callers:  run.walk.
 """
@@ -38,6 +38,8 @@ class Directories:
 
             self._asked = asked
             self._made = MailHosts(kmq.dns_servers, kmq.dns_timeout, Ourselves(kmq.hostname, listen))
+        else:
+            self._made.forget()
         return self._made
 
     async def close(self) -> None:
