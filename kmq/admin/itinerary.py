@@ -63,14 +63,23 @@ def itinerary(settings: Settings, address: str, mail: Mail) -> Iterator[Leg]:
     yield _at_the_door(routes, whole, mail)
     decision = routes.ways(mail.sender, source).decide(Recipient(whole))
     if not isinstance(decision, Expansion):
-        yield _leg(whole, decision, mail.sender, settings)
+        yield _leg(whole, _looked_up(whole, decision, routes), mail.sender, settings)
         return
     for step in decision.steps:
         yield Leg(step.address, Kind.ALIAS, step.place, step.targets, mail.sender)
     for final, owner in decision.finals:
         sender = owner if owner and mail.sender else mail.sender
         found = routes.ways(sender, source).decide(Recipient(final, original=whole))
-        yield _leg(final, found, sender, settings)
+        yield _leg(final, _looked_up(final, found, routes), sender, settings)
+
+
+def _looked_up(address: str, decision: Decision, routes: Routes) -> Decision:
+    """The same, and whether the mailbox is there, which kmqd leaves to the phase that delivers."""
+    if not isinstance(decision, Route) or decision.hop.delivery_type is not DeliveryType.MAILBOX:
+        return decision
+    local_part, domain = split(address)
+    boxes = routes.local.at(domain)
+    return (boxes and boxes.refusal(local_part)) or decision
 
 
 def canonical(text: str, home: str) -> str:
