@@ -27,6 +27,7 @@ from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expan
 from kmq.model.hop import DeliveryType
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
+from kmq.run.notices import COPY, NOTICE
 
 #: Lines that are said in one turn of the loop.
 _TURN = 200
@@ -115,7 +116,7 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     for event in job.events:
         complete(event, fate)
         found = _WORDS.get(type(event))
-        if found is None:
+        if found is None or _nobody_heard(event):
             continue
         word, status = _EXPIRED if job.assign.expire and type(event) is Failed else found
         rest = f"{_said(event, local, timing, status)}{place}{_more(event)} size={head.size}"
@@ -126,11 +127,16 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
             yield
 
 
+def _nobody_heard(event: Event) -> bool:
+    """A sender who does not want to hear that it takes longer was not told so."""
+    return isinstance(event, Delayed) and not event.notice
+
+
 def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
     """A result that is durable, and whose worker died before it could hear so: what is known of it here."""
     for event in events:
         found = _WORDS.get(type(event))
-        if found is not None:
+        if found is not None and not _nobody_heard(event):
             word, status = found
             rcpt = shown(getattr(event, "rcpt", ""))
             mail.say(word, name, f"{_said(event, False, '', status)}{_more(event)} rcpt={rcpt}")
@@ -169,8 +175,8 @@ _MORE: dict[type, tuple[str, ...]] = {
     Delivered: ("attempt", "notice"),
     Failed: ("attempt", "notice"),
     Deferred: ("attempt", "until"),
-    Expanded: ("child",),
-    Delayed: ("attempt", "notice"),
+    Expanded: ("notice", "child"),
+    Delayed: ("notice",),
 }
 
 
@@ -179,7 +185,7 @@ def tell_of_a_child(line: bytes) -> None:
     head = read_head(line)
     if head is None:
         return
-    word = "notice" if head.source.how == "dsn" else "accepted"
+    word = "notice" if head.source.how in (NOTICE, COPY) else "accepted"
     keys: dict[str, Value] = {"from": head.sender, "parent": head.parent, "proto": head.source.how}
     if len(head.recipients) == 1:
         keys["to"] = head.recipients[0].address
