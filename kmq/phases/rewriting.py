@@ -149,15 +149,17 @@ class Rewriting:
             for path in (path for part in _maps(one) for path in part.files):
                 if not self._files[path].whole:
                     return Reply(451, "4.3.5", f"[{one.name}] cannot tell which addresses to write: see {path}")
-            senders += [*self._tables(one.senders), *self._tables(one.addresses)]
-            recipients += [*self._tables(one.recipients), *self._tables(one.addresses)]
+            common = self._joined(one.addresses)
+            senders += filter(None, (self._joined(one.senders), common))
+            recipients += filter(None, (self._joined(one.recipients), common))
         return Rewriter(senders, recipients) if senders or recipients else None
 
-    def _tables(self, found: AddressMap) -> Iterable[Table]:
-        if found.lines:
-            yield _table(found.lines)
-        for path in found.files:
-            yield self._files[path].value
+    def _joined(self, found: AddressMap) -> Table:
+        """All lines of an option, so that the most precise pattern counts wherever it stands."""
+        table: Table = {}
+        for one in (_table(found.lines), *(self._files[path].value for path in found.files)):
+            table = one | table
+        return table
 
 
 #: No address is another one.

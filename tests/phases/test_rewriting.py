@@ -169,6 +169,16 @@ def test_without_a_good_file_mail_waits(tmp_path: Path, text: str | None) -> Non
     assert str(found).startswith("451 4.3.5 [a] cannot tell which addresses to write: see ")
 
 
+def test_lines_and_files_of_an_option_are_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "generic"
+    path.write_text("root@ hostmaster@y.test\na@x.test file@y.test\n")
+    maps = AddressMap((line("@x.test @z.test"), line("a@x.test line@y.test")), (str(path),))
+    made = Rewriting([RewriteSection(name="a", addresses=maps)]).of("isp")
+    assert isinstance(made, Rewriter)
+    assert made.sender("root@x.test") == "hostmaster@y.test", "the most precise pattern, wherever it stands"
+    assert made.sender("a@x.test") == "line@y.test", "of two lines with one pattern the first"
+
+
 # --- on the wire -----------------------------------------------------------------------------------------------------
 
 TEXT = b"From: Alice <alice@example.lan>\r\nTo: bob@example.lan, c@y.test\r\n\r\nalice@example.lan\r\n"

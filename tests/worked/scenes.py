@@ -199,10 +199,21 @@ def logged(folder: Path) -> Iterator[Scene]:
         yield scene
 
 
+@contextmanager
+def renamed(folder: Path) -> Iterator[Scene]:
+    """kmqd does not run; at home everybody is in example.lan, and partner.example shall not see it."""
+    with stopped(folder) as scene:
+        more = "[outside : rewrite]\nconnectors = partner\naddresses =\n  file:generic\n  @*.example.lan @example.org\n"
+        scene.configure(f"{CONFIGURATION}\n{more}")
+        (folder / "etc" / "generic").write_text("root@ postmaster@example.org\n@example.lan @example.org\n")
+        yield scene
+
+
 SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
     "busy": busy,
     "flowing": flowing,
     "logged": logged,
+    "renamed": renamed,
 }
