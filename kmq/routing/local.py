@@ -37,6 +37,7 @@ class Local:
         served = Spaces(one for one in settings.connectors if one.type == "mailbox")
         self.directory = Directory()
         self.aliases = Aliases(kmq.alias_files)
+        self._aliased = bool(kmq.alias_files)
         self.home = kmq.local_domains[0] if kmq.local_domains else ""
         self.postmaster = _canonical(kmq.postmaster)
         origin = settings.origin("kmq", "postmaster")
@@ -85,7 +86,7 @@ class Local:
     def accepts(self, local_part: str, boxes: Mailboxes) -> Reply | None:
         """What RCPT hears about a local part (unquoted): None when its mail is taken in."""
         name = local_part.lower()
-        if self.aliases.find(name, boxes.domain) is not None:
+        if self._aliased and self.aliases.find(name, boxes.domain) is not None:
             return None
         refusal = boxes.refusal(local_part)
         if refusal is None or user_of(name) in ALWAYS or self.aliases.catch_all(boxes.domain):
@@ -98,16 +99,18 @@ class Local:
         look: also where it costs a look at the disk; otherwise a mailbox that may be there is taken for one.
         """
         name = local_part.lower()
-        entry = self.aliases.find(name, boxes.domain)
-        if entry is not None:
-            return entry
+        catch_all = None
+        if self._aliased:
+            entry = self.aliases.find(name, boxes.domain)
+            if entry is not None:
+                return entry
+            catch_all = self.aliases.catch_all(boxes.domain)
         user = user_of(name)
         if user in ALWAYS:
             return self._always(user, boxes)
-        catch_all = self.aliases.catch_all(boxes.domain)
-        if boxes.asks_disk and not look and catch_all is None:
+        if not look and boxes.asks_disk and catch_all is None:
             return None
-        refusal = boxes.refusal(local_part)
+        refusal = boxes.refusal_of(user)
         if refusal is None or not refusal.permanent:
             return refusal
         return catch_all or self._not_found(refusal)

@@ -56,9 +56,10 @@ class Mailboxes:
 
     def refusal(self, local_part: str) -> Reply | None:
         """What RCPT hears about a local part (unquoted): None when its mail is taken in."""
-        if local_part in self._listed:
-            return None
-        user = user_of(local_part)
+        return None if local_part in self._listed else self.refusal_of(user_of(local_part))
+
+    def refusal_of(self, user: str | None) -> Reply | None:
+        """The same for a user's name, None for a local part that is none."""
         if user is None:
             return UNKNOWN
         return None if user == POSTMASTER else self._look_up(user)

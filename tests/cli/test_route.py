@@ -150,7 +150,8 @@ def test_check_tells_of_aliases_that_lead_nowhere(routed: Place) -> None:
         "alias file F/aliases can be written by everybody",
         "F/aliases:4: '|/bin/cat' is a command, and mail goes to addresses alone: write an address that stands for it",
         "F/aliases:10: root stands in F/aliases:9 already; this line does not count",
-        "F/many:2: 'no address' is no address (blanks, quotes and backslashes stand in quotes): write name, or name@example.org",
+        "F/many:2: 'no address' is no address (blanks, quotes and backslashes stand in quotes): write name,"
+        " or name@example.org",
         "included file F/none: No such file or directory",
         "F/aliases:3: mail for dead goes back to its sender: No such user here: dead@example.org -> nobody@example.org",
         "F/aliases:7: x@other.example is in no local domain, so nobody asks for it",
