@@ -1,11 +1,12 @@
-"""Names in incoming/: each tells which receiver is writing that large body (J6).
+"""Names in incoming/: each tells which process made it for a large body: a receiver, or a worker for an alias (J6).
 
-Shape:    `<receiver>-<pid>-<start>-<serial>`, the start being the kernel's, in clock ticks since the machine came up: a
-          pid that is used again is not mistaken for the receiver that had it before.
-Promise:  `lives` is true for every file that a living receiver may still hand over; what it is false for may go when
+Shape:    `<number>-<pid>-<start>-<serial>`, the number being the receiver's, or 0 for a worker; the start is the
+          kernel's, in clock ticks since the machine came up: a pid that is used again is not mistaken for the process
+          that had it before.
+Promise:  `lives` is true for every file that a living process may still hand over; what it is false for may go when
           no record names it.
-On crash: a file stays; recovery, or the scheduler process when it hears that the receiver is reaped, removes it.
-Callers:  intake.large makes names; recovery and run.queue ask about them.
+On crash: a file stays; recovery, or the scheduler process when it hears that the process is reaped, removes it.
+Callers:  intake.large and run.linking make names; recovery and run.queue ask about them.
 """
 
 import os
@@ -15,7 +16,7 @@ FOLDER = "incoming"
 
 
 class Maker(NamedTuple):
-    """The receiver process behind a name."""
+    """The process behind a name."""
 
     number: int
     pid: int
