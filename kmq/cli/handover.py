@@ -4,7 +4,8 @@ Promise:  Taken only when kmqd has said that the message is durable. As long as 
           cannot just now, it is asked again, for PATIENCE seconds; then the answer is why. A message goes to all of
           its recipients or to none.
 On crash: until the last byte is sent nothing was taken. Whoever is killed between it and kmqd's word may find the
-          message taken: whole, once.
+          message taken, whole. If it is kmqd that breaks off there, the message is handed in again, as SMTP has it: it
+          may be taken twice, and is never lost.
 Callers:  cli.sendmail, cli.submit.
 """
 
@@ -71,9 +72,10 @@ class Refused(NamedTuple):
 
 
 class NotNow(NamedTuple):
-    """It is not, yet; why, as a sentence."""
+    """It is not, yet; why, as a sentence. unsure: it may be all the same, since kmqd broke off before its word."""
 
     text: str
+    unsure: bool = False
 
 
 class Lost(Exception):
@@ -88,23 +90,29 @@ def hand_over(order: Order, find: Callable[[], Iterable[str]], watch: Watch = la
     """Has kmqd take a message. find: the paths at which it may listen, asked anew each time; watch: hears all lines."""
     deadline = time.monotonic() + PATIENCE
     pause = _FIRST_PAUSE
+    unsure = False
     while True:
         outcome = _try(order, find, deadline, watch)
-        left = deadline - time.monotonic()
-        if not isinstance(outcome, NotNow) or left <= 0:
+        if not isinstance(outcome, NotNow):
             return outcome
+        unsure = unsure or outcome.unsure
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return NotNow(outcome.text, unsure)
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _try(order: Order, find: Callable[[], Iterable[str]], deadline: float, watch: Watch) -> Outcome:
+    talk = None
     try:
         with connect(find(), deadline) as connection:
-            return Talk(connection, watch).send(order)
+            talk = Talk(connection, watch)
+            return talk.send(order)
     except TimeoutError:
-        return NotNow("kmqd does not answer")
+        return NotNow("kmqd does not answer", talk is not None and talk.all_said)
     except (OSError, Lost) as error:
-        return NotNow(str(error))
+        return NotNow(str(error), talk is not None and talk.all_said)
 
 
 def connect(paths: Iterable[str], deadline: float) -> socket.socket:
@@ -145,12 +153,13 @@ def _connect(connection: socket.socket, path: str) -> None:
 
 
 class Talk:
-    """A conversation with kmqd."""
+    """A conversation with kmqd. all_said: it has the whole message, and may have taken it."""
 
     def __init__(self, connection: socket.socket, watch: Watch) -> None:
         self._connection = connection
         self._heard = connection.makefile("rb")
         self._watch = watch
+        self.all_said = False
 
     def open(self) -> Reply:
         """Greeting and EHLO; the first reply that is no 2xx, or that of EHLO."""
@@ -189,7 +198,9 @@ class Talk:
         self._say(f"BDAT {letter.size} LAST")
         for piece in letter.pieces():
             self._connection.sendall(piece)
+        self.all_said = True
         reply = self.hear()
+        self.all_said = False
         if reply.code == 250:
             self._connection.sendall(b"QUIT\r\n")
         return _outcome(reply)

@@ -1,6 +1,7 @@
 """kmq-sendmail: how the programs of this machine send mail, by the options of sendmail; kmq-sendmail(1).
 
-Promise:  0 only when kmqd has the message, durable, for all of its recipients; with any other status nothing was sent:
+Promise:  0 only when kmqd has the message, durable, for all of its recipients; with any other status nothing was sent
+          (unless it says that it cannot know, as when kmqd was killed before its last word):
           64 wrong usage, 65 the message is at fault, 66 it cannot be read, 67 a recipient is unknown, 69 kmqd will not
           take it, 73 no room to keep it, 75 not now, 78 the configuration that was named is wrong.
 On crash: see cli.handover.
@@ -78,8 +79,13 @@ def _tell(outcome: Outcome) -> int:
         case Refused(reply, address):
             about = f"{_printable(address)}: " if address else ""
             return _say(f"{about}{reply.code} {reply.text}; nothing was sent", status_of(reply.enhanced))
-        case NotNow(text):
-            return _say(f"{text}; nothing was sent, try again later", os.EX_TEMPFAIL)
+        case NotNow(text, unsure):
+            return _say(f"{text}; {what_now(unsure)}, try again later", os.EX_TEMPFAIL)
+
+
+def what_now(unsure: bool) -> str:
+    """Of a message that kmqd did not say it has taken."""
+    return "it may have been sent all the same" if unsure else "nothing was sent"
 
 
 def status_of(enhanced: str) -> int:

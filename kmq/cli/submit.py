@@ -11,6 +11,7 @@ from kmq.cli import addressees, handover, letter
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
 from kmq.cli.handover import NotNow, Order, Outcome, Refused, Taken
 from kmq.cli.letter import Fault, Letter
+from kmq.cli.sendmail import what_now
 from kmq.view.words import harmless
 
 _STDIN = 0
@@ -72,6 +73,6 @@ def _tell(call: Call, outcome: Outcome) -> int:
             about = f"{address}: " if address else ""
             call.warn(harmless(f"{about}{reply.code} {reply.text}; nothing was sent"))
             return REFUSED
-        case NotNow(why):
-            call.warn(harmless(f"{why}; nothing was sent, try again later"))
+        case NotNow(why, unsure):
+            call.warn(harmless(f"{why}; {what_now(unsure)}, try again later"))
             return os.EX_TEMPFAIL

@@ -94,7 +94,8 @@ def test_the_line_of_a_mailbox_on_top_goes(machine: Machine, kmqd: None) -> None
 
 def test_a_large_message_that_no_memory_need_hold(machine: Machine, kmqd: None) -> None:
     line = b"0123456789abcdef" * 4 + b"\n"
-    assert machine.sendmail(b"Subject: large\n\n" + line * 200_000, "bob") == (0, "")
+    assert machine.sendmail(b"Subject: large\n\n" + line * 200_000, "-f", "boss@far.test", "bob") == (0, "")
+    assert b"\r\nX-Authenticated-Sender: " in machine.messages[0].body[:500]
     assert machine.messages[0].body.endswith(line[:-1] + b"\r\n")
     assert machine.messages[0].body.count(line[:-1]) == 200_000
 
@@ -291,10 +292,10 @@ def test_kmqd_that_does_not_come_is_waited_for_ten_seconds(tmp_path: Path) -> No
         programs = {
             "kmqd does not run": absent.start("bob"),
             "421 4.3.2 kmqd does not run": absent.start("-bs"),
-            "nobody listens on ": absent.start("-bv", "bob"),
+            "kmqd does not run (nobody listens on ": absent.start("-bv", "bob"),
             "elsewhere.sock" if os.geteuid() == 0 else "submit.sock": absent.start("-C", "other.conf", "bob"),
             "451 4.3.0 Queue is not available": closed.start("bob"),
-            "nobody listens": dying.start("bob"),
+            "nobody listens on": dying.start("dying@far.test"),
         }
         for program in programs.values():
             _write(program, b"x\n")
@@ -303,6 +304,7 @@ def test_kmqd_that_does_not_come_is_waited_for_ten_seconds(tmp_path: Path) -> No
             out, err = program.communicate(None, 60)
             assert program.returncode == os.EX_TEMPFAIL
             assert said in (out + err).decode(), said
+            assert (b"it may have been sent all the same" in err) == (program.args[-1] == "dying@far.test")
             assert b"try again later" in out + err
     assert time.monotonic() - began > 9.5
     assert closed.messages == []
@@ -331,7 +333,7 @@ def _die_with_the_message(machine: Machine) -> None:
     machine.path.unlink()
     connection.sendall(b"250 2.0.0 fine\r\n" * 4)
     heard = b""
-    while b"BDAT" not in heard:
+    while not heard.endswith(b" LAST\r\nx\r\n"):
         heard += connection.recv(4096)
     connection.close()
 
