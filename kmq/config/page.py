@@ -5,6 +5,7 @@ Promise:  man(7) source, the same on every machine; man/kmq.conf.5 is what this 
 
 from collections.abc import Iterator
 
+from kmq.config.page_dns import WAY_OUT
 from kmq.config.reading import ENVIRONMENT, SYSTEM_PATH
 from kmq.config.sections import KINDS, OPTIONS, SINGLE, Option
 
@@ -123,6 +124,9 @@ the one with the lowest
 the first in the file.
 .P
 What no connector serves waits in the queue Unreachable Domain.
+"""
+
+_EXAMPLE = """\
 .SH EXAMPLE
 .nf
 [kmq]
@@ -140,10 +144,23 @@ listen[mx\\-test] = 127.0.0.1:2525
 type = mailbox
 maildir = /var/mail/{user}
 \\&
+[world : connector]
+type = dns
+address_spaces = *
+\\&
+[partner : connector]
+type = smarthost
+address_spaces = partner.example, *.partner.example
+hosts = mail.partner.example
+tls = must
+\\&
 [isp : connector]
 type = smarthost
-address_spaces = *
-hosts = smtp.isp.example:587
+address_spaces = isp.example
+hosts = smtp.isp.example:465
+tls = implicit
+auth_user = example.org
+password_file = isp.password
 .fi
 .SH FILES
 .B /etc/kmq/kmq.conf
@@ -156,7 +173,7 @@ hosts = smtp.isp.example:587
 
 def manual() -> str:
     """kmq.conf(5) as man(7) source."""
-    return _OPENING + "".join(line + "\n" for kind in KINDS for line in _section(kind)) + _CLOSING
+    return _OPENING + "".join(line + "\n" for kind in KINDS for line in _section(kind)) + _CLOSING + WAY_OUT + _EXAMPLE
 
 
 def _section(kind: str) -> Iterator[str]:
