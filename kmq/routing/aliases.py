@@ -2,7 +2,7 @@
 
 Order:    for `local@domain`: the alias `local@domain`, then without `+detail`, then `local` (of every local domain),
           then without `+detail`. `@domain` stands for those who are nobody else, and is asked for apart.
-Promise:  a lookup is at most four dict lookups. `whole` is false while a file was never good: what is not found then
+Promise:  a lookup is at most four dict lookups. `never_good` names a file that was never good: what is not found then
           may be in it. An included file is read when it is needed; one that cannot be read defers its alias, and what
           in it is no address is passed over, with a line in the log: others keep such lists, and one bad line must not
           stop the mail of all. It is not followed through a link.
@@ -58,9 +58,9 @@ class Aliases:
         return list(self._current().values())
 
     @property
-    def whole(self) -> bool:
-        """Whether each file was good at some time."""
-        return all(file.whole for file in self._files)
+    def never_good(self) -> str:
+        """The path of a file that was not good at any time yet, "" when there is none."""
+        return next((file.path for file in self._files if not file.whole), "")
 
     def _current(self) -> Entries:
         if not self._files:

@@ -91,7 +91,7 @@ class Local:
         refusal = boxes.refusal(local_part)
         if refusal is None or user_of(name) in ALWAYS or self.aliases.catch_all(boxes.domain):
             return None
-        return self._not_found(refusal)
+        return LOOKUP_FAILED if self.aliases.never_good and refusal.permanent else refusal
 
     def meaning(self, local_part: str, boxes: Mailboxes, look: bool = True) -> Entry | Reply | None:
         """What stands at an address: an alias, None for a mailbox, or why nobody is there.
@@ -113,10 +113,10 @@ class Local:
         refusal = boxes.refusal_of(user)
         if refusal is None or not refusal.permanent:
             return refusal
-        return catch_all or self._not_found(refusal)
-
-    def _not_found(self, refusal: Reply) -> Reply:
-        return refusal if self.aliases.whole or not refusal.permanent else LOOKUP_FAILED
+        file = self.aliases.never_good
+        if file and catch_all is None:
+            return Reply(451, "4.3.0", f"No such user, unless the aliases of {file} say so, which cannot be read")
+        return catch_all or refusal
 
     # --- who is always there ------------------------------------------------------------------------------------------
 
