@@ -78,7 +78,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 
 def test_the_five_minutes(trial):
-    letter, elsewhere, steering, program = BLOCKS
+    letter, elsewhere, steering, program, dropped = BLOCKS
     send, _, look_at_mail = letter.rpartition("cat spool/mail")
     trial.sh(send)
     until(lambda: list((trial.folder / "spool/mail/alice/new").glob("*")), "alice has a letter")
@@ -99,6 +99,13 @@ def test_the_five_minutes(trial):
 
     trial.sh(program)
     until(lambda: "Subject: Hello again" in trial.sh(f"cat spool/mail{look_at_mail}"), "alice has the second one")
+
+    drop, look, nonsense, reason = dropped.strip().splitlines()
+    trial.sh(drop)
+    until(lambda: trial.sh(look).count("Subject: Hello\n") == 2, "alice has the first one again")
+    trial.sh(nonsense)
+    until((trial.folder / "spool/pickup/bad.bad").exists, "it is set aside")
+    assert "no field" in trial.sh(reason)
 
 
 def test_the_queue_is_as_it_was_after_a_rude_stop(trial):
