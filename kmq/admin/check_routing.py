@@ -13,7 +13,7 @@ from itertools import islice
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
 from kmq.config.people import FILE
-from kmq.model.address import Address
+from kmq.model.address import Address, split
 from kmq.model.envelope import Recipient, Source
 from kmq.model.reply import Reply
 from kmq.routing.alias_text import Entry, Meaning, read_entries
@@ -32,14 +32,28 @@ def routing(settings: Settings) -> Iterator[Verdict]:
     """All files, then all aliases."""
     files = list(_files(settings))
     yield from files
+    routes = Routes(settings)
+    yield from _postmaster(routes, settings)
     if not settings.kmq.alias_files:
         return
-    routes = Routes(settings)
     entries = routes.local.aliases.everything()
     found = [*_included(entries), *_nowhere(routes, settings, entries)]
     yield from _some(found)
     if not found and not files:
         yield Verdict(Grade.GOOD, f"{len(entries):,} aliases")
+
+
+def _postmaster(routes: Routes, settings: Settings) -> Iterator[Verdict]:
+    """Whether the configured postmaster is somebody."""
+    address = settings.kmq.postmaster
+    local_part, domain = split(address)
+    boxes = routes.local.at(domain)
+    if boxes is None or boxes.connector is None or routes.local.aliases.find(local_part.lower(), boxes.domain):
+        return
+    refusal = boxes.refusal(local_part)
+    if refusal is not None and refusal.permanent:
+        text = f"[kmq] postmaster = {address} has no mailbox: mail for postmaster, root and abuse goes to `postmaster`"
+        yield Verdict(Grade.NOTE, text, "name somebody who reads it")
 
 
 def _files(settings: Settings) -> Iterator[Verdict]:

@@ -2,7 +2,8 @@
 
 Order:    at a local address stands its alias; else its mailbox; else, for `root`, `abuse` and `postmaster`, the
           postmaster of the configuration; else the alias of the whole domain; else nobody. Only for `postmaster` does
-          the configured one go before a mailbox that is merely there: it was made for want of anybody better.
+          the configured one go before a mailbox that is merely there: it was made for want of anybody better. When the
+          configured one is nobody he is the mailbox `postmaster`, so that somebody can always be told.
 Promise:  an answer at RCPT is a few dict lookups (and, with `users = existing`, a look at the disk). Whoever is not
           found while a file of aliases was never good is not refused for good.
 Callers:  routing.table, routing.expanding.
@@ -40,6 +41,7 @@ class Local:
         self._aliased = bool(kmq.alias_files)
         self.home = kmq.local_domains[0] if kmq.local_domains else ""
         self.postmaster = _canonical(kmq.postmaster)
+        self._caretaker = self._key(self.postmaster, kmq.local_domains)
         origin = settings.origin("kmq", "postmaster")
         self.place = f"{origin.place} [{origin.heading}] postmaster = {self.postmaster}"
         self._domains: dict[str, Mailboxes] = {}
@@ -50,6 +52,12 @@ class Local:
         listen = [endpoint for receiver in settings.receivers for endpoint in receiver.listen]
         self._ports = {port for _, port in listen}
         self._ourselves = Ourselves(kmq.hostname, listen)
+
+    @staticmethod
+    def _key(address: str, domains: tuple[str, ...]) -> str:
+        """A local address as it is compared, "" for one that is elsewhere."""
+        local, domain = split(address)
+        return f"{local.lower()}@{domain}" if domain in domains else ""
 
     def mailboxes(self, domain: str) -> Mailboxes | None:
         """Those of a canonical domain or an address literal, None when it is not ours.
@@ -91,6 +99,8 @@ class Local:
         refusal = boxes.refusal(local_part)
         if refusal is None or user_of(name) in ALWAYS or self.aliases.catch_all(boxes.domain):
             return None
+        if f"{name}@{boxes.domain}" == self._caretaker:
+            return None
         return LOOKUP_FAILED if self.aliases.never_good and refusal.permanent else refusal
 
     def meaning(self, local_part: str, boxes: Mailboxes, look: bool = True) -> Entry | Reply | None:
@@ -113,6 +123,8 @@ class Local:
         refusal = boxes.refusal_of(user)
         if refusal is None or not refusal.permanent:
             return refusal
+        if catch_all is None and f"{name}@{boxes.domain}" == self._caretaker:
+            return Entry(self._caretaker, (Target(Meaning.FINAL, POSTMASTER),), self.place)
         file = self.aliases.never_good
         if file and catch_all is None:
             return Reply(451, "4.3.0", f"No such user, unless the aliases of {file} say so, which cannot be read")

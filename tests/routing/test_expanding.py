@@ -180,6 +180,9 @@ ALWAYS = [
     ("", "ada, bob", FAR, "postmaster", ["ops@far.example"]),
     ("", "ada, bob", NOBODY, "postmaster@a.example", "boxes a.example"),
     ("", "ada, bob", NOBODY, "abuse@a.example", ["postmaster@a.example"]),
+    ("", "ada, bob", NOBODY, "Nobody@a.example", ["postmaster@a.example"]),
+    ("x: nobody\n", "ada, bob", NOBODY, "x@a.example", ["postmaster@a.example"]),
+    ("@a.example: bob\n", "ada, bob", NOBODY, "nobody@a.example", ["bob@a.example"]),
     ("", "ada, root", ADA, "root@a.example", "boxes a.example"),  # root has a mailbox
     ("", "*", ADA, "root@a.example", ["ada@a.example"]),  # everybody has one, so nobody's is meant
     ("", "*", "", "root@a.example", ["postmaster@a.example"]),
