@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kmq.admin.check_dns import dns
+from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
 from kmq.admin.check_sendmail import programs
 from kmq.admin.circumstances import hidden
@@ -38,6 +39,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from warnings(settings)
     yield from certificates(settings)
     yield from routing(settings)
+    yield from rewriting(settings)
     yield from dns(settings)
     yield from spool(settings)
     yield from programs(settings)
