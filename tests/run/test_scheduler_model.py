@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from kmq.model.event import Delivered, Failed, Routed
+from kmq.model.event import Delayed, Delivered, Failed, Routed
 from kmq.run.rota import DOUBTFUL_PART
 from kmq.run.share import ASSIGNED, IN_HAND, READY, RECORDING, ShareState, chain
 from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, deferred, delivered, remote, routed
@@ -24,13 +24,15 @@ class World:
 
     def __init__(self, seed):
         self.chance = random.Random(seed)
-        self.desk = Desk(workers=(6, 4, 9), per_hop=3, message_lifetime=4 * 3600.0)
+        self.desk = Desk(workers=(6, 4, 9), per_hop=3, message_lifetime=4 * 3600.0, delay_warning=1800.0)
         self.scheduler = self.desk.scheduler
         self.verbs = self.scheduler.verbs
         self.slots = {1: 6, 2: 4, 3: 9}
         self.count = {}
         self.done = {}
         self.results = Counter()
+        self.warned = set()
+        self.orders = 0
         self.out = {}
         self.recording = {}
         self.suspended = set()
@@ -81,6 +83,9 @@ class World:
         assert given.hop != UNREACHABLE or given.notice
         assert {self.results[mid, index] + 1 for index in given.rcpt} == {given.attempt}
         assert given.worker not in self.draining
+        if given.delay or given.warn:
+            self.orders += 1
+            assert self.warned.isdisjoint((mid, index) for index in given.rcpt), "a sender is told twice"
         mates = [one for one in self.out.values() if one.worker == given.worker]
         assert len(mates) < self.slots[given.worker]
         assert not any(one.alone for one in mates), "with somebody who is to be alone"
@@ -90,7 +95,7 @@ class World:
     def answer(self):
         if self.out:
             given = self.out.pop(self.chance.choice(list(self.out)))
-            how = self.chance.choice(ANSWERS)
+            how = warn if given.delay and self.chance.random() < 0.9 else self.chance.choice(ANSWERS)
             how(self, given)
 
     def tell(self, given, events, **words):
@@ -106,7 +111,9 @@ class World:
             given, events = self.recording.pop(n)
             for event in events:
                 for index in indices(event):
-                    if not isinstance(event, Routed):
+                    if isinstance(event, Delayed):
+                        self.warned.add((given.mid, index))
+                    elif not isinstance(event, Routed):
                         self.results[given.mid, index] += 1
             self.done[given.mid] |= ended(events)
             self.scheduler.settled(n, self.desk.now)
@@ -308,7 +315,12 @@ def fail(world, given):
 
 
 def defer(world, given):
-    world.tell(given, [deferred(given)], uncertain=world.chance.random() < 0.2)
+    told = [Delayed(rcpt=given_names(given), notice="N")] if given.warn else []
+    world.tell(given, [deferred(given), *told], uncertain=world.chance.random() < 0.2)
+
+
+def warn(world, given):
+    world.tell(given, [Delayed(rcpt=given_names(given), notice="N")])
 
 
 def route(world, given):
