@@ -83,6 +83,7 @@ class Machine:
     def start(self, *words: str, **popen: Any) -> "subprocess.Popen[bytes]":
         """The program, begun; its three streams are pipes unless said otherwise."""
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "KMQ_CONF": str(self.folder / "kmq.conf")}
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         environment |= popen.pop("env", {})
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         command = popen.pop("command", PROGRAM)

@@ -124,6 +124,7 @@ def test_a_name_that_is_not_ones_own_is_told_to_the_reader(tmp_path: Path) -> No
                 first = next(line for line in lines if line.startswith(b"X-Authenticated"))
                 assert first == b"X-Authenticated-Sender: nobody@mx.us.test (uid 65534)"
                 assert lines.index(first) == 3, "right below our Received"
+                assert message.head.longest == max(map(len, lines))
             for sender in ("<nobody>", "<Nobody+lists@us.test>", "<nobody@mx.us.test>"):
                 assert (await program.mail("Subject: mine\r\n\r\n", sender)).startswith("250")
             assert not any(b"X-Authenticated" in one.body for one in door.messages[4:])
