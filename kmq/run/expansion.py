@@ -165,5 +165,12 @@ def without_success(notify: str) -> str:
 
 
 def _weight(member: Recipient) -> int:
-    """More than its bytes in a head, quotes and names of its members included."""
-    return 4 * (len(member.address) + len(member.orcpt) + len(member.notify) + len(member.original)) + 64
+    """No less than its bytes in a head, quotes and names of its members included."""
+    return sum(map(_bytes, (member.address, member.notify, member.orcpt, member.original))) + 64
+
+
+def _bytes(text: str) -> int:
+    """JSON escapes quotes and backslashes with one sign more; UTF-8 has at most four bytes for a character."""
+    if not text.isascii():
+        return 4 * len(text)
+    return 2 * len(text) if '"' in text or "\\" in text else len(text)
