@@ -118,6 +118,22 @@ def test_they_are_told_once_however_often_the_probe_fails():
     assert orders == [0.0]
 
 
+def test_those_who_become_late_behind_others_are_told_too():
+    desk = Desk()
+    mids = [desk.queued(DEAD, created=BEGIN - 4 * HOUR + minutes * 60) for minutes in (-1, 30, 90)]
+    orders = []
+
+    def answer(assignment):
+        if assignment.delay:
+            orders.append(assignment.mid)
+            desk.delayed(assignment)
+        else:
+            desk.unavailable(assignment)
+
+    desk.run_until(4 * HOUR, answer)
+    assert orders == mids
+
+
 def test_the_order_is_no_word_of_the_hop_and_no_attempt():
     desk = Desk()
     desk.queued(DEAD, created=LATE)
@@ -125,7 +141,8 @@ def test_the_order_is_no_word_of_the_hop_and_no_attempt():
     order = desk.one()
     assert desk.queue(DEAD).status.value == "Retry"
     desk.delayed(order)
-    assert desk.queue(DEAD).status.value == "Retry"
+    facts = desk.queue(DEAD)
+    assert (facts.status.value, facts.ready, facts.waiting) == ("Retry", 1, 0)
     assert desk.assign() == []
     desk.wait(60)
     assert desk.one().attempt == 1

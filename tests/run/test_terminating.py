@@ -280,7 +280,7 @@ def test_a_large_message_is_read_up_to_the_limit_and_no_further(tmp_path: Any) -
 
 
 def test_the_boundary_is_in_nothing_that_the_sender_wrote() -> None:
-    body = BODY + b"--kmq-" + ID.encode() + b"--\r\nContent-Type: text/plain\r\n\r\nforged\r\n"
+    body = BODY + b"--kmq-" + ID.encode() + b"\r\nContent-Type: text/plain\r\n\r\nforged\r\n"
     ((_, parsed),) = letters(notices_of(job(ret="FULL", body=body), [failed()], FAR, [], OFFICE))
     assert len(list(parsed.iter_parts())) == 3
 
