@@ -136,8 +136,6 @@ def connect(paths: Iterable[str], deadline: float) -> socket.socket:
         except BaseException:
             connection.close()
             raise
-    if not seen:
-        raise Lost("the configuration has no socket for programs ([sendmail] socket)")
     raise Lost(f"kmqd does not run (nobody listens on {' or '.join(seen)})")
 
 

@@ -25,6 +25,8 @@ def places(named: str) -> Callable[[], Iterator[str]]:
         if not path:
             yield USUAL
         place = _configured(path)
+        if path and not place:
+            raise Fault(os.EX_UNAVAILABLE, f"{path}: [sendmail] socket is empty, so kmqd takes no mail from programs")
         if place and (path or place != USUAL):
             yield place
 

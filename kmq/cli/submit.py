@@ -1,7 +1,7 @@
 """`kmq submit`: a message from a file goes into the queue, as from any program of this machine.
 
 Promise:  the ID that is told is that of a message which is durable, for all of its recipients; else nothing was sent.
-          Exit status 0 taken, 1 refused or no message, 2 usage, 75 kmqd cannot take it now.
+          Exit status 0 taken, 1 refused or no message, 2 usage, 75 kmqd cannot take it now, 78 it has no socket for it.
 Callers:  kmq.cli.kmq.
 """
 
@@ -12,6 +12,7 @@ from kmq.cli.call import DONE, REFUSED, USAGE, Call
 from kmq.cli.handover import NotNow, Order, Outcome, Refused, Taken
 from kmq.cli.letter import Fault, Letter
 from kmq.cli.sendmail import what_now
+from kmq.errors import ConfigError
 from kmq.view.words import harmless
 
 _STDIN = 0
@@ -20,12 +21,14 @@ _STDIN = 0
 def run(call: Call) -> int:
     """The verb."""
     place = call.settings.sendmail.socket
+    if not place:
+        raise ConfigError(f"{call.settings.path}: [sendmail] socket is empty, so kmqd takes no mail from programs")
     try:
         order = _order(call)
     except Fault as fault:
         call.warn(harmless(f"{fault}; nothing was sent"))
         return USAGE if fault.status == os.EX_USAGE else REFUSED
-    return _tell(call, handover.hand_over(order, lambda: [place] if place else []))
+    return _tell(call, handover.hand_over(order, lambda: [place]))
 
 
 def _order(call: Call) -> Order:

@@ -1,6 +1,7 @@
 """`kmq submit`: a message from a file, and what became of it."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,4 +71,6 @@ def test_without_a_socket_nothing_can_be_sent(machine: Machine) -> None:
     configuration = (machine.folder / "kmq.conf").read_text().replace("socket = submit.sock", "socket =")
     (machine.folder / "kmq.conf").write_text(configuration)
     status, said = machine.sendmail("", "letter.eml", command=KMQ)
-    assert status == 75 and "the configuration has no socket for programs" in said
+    assert status == 78 and "kmq.conf: [sendmail] socket is empty, so kmqd takes no mail from programs" in said
+    status, said = machine.sendmail(LETTER, "bob")
+    assert status == os.EX_UNAVAILABLE and "[sendmail] socket is empty" in said
