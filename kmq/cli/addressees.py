@@ -69,18 +69,16 @@ def full_name(given: str | None) -> str:
 
 
 def named_in(message: Letter) -> list[str]:
-    """To, Cc and Bcc of the header; of a message that is sent on (Resent-), those of Resent- alone."""
+    """To, Cc and Bcc of the header; of a message that is sent on (Resent-To, Cc or Bcc), those of Resent- alone."""
     from kmq.model import address_list, fields
 
     header, _ = fields.split(message.beginning)
     if len(header) > fields.LIMIT:
         raise Fault(os.EX_DATAERR, f"the header has more than {fields.LIMIT} bytes")
     found = fields.read(header)
-    names = (b"to", b"cc", b"bcc")
-    resent = [one for one in found if one.name.startswith(b"resent-")]
-    wanted = [one for one in resent or found if one.name.removeprefix(b"resent-") in names]
+    resent = [one for one in found if one.name in (b"resent-to", b"resent-cc", b"resent-bcc")]
     named: list[str] = []
-    for one in wanted:
+    for one in resent or [one for one in found if one.name in (b"to", b"cc", b"bcc")]:
         written = address_list.read(one.text, one.text.index(b":") + 1)
         texts = [each.text for each in written.written]
         if written.broken or not all(map(str.isprintable, texts)):

@@ -136,6 +136,8 @@ def test_what_is_sent_on_goes_to_those_of_resent(machine: Machine, kmqd: None) -
     assert machine.sendmail(text, "-t")[0] == 0
     assert recipients(machine) == ["new@far.test", "hidden@far.test"]
     assert b"hidden" not in machine.messages[0].body
+    assert machine.sendmail("Resent-From: me\nTo: old@far.test\n\nx\n", "-t")[0] == 0
+    assert recipients(machine) == ["old@far.test"], "it was sent on before, to nobody in particular"
 
 
 def test_only_the_header_is_searched(machine: Machine, kmqd: None) -> None:
