@@ -183,7 +183,9 @@ class QueueSection:
         " `drop`: a line in the log is all.",
     )
     per_hop: int = option(
-        kinds.whole(1, 10000), default="20", doc="Connections to one next hop, over all workers together."
+        kinds.whole(1, 10000),
+        default="20",
+        doc="Connections to one next hop, and by DNS to one server, over all workers together.",
     )
     worker_slots: int = option(kinds.whole(1, 10000), default="200", doc="Messages in one worker's hands at once.")
     phase_limit: float = option(

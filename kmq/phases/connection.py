@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         self.berth = berth
         self.state = State.IDLE
         self.carried = 0  #: messages begun
+        self._retiring = False
         self._offers = opened.offers
         self._transport = opened.transport
         self._section = section
@@ -115,6 +116,10 @@ class Connection(asyncio.Protocol):
         self._owner, before = owner, self._owner
         self.label = label
         before.part(self)
+
+    def retire(self) -> None:
+        """It takes no further message: what it was opened by does not count any more."""
+        self._retiring = True
 
     def close(self) -> None:
         """Ends a connection that nobody was given."""
@@ -188,7 +193,7 @@ class Connection(asyncio.Protocol):
         """Begins the next transaction: of this message while recipients are left, else of the next that waits."""
         while True:
             if delivery is None:
-                full = self.carried >= self._section.messages_per_connection
+                full = self._retiring or self.carried >= self._section.messages_per_connection
                 delivery = None if full else self._owner.next(self)
                 if delivery is None:
                     self._transaction = self._delivery = None

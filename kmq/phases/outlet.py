@@ -30,8 +30,6 @@ class Directory(Protocol):
 
     def of(self, domain: str, families: str, forbidden: Sequence[Network], port: int) -> Servers: ...
 
-    def known(self, domain: str) -> bool: ...
-
 
 class Outlet:
     """See above. width: connections that one queue may have; openings: connections that are being opened.

@@ -85,8 +85,10 @@ class SmtpHop:
         self._open_more()
 
     def replace(self, outlet: Outlet) -> None:
-        """The configuration changed: what is opened from now on is opened by it; what is busy goes on."""
+        """The configuration changed: each further message goes by it; what is on its way ends as it began."""
         self.outlet = outlet
+        for connection in self._connections:
+            connection.retire()
         self.rest()
 
     def widen(self, width: int) -> None:

@@ -49,10 +49,6 @@ class MailHosts:
         self._lookups = Lookups(self._resolver.ask, asyncio.get_running_loop().time)
         self._ourselves = ourselves
 
-    def known(self, domain: str) -> bool:
-        """Whether the servers of a domain are known without asking anybody, their addresses mostly too."""
-        return domain[:1] == "[" or self._lookups.known(domain, "MX") is not None
-
     def forget(self) -> None:
         """What was learned is asked for anew: an operator knows more than the zones said."""
         self._lookups.forget()

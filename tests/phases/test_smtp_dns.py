@@ -478,6 +478,22 @@ def test_another_configuration_counts_for_the_next_connection() -> None:
     play(story, ZONE)
 
 
+def test_what_waits_goes_by_the_new_configuration_over_a_new_connection() -> None:
+    """A connection in clear must not carry on when TLS is demanded now."""
+
+    async def story(world: World) -> None:
+        hop = await world.serve(2)
+        slow = send(world.phase, world.mail("slow-at-dot@d.test"))
+        await until(lambda: hop.messages, "the first is on its way")
+        second = send(world.phase, world.mail("b@d.test"))
+        world.phase.configure({"world": connector(world.port, tls="must")}, world.phase._directory)
+        assert kinds(await slow) == "D"
+        assert "does not offer STARTTLS" in unavailable(await second)
+        assert [message.recipients for message in hop.messages] == [["slow-at-dot@d.test"]]
+
+    play(story, {**ZONE, "d.test": ["MX 10 mx1.d.test."]}, connections=1)
+
+
 def test_a_queue_is_known_by_its_domain() -> None:
     assert smtp._key(NextHop(DeliveryType.DNS, "d.test", "world")) == "world;d.test"
     assert smtp._key(NextHop(DeliveryType.SMART_HOST, "a:25,b:25", "isp")) == "isp"

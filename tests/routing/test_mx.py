@@ -316,12 +316,12 @@ def test_what_was_asked_once_is_known() -> None:
     async def play() -> None:
         async with FakeDNS(ZONE) as dns:
             directory = MailHosts([dns.address], 0.5, Ourselves(US, ()))
-            assert not directory.known("good.test")
-            assert directory.known("[192.0.2.1]")
             for _ in range(3):
                 assert len([one async for one in directory.of("good.test", "both", FORBIDDEN, 25)]) == 2
-            assert directory.known("good.test")
             assert set(dns.asked.values()) == {1}
+            directory.forget()
+            assert len([one async for one in directory.of("good.test", "both", FORBIDDEN, 25)]) == 2
+            assert set(dns.asked.values()) == {2}
 
     asyncio.run(play())
 
