@@ -53,7 +53,7 @@ WRITERS = {
     "kmq/log/outlet.py": "its own standard error, opened once more, and the mail log",
     "kmq/cli/letter.py": "a file without a name, for a large message on its way to kmqd",
     "kmq/admin/doctor_disk.py": "a file without a name, to see how long a sync takes",
-    "kmq/cli/fsck.py": "the run directory, for the lock",
+    "kmq/cli/alone.py": "the run directory, for the lock",
     "kmq/phases/maildir.py": "mailboxes",
     "kmq/run/ground.py": "the folders of spool and run directory themselves",
     "kmq/run/listeners.py": "sockets in the run directory",

@@ -56,6 +56,8 @@ VERBS: dict[str, Form] = {
     "resume": Form(target=True, reason=True),
     # The configuration is read again. Lines: Option and Counts (`now`, `after a restart`); Warning; Problem; Waiting.
     "reload": Form(),
+    # The files of the queue are brought up to the journal: all that was accepted before the word is in them.
+    "settle": Form(),
     # New mail is told to come later (421), or is welcome again; what is queued goes on.
     "stop-intake": Form(reason=True),
     "start-intake": Form(reason=True),

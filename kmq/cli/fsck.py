@@ -5,23 +5,19 @@ Promise:  without --repair nothing is changed, and kmqd may run. Exit status 0 w
 Callers:  kmq.cli.kmq.
 """
 
-import contextlib
-import os
-import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
+from kmq.cli.alone import SYNCFS_NOTE, alone, as_owner, make_run_directory
 from kmq.cli.call import DONE, REFUSED, Call
-from kmq.errors import SpoolError, SpoolLocked
-from kmq.run import family
+from kmq.errors import SpoolError
 from kmq.spool.fsck import examine
 from kmq.spool.inspection import Finding
-from kmq.spool.lock import SpoolLock, spool_held
+from kmq.spool.lock import spool_held
 from kmq.spool.mending import repair
 from kmq.view.words import harmless
 
-#: The scheduler process's note about a syncfs under way (J7), in the run directory.
-SYNCFS_NOTE = "syncfs"
+_HINT = "Stop kmqd first; while it runs, kmq fsck without --repair tells what it finds"
 
 
 def run(call: Call) -> int:
@@ -60,8 +56,8 @@ def _repair(call: Call) -> None:
     """Under every lock that a kmqd takes, as the user to whom the spool belongs: SpoolLocked, SpoolError."""
     section = call.settings.kmq
     segment_size = call.settings.queue.queue_database_logging_file_size
-    _make_run_directory(section.run_directory, section.spool.stat())
-    with _as_owner(section.spool), _alone(section.spool, section.run_directory):
+    make_run_directory(section.run_directory, section.spool.stat())
+    with as_owner(section.spool), alone(section.spool, section.run_directory, _HINT):
         try:
             for sentence in repair(section.spool, segment_size, str(section.run_directory / SYNCFS_NOTE)):
                 if call.json:
@@ -70,59 +66,6 @@ def _repair(call: Call) -> None:
                     call.tell([harmless(sentence)])
         except OSError as error:
             raise SpoolError(f"{section.spool}: {error.filename or 'a file'} cannot be mended: {error}") from error
-
-
-def _make_run_directory(path: Path, owner: os.stat_result) -> None:
-    """Where kmqd's locks lie; systemd takes it away when kmqd stops."""
-    try:
-        path.mkdir(mode=0o755, parents=True)
-        if os.geteuid() == 0:
-            os.chown(path, owner.st_uid, owner.st_gid)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _alone(spool: Path, run_directory: Path) -> Iterator[None]:
-    """No kmqd begins meanwhile; SpoolLocked when one lives, or a process of one: it has mail in its hands."""
-    try:
-        with contextlib.ExitStack() as held:
-            held.callback(family.lock_kmqd(run_directory).release)
-            family.outlive_orphans(run_directory, patience=-1)
-            held.callback(SpoolLock(spool).release)
-            yield
-    except SpoolLocked as error:
-        raise SpoolLocked(
-            f"{error}. Stop kmqd first; while it runs, kmq fsck without --repair tells what it finds"
-        ) from None
-
-
-@contextlib.contextmanager
-def _as_owner(spool: Path) -> Iterator[None]:
-    """Files made by a repair belong to the user that kmqd runs as, also when root asked for it."""
-    owner = spool.stat()
-    if os.geteuid() == owner.st_uid:
-        yield
-    elif os.geteuid() == 0:
-        group = os.getegid()
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(group)
-    else:
-        raise SpoolError(f"{spool} belongs to {_name_of(owner.st_uid)}: repair it as that user, or as root")
-
-
-def _name_of(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"user {user}"
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -112,6 +112,17 @@ def _submit(verb: ArgumentParser) -> None:
     verb.add_argument("--to", metavar="A", action="append", default=[], help="a recipient; else those of To, Cc, Bcc")
 
 
+def _snapshot(verb: ArgumentParser) -> None:
+    verb.add_argument("folder", metavar="DIR", help="a new folder, or an empty one")
+
+
+def _restore(verb: ArgumentParser) -> None:
+    verb.add_argument("folder", metavar="DIR", help="what kmq snapshot made")
+    verb.add_argument("--log", metavar="FILE", action="append", help="read this mail log; or journal")
+    verb.add_argument("--no-log", action="store_true", help="there is no log: mail that left since then goes out again")
+    verb.add_argument("--what-if", action="store_true", help="only say what would be brought back")
+
+
 def _doctor(verb: ArgumentParser) -> None:
     verb.add_argument("--to", metavar="DOMAIN", help="try whether its mail servers can be reached on port 25")
 
@@ -146,6 +157,8 @@ VERBS: dict[str, Verb] = {
     "reload": Verb("reload", "kmqd reads its configuration again, and says what changed"),
     "check": Verb("check", "whether configuration, spool and ports are in order"),
     "doctor": Verb("doctor", "the same, and disk, names, clock, limits, servers, certificates", _doctor),
+    "snapshot": Verb("snapshot", "a copy of the queue and of poison/, while kmqd runs or not", _snapshot),
+    "restore": Verb("restore", "messages of a snapshot that are not there any more come back", _restore),
     "config": Verb("config", "the configuration as it counts, with the place of each value", _config),
     "fsck": Verb("fsck", "whether every file of the spool is in order; mends it", _fsck),
 }

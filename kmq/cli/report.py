@@ -106,6 +106,11 @@ def _named(call: Call) -> list[str]:
     return [where]
 
 
+def lines_since(call: Call, since: float) -> Iterator[str]:
+    """All lines of the logs that were named, or of the configuration's, from some time on."""
+    return _lines(call, since, time.time())
+
+
 def _lines(call: Call, since: float, until: float) -> Iterator[str]:
     for name in _named(call):
         if name == "journal":

@@ -18,7 +18,7 @@ from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Resumed, Suspended
 from kmq.model.frame import Answer
 from kmq.model.reply import Reply
-from kmq.run import overdue, reload_verb, tried
+from kmq.run import overdue, reload_verb, settle_verb, tried
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.lines import UNREACHABLE
 from kmq.run.loader import Loader
@@ -83,6 +83,8 @@ class Operators:
                 return self._told(self.core.mids, refusable=False)
             case "reload" if self.reload is not None:
                 return reload_verb.reload(self.reload, by)
+            case "settle":
+                return settle_verb.settle(self.storage)
             case "overdue":
                 return overdue.look(self.core)
             case "expire":

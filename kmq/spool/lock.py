@@ -37,7 +37,7 @@ class Lock:
 
     def sign(self) -> None:
         """Writes this process's pid into the file, for people and error messages."""
-        self.path.write_text(f"{os.getpid()}\n", "ascii")
+        self.path.write_bytes(b"%d\n" % os.getpid())
 
     def release(self) -> None:
         """Gives the lock back; the file stays (an unlinked lock file would let two in)."""

@@ -490,7 +490,7 @@ def test_root_repairs_as_the_owner_of_the_spool(operator: Operator) -> None:
             os.seteuid(0)
             os.setegid(0)
         assert status == 78
-        assert "belongs to nobody: repair it as that user, or as root" in err
+        assert "belongs to nobody: do this as that user, or as root" in err
     finally:
         shutil.rmtree(folder)
 
