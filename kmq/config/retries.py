@@ -18,7 +18,8 @@ class RetrySection:
         steps.steps(),
         default="5m, 10m, 20m, 40m, 1h",
         doc="Waits after failed attempts, one after the other: 4 x 1m, 6 x 5m, 10m is four waits of a minute, six of"
-        " five minutes, then ten minutes each time. A next hop that cannot be reached is tried again after the same waits.",
+        " five minutes, then ten minutes each time. A next hop that cannot be reached is tried again after the"
+        " same waits.",
     )
     warn_after: float = option(
         kinds.duration("0", "90d"), default="4h", doc="When the sender is told that it takes longer. 0: never."

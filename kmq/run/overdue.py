@@ -39,7 +39,8 @@ async def let_go(core: Scheduler, by: str) -> AsyncIterator[Mapping[str, object]
     was_stopped = core.brake.stopped
     core.expire_held(time.monotonic())
     log.event("expire", by=by, count=found.total(), stopped=int(was_stopped))
-    text = f"{_overdue(found.total())}: given up when the next attempt fails, which `kmq flush` makes now"
+    where = "given up at once where the last attempt failed, else with the next one, which `kmq flush` makes now"
+    text = f"{_overdue(found.total())}: {where}"
     yield Answer(status=0, text=text if found else "nothing is overdue; expiry goes on by itself")
 
 

@@ -44,6 +44,8 @@ def origin(head: Head) -> str:
     source = head.source
     if head.parent and source.how == "dsn":
         return f"made by kmq, a notice about {head.parent}"
+    if head.parent and source.how == "copy":
+        return f"made by kmq, the postmaster's copy of {head.parent}"
     client = " ".join(part for part in (source.helo, f"[{source.ip}]" if source.ip else "") if part)
     parts = [f"by {source.how or 'unknown means'}"]
     parts += [f"from {client}"] if client else []
