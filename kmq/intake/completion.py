@@ -113,6 +113,8 @@ class Completion:
         found = address_list.read(text, text.index(b":") + 1)
         at_home = b"@" + self.domain.encode()
         new = {one.start: text[one.start : one.end] + at_home for one in found.written if not one.domain}
+        if len(text) + len(new) * len(at_home) > LIMIT:
+            raise BadHeader(f"the header has more than {LIMIT} bytes")
         return address_list.replaced(text, found, new) if new else text
 
     # --- what is missing ---------------------------------------------------------------------------------------------

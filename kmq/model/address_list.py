@@ -18,6 +18,11 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _COMMENT = re.compile(rb"[^()\\]++|(?P<STEP>[()])|\\.|\\", re.DOTALL)
+_ATOM = rb'[^ \t\r\n"\[\]()<>,;:@.\\]++'
+_SPEC = rb"(%b(?:\.%b)*+)(?:@(%b(?:\.%b)*+))?+" % (_ATOM, _ATOM, _ATOM, _ATOM)
+_USUAL = re.compile(
+    rb'[ \t\r\n]*+(?:(?:"[^"\\]*+"|[^"()<>,;:@\[\]\\]*+)[ \t\r\n]*+<%b>|%b)[ \t\r\n]*+(,|\Z)' % (_SPEC, _SPEC)
+)
 _ENCODED = re.compile(rb"=\?[^?]+\?[A-Za-z]\?[^?]*\?=").fullmatch
 _FAR = 998  #: bytes of a line, RFC 5322 2.1.1
 _NEAR = 78  #: bytes of a line that is folded here
@@ -91,10 +96,14 @@ class _Reading:
     def _begin(self) -> None:
         self._entry: list[Piece] = []
         self._inside: list[Piece] | None = None
-        self._open = self._spoiled = False
+        self._open = self._spoiled = self._begun = False
 
     def step(self, at: int) -> int:
-        """Takes one token; returns where the next one begins."""
+        """Takes an entry as most are, or one token of another; returns where the next one begins."""
+        if not self._begun:
+            usual = _USUAL.match(self._text, at)
+            if usual is not None:
+                return self._take(usual)
         token = _TOKEN.match(self._text, at)
         assert token is not None, "every byte is a token"
         name, end = token.lastgroup, token.end()
@@ -104,7 +113,20 @@ class _Reading:
             return self._sign(token[0], at)
         return end
 
+    def _take(self, usual: re.Match[bytes]) -> int:
+        """`alice@example.org`, `alice`, `Alice Liddell <alice@example.org>`, up to the comma."""
+        first = 1 if usual[1] is not None else 3
+        local, domain = usual[first], usual[first + 1] or b""
+        if not domain and first == 3 and _ENCODED(local):
+            self._broken = True
+        else:
+            self._written.append(Written(usual.start(first), usual.end(first + 1 if domain else first), local, domain))
+        if usual[5]:
+            self._breaks.append(usual.end())
+        return usual.end()
+
     def _add(self, piece: Piece) -> None:
+        self._begun = True
         if self._open:
             assert self._inside is not None
             self._inside.append(piece)
@@ -120,10 +142,10 @@ class _Reading:
             self.lost = True  # a quote, comment or literal without its other end: nothing behind it is sure
         elif sign == b"<":
             self._spoiled = self._spoiled or self._inside is not None
-            self._open, self._inside = True, []
+            self._open, self._inside, self._begun = True, [], True
         elif sign == b">":
             self._spoiled = self._spoiled or not self._open
-            self._open = False
+            self._open, self._begun = False, True
         elif sign == b":":
             self._colon()
         elif sign in b",;" and not self._open:

@@ -1,5 +1,8 @@
 """Addresses are found where they stand: comments, quotes, groups and encoded words are left alone."""
 
+import re
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,3 +124,11 @@ def test_whatever_stands_there_only_addresses_are_touched(pieces):
     same = {one.start: text[one.start : one.end] for one in listed.written}
     assert address_list.replaced(text, listed, same) == text
     assert sorted(listed.breaks) == listed.breaks
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25))
+def test_the_short_way_for_usual_entries_finds_what_the_long_one_does(pieces):
+    text = b"".join(pieces)
+    with mock.patch.object(address_list, "_USUAL", re.compile(rb"(?!)")):
+        long = address_list.read(text)
+    assert address_list.read(text) == long
