@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kmq.admin.check_dns import dns
+from kmq.admin.check_drops import drops
 from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
 from kmq.admin.check_sendmail import programs
@@ -42,6 +43,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from rewriting(settings)
     yield from dns(settings)
     yield from spool(settings)
+    yield from drops(settings)
     yield from programs(settings)
     yield from ports(settings)
 

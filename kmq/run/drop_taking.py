@@ -10,6 +10,7 @@ Callers:  run.pickup, in its loop. Disks are looked at in threads: one that does
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine
 from functools import partial
@@ -60,6 +61,7 @@ class Taking:
         self._told: dict[str, float] = {}
         self._again: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._changed = asyncio.Event()
         self.configure(section, reader)
 
     def configure(self, section: PickupSection | ReplaySection, reader: Reader) -> None:
@@ -67,6 +69,7 @@ class Taking:
         self._section = section
         self._way = Way(self.name, reader, section.size_limit, section.line_limit)
         self._pace.per_minute = section.messages_per_minute
+        self._changed.set()
 
     # --- the whole life ----------------------------------------------------------------------------------------------
 
@@ -81,7 +84,13 @@ class Taking:
             except OSError as error:
                 self._tell("a drop directory cannot be looked at", error.strerror or str(error))
                 self._close()
-            await asyncio.sleep(self._section.scan_interval or LOOK_AGAIN)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next look; a new configuration may want it sooner."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), self._section.scan_interval or LOOK_AGAIN)
 
     async def stop(self, grace: float) -> None:
         """Begins nothing new; what is on its way comes to its end, or is left as `.tmp` for the next start."""
@@ -91,6 +100,7 @@ class Taking:
         for task in self._tasks:
             task.cancel()
         self._close()
+        self._ground.threads.shutdown(wait=False)
 
     async def _open(self) -> None:
         """The directory as it is now; not while another kmqd has it."""

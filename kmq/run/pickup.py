@@ -23,7 +23,7 @@ from kmq.intake.pickup import Pickup
 from kmq.intake.replay import Replay
 from kmq.intake.submission import Submission
 from kmq.model.frame import AnyFrame, Frame, Hello
-from kmq.run import drop_ground, rotation
+from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
 from kmq.run.drop_file import Ground
 from kmq.run.drop_taking import Taking
@@ -35,8 +35,8 @@ from kmq.spool.status import StatusFile
 ROLE = "pickup"
 GRACE = 8.0
 _TICK = 1.0
-#: Threads that read files and look at directories.
-_THREADS = 8
+#: Threads that read files of one directory, and look at it.
+_THREADS = 6
 
 
 class PickupProcess:
@@ -48,16 +48,13 @@ class PickupProcess:
         self.status = status
         self.started = started
         self.ward = Ward(given.cord, given.number, self._make)
-        disk = Disk(self.settings.kmq.spool)
-        self.submission = Submission(self._send, disk, number)
-        self.threads = ThreadPoolExecutor(_THREADS, "drop")
+        self._disk = Disk(self.settings.kmq.spool)
+        self.submission = Submission(self._send, self._disk, number)
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._hasty = asyncio.Event()
-        small_body = self.settings.queue.small_body
-        self._ground = Ground(disk, self.submission, self.threads, lambda: self._link is not None, small_body)
         self._failed = self._loop.create_future()
         self.takings: dict[str, Taking] = {}
         self._running: dict[Taking, asyncio.Task[None]] = {}
@@ -82,9 +79,7 @@ class PickupProcess:
         (self._hasty if self._stopping.is_set() else self._stopping).set()
 
     def _make(self, gift: Gift) -> Callable[[], None]:
-        """A new configuration, ready to count for files that are taken from then on. SpoolError: a directory of it
-        cannot be used."""
-        drop_ground.require(gift.settings)
+        """A new configuration, ready to count for files that are taken from then on."""
 
         def count() -> None:
             log.start(f"{ROLE}-{self.number}", gift.settings.kmq.log_level, gift.settings.kmq.mail_log)
@@ -104,7 +99,13 @@ class PickupProcess:
             if name in self.takings:
                 self.takings[name].configure(section, reader)
             else:
-                self._begin(Taking(name, section, reader, self._ground))
+                self._begin(Taking(name, section, reader, self._ground_of(name)))
+
+    def _ground_of(self, name: str) -> Ground:
+        """Threads of its own: a disk that does not answer is one directory's."""
+        threads = ThreadPoolExecutor(_THREADS, f"drop-{name}")
+        small_body = self.settings.queue.small_body
+        return Ground(self._disk, self.submission, threads, lambda: self._link is not None, small_body)
 
     def _begin(self, taking: Taking) -> None:
         self.takings[taking.name] = taking
@@ -205,7 +206,6 @@ def main(given: Inheritance, number: int, started: float) -> int:
             await process.run()
         finally:
             process.submission.close()
-            process.threads.shutdown(wait=False)
         return 0
 
     ended = uvloop.run(pick_up())

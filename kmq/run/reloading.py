@@ -13,19 +13,22 @@ from typing import Any
 from kmq.config import Settings
 from kmq.config.certificates import require
 from kmq.config.sections import KINDS, OPTIONS
+from kmq.run import drop_ground
 
 _KIND_OF: dict[type, str] = {declared: kind for kind, declared in KINDS.items()}
 
 
 def accepted(old: Settings, new: Settings) -> Settings:
-    """`applied`; ConfigError when a certificate of `new` cannot be used."""
+    """`applied`; ConfigError when a certificate of `new` cannot be used, SpoolError for a drop directory."""
     require(new)
-    return applied(old, new)
+    now = applied(old, new)
+    drop_ground.require(now)
+    return now
 
 
 def applied(old: Settings, new: Settings) -> Settings:
     """`new`, with the old values of options that need a restart. Sections with a name come and go as they are."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for field in dataclasses.fields(Settings):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if type(after) in _KIND_OF:
@@ -33,6 +36,9 @@ def applied(old: Settings, new: Settings) -> Settings:
         elif isinstance(after, tuple) and field.name != "warnings":
             known = {section.name: section for section in before}
             kept[field.name] = tuple(_kept(known.get(section.name, section), section) for section in after)
+    if new.kmq.spool != old.kmq.spool:  # they may lie in it, and it stays where it is
+        for name in ("pickup", "replay"):
+            kept[name] = dataclasses.replace(kept[name], directory=getattr(old, name).directory)
     return dataclasses.replace(new, **kept)
 
 

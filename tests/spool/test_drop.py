@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kmq.spool import layout
+from kmq.spool.disk import Disk
 from kmq.spool.drop import Claim, DropFolder, Look, Unfit
 
 LETTER = b"From: a@x\nTo: b@x\n\nHello\n"
@@ -335,3 +337,22 @@ def test_a_look_is_the_same_until_somebody_writes(folder: DropFolder, place: Pat
     assert isinstance(first, Look) and first == folder.look("letter.eml")
     grown(place / "letter.eml")
     assert folder.look("letter.eml") != first
+
+
+def test_the_spool_s_own_directories_are_for_some_alone(tmp_path: Path) -> None:
+    """A start takes away what others may do, and gives nobody anything that an administrator took from him."""
+    for name, mode in (("pickup", 0o2777), ("replay", 0o750)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    umask = os.umask(0o077)
+    try:
+        layout.prepare(Disk(tmp_path))
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("pickup", "replay")]
+        assert modes == [0o2770, 0o700]
+        (tmp_path / "replay").chmod(0o500)
+        (tmp_path / "pickup").rmdir()
+        layout.prepare(Disk(tmp_path))
+    finally:
+        os.umask(umask)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("pickup", "replay")]
+    assert modes == [0o770, 0o500]
