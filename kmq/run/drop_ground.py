@@ -43,12 +43,13 @@ def directories(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def unusable(settings: Settings, name: str, directory: str) -> Unusable | None:
-    """None when files can be taken out of the directory. One in the spool may be missing: kmqd makes it."""
+    """None when files can be taken out of the directory. One in the spool may be missing: kmqd makes it, or
+    has more to say of the spool."""
     try:
         found = os.lstat(directory)
     except OSError as error:
         inside = os.path.normpath(directory).startswith(f"{os.path.normpath(settings.kmq.spool)}/")
-        if inside and isinstance(error, FileNotFoundError):
+        if inside and isinstance(error, FileNotFoundError | NotADirectoryError):
             return None
         return Unusable(directory, error.strerror or str(error), f"make it: install -d -m {_MODES[name]} {directory}")
     if stat.S_ISLNK(found.st_mode):
