@@ -293,7 +293,7 @@ MUTANTS = (
         "J5 remove not first",
         Recover,
         "_plan",
-        (("for name in _files(number, home)]\n        return plan", "for name in _files(number, home)]"),),
+        (("plan.gone.append(layout.reason(number))\n        return plan", "plan.gone.append(layout.reason(number))"),),
         stories.large,
     ),
     Mutant(
