@@ -1,0 +1,174 @@
+# bash completion for kmq
+
+# Lines that begin so; none of them is ever evaluated.
+_kmq_lines() {
+    local line
+    while IFS= read -r line; do
+        [[ -n $line && $line == "$2"* ]] && COMPREPLY+=("$line")
+    done <<<"$1"
+}
+
+_kmq() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb= at
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        case ${COMP_WORDS[at]} in
+            -c | --config) ((at++)) ;;
+            -*) ;;
+            *) verb=${COMP_WORDS[at]}; break ;;
+        esac
+    done
+    COMPREPLY=()
+    case "$verb $before" in
+        ' -c' | ' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'mailq --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'mailq --limit') true; return ;;
+        'retry --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'remove --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'remove --reason') true; return ;;
+        'suspend --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'suspend --reason') true; return ;;
+        'resume --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'resume --reason') true; return ;;
+        'submit --from') true; return ;;
+        'submit --to') true; return ;;
+        'report --day') _kmq_lines "$(printf '%s\n' today yesterday)" "$word"; return ;;
+        'report --since') true; return ;;
+        'report --until') true; return ;;
+        'report --log') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'report --limit') true; return ;;
+        'route --sender') true; return ;;
+        'route --user') true; return ;;
+        'route --client') true; return ;;
+        'doctor --to') true; return ;;
+        'restore --log') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    esac
+    case $verb in
+        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history retry flush expire remove suspend resume submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        mailq)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --limit --ids --watch)" "$word"
+            fi
+            ;;
+        queues)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --watch)" "$word"
+            fi
+            ;;
+        processes)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --watch)" "$word"
+            fi
+            ;;
+        show)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        history)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        retry)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        flush)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            fi
+            ;;
+        expire)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --what-if)" "$word"
+            fi
+            ;;
+        remove)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason --yes)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        suspend)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        resume)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        submit)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --from --to)" "$word"
+            else
+                mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            fi
+            ;;
+        report)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --day --since --until --log --limit)" "$word"
+            fi
+            ;;
+        route)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --sender --user --client)" "$word"
+            fi
+            ;;
+        reload)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            fi
+            ;;
+        check)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            fi
+            ;;
+        doctor)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --to)" "$word"
+            fi
+            ;;
+        snapshot)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            else
+                mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            fi
+            ;;
+        restore)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --log --no-log --what-if)" "$word"
+            else
+                mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            fi
+            ;;
+        config)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --man)" "$word"
+            fi
+            ;;
+        fsck)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --quick --repair)" "$word"
+            fi
+            ;;
+    esac
+}
+
+complete -o filenames -F _kmq kmq
