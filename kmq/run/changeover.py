@@ -2,9 +2,9 @@
 
 Does:     offers it to every child that lives; each says that it is ready, or why not. When all are ready it counts for
           all; else for none, and everything is as before.
-Promise:  a child that is born meanwhile is offered it too. One that does not answer in time refuses by that, and so does
-          one that dies before it has answered: it may have died of it. The scheduler process gives out work under the new
-          number only after every worker has said that it is ready for it.
+Promise:  a child that is born meanwhile is offered it too. One that does not answer in time refuses by that, and so
+          does one that dies before it has answered: it may have died of it. The scheduler process gives out work under
+          the new number only after every worker has said that it is ready for it.
 On crash: of the supervisor: the children stop; the next kmqd reads the file.
 Callers:  the supervisor; one at a time.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kmq.model.frame import Cancel, Commit, Prepared
-from kmq.run.children import Child
+from kmq.run.children import TEMPORARY, WRONG, Child
 from kmq.run.inheritance import Estate
 
 #: Seconds for every child to say that it is ready, and then for every child to work by the new one.
@@ -45,7 +45,7 @@ class Changeover:
         if child.tell(frame, descriptors):
             self._awaited.add(child)
         else:
-            self._refusal = Refusal(f"{child.name} cannot be told of it; it does not hear", 75)
+            self._refusal = Refusal(f"{child.name} cannot be told of it; it does not hear", TEMPORARY)
         self._heard.set()
 
     def born(self, child: Child) -> None:
@@ -59,13 +59,13 @@ class Changeover:
             return
         self._awaited.discard(child)
         if prepared.problem and self._refusal is None:
-            self._refusal = Refusal(prepared.problem, 78)
+            self._refusal = Refusal(prepared.problem, WRONG)
         self._heard.set()
 
     def gone(self, child: Child) -> None:
         """A child is dead; its successor is born with the configuration that counts by then."""
         if child in self._awaited and self._refusal is None:
-            self._refusal = Refusal(f"{child.name} ended before it was ready for it; try again", 75)
+            self._refusal = Refusal(f"{child.name} ended before it was ready for it; try again", TEMPORARY)
         self._awaited.discard(child)
         self._offered.discard(child)
         self._heard.set()
@@ -78,7 +78,7 @@ class Changeover:
         """None when all are ready; else why they are not."""
         if not await self._until(lambda: self._refusal is not None or not self._awaited):
             names = ", ".join(sorted(child.name for child in self._awaited))
-            self._refusal = Refusal(f"no answer within {PATIENCE:g} s from {names}; try again", 75)
+            self._refusal = Refusal(f"no answer within {PATIENCE:g} s from {names}; try again", TEMPORARY)
         return self._refusal
 
     def cancel(self) -> None:

@@ -1,6 +1,7 @@
-"""The configuration that counts, and how the next one takes its place: read, looked at, its listeners opened, offered to
-all processes, and then it counts; or everything stays as it is and it is said why.
+"""The configuration that counts, and how the next one takes its place.
 
+Does:     reads it, looks at it, opens its listeners, offers it to all processes, and then it counts; or everything
+          stays as it is, and it is said why.
 Promise:  nothing is half new: a mistake in the file (with its line), a certificate that cannot be used, an address that
           cannot be bound, a process that is not ready, each keeps the old configuration for all. New listeners are open
           before old ones are closed, and an address that both have is never closed.
@@ -18,7 +19,7 @@ from kmq.model.frame import Reloaded
 from kmq.run import listeners
 from kmq.run.activation import Given
 from kmq.run.changeover import Changeover, Refusal
-from kmq.run.children import Child
+from kmq.run.children import WRONG, Child
 from kmq.run.inheritance import Estate
 from kmq.run.reloading import accepted
 
@@ -94,8 +95,9 @@ class Renewal:
                 one.close()
 
     def _refused(self, token: int, refusal: Refusal) -> Reloaded:
+        why = "is wrong" if refusal.status == WRONG else "cannot be used now"
         for line in refusal.problem.splitlines():
-            log.error("the new configuration is wrong, the old one stays", why=line)
+            log.error(f"the new configuration {why}, the old one stays", why=line)
         return Reloaded(token, self.estate.number, refusal.problem[:_LONGEST], refusal.status)
 
     def _done(self, token: int, old: Settings, new: Settings) -> Reloaded:
