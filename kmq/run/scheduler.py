@@ -143,7 +143,7 @@ class Scheduler:
         """What no connector serves is never tried; when its lifetime is over its sender hears of it all the same."""
         queue = self._lines.queues.get(UNREACHABLE)
         if queue is not None and not queue.suspended:
-            self._expiry.begin(queue, "554 5.4.4 no connector served the address within the message's lifetime")
+            self._expiry.begin(queue, "554 5.4.4 no connector serves the address")
 
     def expire_held(self, now: float) -> None:
         """An operator lets go what the brake has held back."""
