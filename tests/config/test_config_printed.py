@@ -48,9 +48,9 @@ def test_a_hyphen_of_the_manual_can_be_copied() -> None:
     assert [line for line in text if re.search(r"(?<!\\)-", line)] == []
 
 
-def test_the_file_for_etc_says_what_is_embedded_but_for_the_spool(tree: Path) -> None:
+def test_the_file_for_etc_says_what_is_embedded_but_for_spool_and_sockets(tree: Path) -> None:
     installed = load(str(tree / "etc" / "kmq.conf"))
-    tried = read(EMBEDDED.replace("spool = spool", "spool = kmq"), "kmq.conf", "/var/spool")
+    tried = read(EMBEDDED.replace("spool = spool", "spool = kmq\nrun_directory = /run/kmq"), "kmq.conf", "/var/spool")
     assert (installed.kmq, installed.queue) == (tried.kmq, tried.queue)
     assert (installed.receivers, installed.connectors) == (tried.receivers, tried.connectors)
 
