@@ -50,6 +50,7 @@ class Taking:
         self._pace = Pace(section.messages_per_minute)
         self._loop = asyncio.get_running_loop()
         self._folder: DropFolder | None = None
+        self._former: list[DropFolder] = []
         self._hints: Hints | None = None
         self._seen: dict[str, Look] = {}
         self._left: set[str] = set()  # `.tmp` files of an earlier life
@@ -135,13 +136,19 @@ class Taking:
             self._tell(f"files are not taken at once, but found by a look each {every:g} s", error.strerror or "")
 
     def _close(self) -> None:
-        """Forgets the directory; files on their way have their descriptors, and end as they end."""
-        folder, self._folder = self._folder, None
-        if folder is not None and not self._tasks:
-            folder.close()
+        """Forgets the directory; files on their way out of it end as they end."""
+        if self._folder is not None:
+            self._former.append(self._folder)
+        self._folder = None
+        self._close_former()
         if self._hints is not None:
             self._hints.close()
             self._hints = None
+
+    def _close_former(self) -> None:
+        """Directories that nobody works in any more."""
+        while self._former and not self._tasks:
+            self._former.pop().close()
 
     def _may(self, uid: int) -> bool:
         """Whether a user's files are taken."""
@@ -231,6 +238,7 @@ class Taking:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._close_former()
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._tell("something went wrong in a drop directory; the next look goes on", log.traced(error))

@@ -107,6 +107,12 @@ async def comes(true: Callable[[], object], what: str, seconds: float = 10) -> N
         await asyncio.sleep(0.002)
 
 
+def opened(folder: Path) -> int:
+    """How many descriptors of a folder this process has."""
+    descriptors = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+    return sum(os.path.realpath(one) == str(folder) for one in descriptors)
+
+
 def play(folder: Path, story: Callable[[Place], Awaitable[None]], **options: object) -> None:
     async def played() -> None:
         place = Place(folder, **options)
@@ -421,6 +427,7 @@ def test_a_directory_that_is_exchanged_is_opened_anew(tmp_path: Path, monkeypatc
         await place.watched()
         place.rename_in()
         await comes(lambda: place.door.messages and not place.names, "the new one is watched")
+        await comes(lambda: not opened(tmp_path / "old"), "the old one is let go")
 
     play(tmp_path, story)
 
