@@ -132,8 +132,8 @@ class QueueSection:
         default="rfc",
         doc="How often what could not be delivered is tried again, when its sender is warned, and when it is given up."
         " `rfc`: waits that double (`retry_interval`, `retry_interval_max`, `connection_retry_interval`), a warning"
-        " after 4h, 5d in all. `exchange`: 4 x 1m, 6 x 5m, then every 10m, a warning after 4h, 2d in all. `kerio`: every"
-        " 30m, a warning after 4h, 2d in all. Others are sections [NAME : retry]; a connector may have its own.",
+        " after 4h, 5d in all. `exchange`: 4 x 1m, 6 x 5m, then every 10m, a warning after 4h, 2d in all. `kerio`:"
+        " every 30m, a warning after 4h, 2d in all. Others are sections [NAME : retry]; a connector may have its own.",
     )
     retry_interval: float = option(
         kinds.duration("10ms", "30d"),

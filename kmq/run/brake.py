@@ -1,7 +1,7 @@
 """The brake on expiry: when too much mail would be given up at once, nothing is given up until an operator says so.
 
-Law:      more than 1 % of the queue, and at least `limit` (20) within a minute: it is likely that our own line, clock or
-          name server is what failed, and a bounce cannot be taken back. What is held back is tried again as before.
+Law:      more than 1 % of the queue, and at least `limit` (20) within a minute: it is likely that our own line, clock
+          or name server is what failed, and a bounce cannot be taken back. What is held back is tried again as before.
           An operator lets go (`kmq expire`) what was over by then; what comes to its end later is counted anew.
 Promise:  pure; time is an argument.
 On crash: nothing is kept: a new scheduler process counts anew, and stops again at the same number.
@@ -16,7 +16,7 @@ PART = 0.01
 
 
 class Brake:
-    """limit: so many in a minute, 0 for no limit. stopped: nothing is given up now. held: how often it said no since."""
+    """limit: so many in a minute, 0 for no limit. stopped: nothing is given up now. held: how often it said no."""
 
     __slots__ = ("_passed", "_released", "held", "limit", "stopped")
 

@@ -65,7 +65,7 @@ class Expiry:
     # --- queues ------------------------------------------------------------------------------------------------------
 
     def begin(self, queue: HopQueue, reply: str) -> None:
-        """The queue's attempt failed with this reply: those whose time has come get their notice, portion by portion."""
+        """The queue's attempt failed with this reply: those whose time has come get a notice, portion by portion."""
         if not queue.sweeping:
             self._looks.append(queue)
         queue.sweeping = reply

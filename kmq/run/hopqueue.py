@@ -17,9 +17,9 @@ from enum import Enum
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
+from kmq.config.sections import QueueSection
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType
-from kmq.config.sections import QueueSection
 from kmq.run.schedule import Schedules
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
 from kmq.run.waits import Waits

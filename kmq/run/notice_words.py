@@ -62,7 +62,7 @@ def _closing(head: Head, office: Office, postmaster: str) -> str:
     if postmaster:
         return f"What there is of it follows below; the log tells the rest under its ID {head.id}."
     return (
-        "Your message, or its header, follows below, and before it the same for programs. If you ask somebody about this,"
+        "Your message or its header follows below, and before it the same for programs. If you ask somebody about this,"
         f" name the message's ID at {office.hostname}: {head.id}"
     )
 
