@@ -45,10 +45,15 @@ class Estate:
         self._held: int  # the pipe's other end, ours alone: it closes with this process
         self._life, self._held = (before._life, before._held) if before else os.pipe()
         known: dict[str, int] = before.tallies if before else {}
-        self.tallies: dict[str, int] = {
-            name: known[name] if name in known else os.memfd_create("kmq-tally") for name in _counted(settings)
-        }
+        self.tallies: dict[str, int] = {}
         self._sealed = _sealed(settings)
+        try:
+            for name in _counted(settings):
+                self.tallies[name] = known[name] if name in known else os.memfd_create("kmq-tally")
+        except OSError:
+            if before:
+                self.close(before)
+            raise
 
     def close(self, other: "Estate") -> None:
         """Closes all that the other one, which counts, does not have too; but sockets, whose owner knows who gave them."""

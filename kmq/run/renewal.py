@@ -19,7 +19,7 @@ from kmq.model.frame import Reloaded
 from kmq.run import listeners
 from kmq.run.activation import Given
 from kmq.run.changeover import Changeover, Refusal
-from kmq.run.children import WRONG, Child
+from kmq.run.children import TEMPORARY, WRONG, Child
 from kmq.run.inheritance import Estate
 from kmq.run.reloading import accepted
 
@@ -50,21 +50,27 @@ class Renewal:
     async def renew(self, token: int) -> Reloaded:
         """Reads the file again; -> what became of it, in answer to the question of this token."""
         old = self.estate
-        before = set(old.sockets.values())
+        opened: set[socket.socket] = set()
+        heir: Estate | None = None
         try:
             new = load(self.settings.path)
             now = accepted(self.settings, new)
-            sockets = listeners.bind(now, self._given, before)
+            sockets = listeners.bind(now, self._given, old.sockets.values())
+            opened = set(sockets.values()) - set(old.sockets.values())
+            heir = Estate(now, sockets, old)
+            refusal = await self._change(heir)
         except KmqError as error:
-            return self._refused(token, Refusal(str(error), error.exit_status))
-        heir = Estate(now, sockets, old)
-        refusal = await self._change(heir)
+            refusal = Refusal(str(error), error.exit_status)
+        except OSError as error:  # no descriptor or memory is left for it
+            refusal = Refusal(f"no room for it: {error.strerror}", TEMPORARY)
         if refusal is not None:
-            heir.close(old)
-            self._close(set(sockets.values()) - before)
+            if heir is not None:
+                heir.close(old)
+            self._close(opened)
             return self._refused(token, refusal)
+        assert heir is not None
         old.close(heir)
-        self._close(before - set(sockets.values()))
+        self._close(set(old.sockets.values()) - set(heir.sockets.values()))
         return self._done(token, old.settings, new)
 
     async def _change(self, heir: Estate) -> Refusal | None:

@@ -153,7 +153,7 @@ class Supervisor:
             return
         for child in watch.standing_still(self._children, self._renewal.settings, now):
             self._end_child(child, hung=True)
-        if not self._started_up.is_set():
+        if not self._started_up.is_set() and watch.beginning(self._children):
             self._notify.more_time(MORE_TIME)
         if not self._changing.locked():
             self._notify.status(watch.sentence(self._children))

@@ -40,6 +40,11 @@ def well(children: Iterable[Child], settings: Settings, now: float) -> bool:
     return all(not one.pid or now - one.heard <= limit(one, settings) + MARGIN for one in children)
 
 
+def beginning(children: Iterable[Child]) -> bool:
+    """Whether somebody takes his time for the first time; who dies and is begun again does not."""
+    return any(one.pid and not one.ready and one.lives == 1 for one in children)
+
+
 def sentence(children: Iterable[Child]) -> str:
     """For `systemctl status`."""
     living = list(children)

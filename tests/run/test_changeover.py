@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -155,6 +156,27 @@ def test_from_all_addresses_to_one_without_a_pause(kmqd: Kmqd) -> None:
     bound = Path("/proc/net/tcp").read_text()
     assert re.findall(rf"(\w+):{kmqd.port:04X} \w+:0000 0A", bound) == ["0100007F"]
     assert socket.create_connection(("127.0.0.1", kmqd.port), 20).recv(100).startswith(b"220")
+
+
+def test_without_room_for_it_the_old_one_stays(kmqd: Kmqd) -> None:
+    """EMFILE: nothing of it is left open, and the next one counts."""
+    process = kmqd.start()
+    _, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    for free in range(4):
+        taken = len(os.listdir(f"/proc/{process.pid}/fd"))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (taken + free, most))
+        kmqd.port = free_port()
+        lines = len(re.findall("the old one stays", kmqd.log))
+        reloads(kmqd, f"log_level = {('debug', 'error')[free % 2]}\n")
+        until(lambda: kmqd.log.count("the old one stays") > lines or kmqd.counting(), "it is said")  # noqa: B023
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
+        if kmqd.counting():
+            break
+        assert len(os.listdir(f"/proc/{process.pid}/fd")) == taken
+    assert kmqd.logged("Too many open files")
+    kmqd.signal(signal.SIGHUP)
+    until(lambda: kmqd.logged(r"configuration=\d+"), "it counts")
+    assert listening(kmqd.port)
 
 
 def test_many_signals_are_one_or_two_readings(kmqd: Kmqd) -> None:
