@@ -71,6 +71,13 @@ def test_each_part_is_what_it_was():
     assert b"\r\n\r\n//4NCg==\r\n--=_a b--\r\n" in after
 
 
+def test_the_parts_of_a_digest_are_messages():
+    text = b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: x\r\n\r\n" + E + b"\r\n--b--\r\n"
+    after = converted(text)
+    assert same(text, after)
+    assert b"\r\n--b\r\n\r\nSubject: x\r\nMIME-Version: 1.0\r\n" in after
+
+
 def test_what_is_seven_bit_stays_byte_for_byte():
     text = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\na = b \r\n--b\r\nX: y\r\n--b--\r\n"
     assert converted(text) == text

@@ -101,6 +101,19 @@ def test_signed_mail_is_returned_with_the_reason(tmp_path: Path) -> None:
     against(EvilHop(extensions=NARROW), story)
 
 
+def test_dots_that_only_folding_brings_to_the_beginning_of_a_line_arrive(tmp_path: Path) -> None:
+    text = b"Subject: x\r\n\r\n" + ("ü" + "." * 300 + "\r\n").encode() * 1000
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        for one in (work("a@b.test", text=text[:1000] + b"\r\n"), work("a@b.test", text=text, file=tmp_path / "x.eml")):
+            assert not one.head.dots
+            assert kinds(await outcome(phase, one)) == "D"
+        assert all(b"\r\n." in message.body for message in hop.messages)
+        assert read(hop.messages[1].body) == read(text)
+
+    against(EvilHop(extensions=NARROW), story)
+
+
 def test_what_becomes_too_large_is_not_sent() -> None:
     text = b"Subject: x\r\n\r\n" + "ü".encode() * 400 + b"\r\n"
 

@@ -227,6 +227,20 @@ def test_a_large_message_goes_through_with_its_header_changed(tmp_path: Path, ex
     against(EvilHop(extensions=extensions), story)
 
 
+def test_a_large_message_that_is_all_header(tmp_path: Path) -> None:
+    text = TEXT.partition(b"\r\n\r\n")[0] + b"\r\n" + b"X-Fill: y\r\n" * 9000
+
+    async def story(hop: EvilHop, _: Smtp) -> None:
+        phase = rewriting_smtp(hop, addresses=TABLE)
+        one = work("bob@example.lan", text=text, file=tmp_path / "x.eml", sender="alice@example.lan")
+        assert kinds(await outcome(phase, one)) == "D"
+        assert hop.messages[0].body.endswith(b"\r\nX-Fill: y\r\n")
+        assert b" SIZE=%d" % len(hop.messages[0].body) in hop.messages[0].lines[0]
+        await phase.close(1)
+
+    against(EvilHop(), story)
+
+
 def test_while_a_file_is_missing_nothing_goes_out(tmp_path: Path) -> None:
     path = tmp_path / "generic"
 
@@ -270,6 +284,12 @@ def test_a_header_changes_however_it_is_cut(text: bytes, step: int) -> None:
     assert out.upper() == text.upper()
     end = out.upper().find(b"\r\n\r\n") if text is TEXT else None
     assert end is None or (out[:end] == text[:end].upper() and out[end:] == text[end:])
+    assert stream.over
+
+
+def test_text_behind_the_header_is_not_kept() -> None:
+    stream = HeaderStream(lambda header: header)
+    assert stream.feed(TEXT[:-5]) == TEXT[:-5]
     assert stream.over
 
 
