@@ -20,8 +20,10 @@ from kmq.model.frame import Assign
 from kmq.phases.work import Body
 from kmq.run.job import Job
 from kmq.run.telling import NO_FATE, Teller
+from kmq.spool.processes import read
+from kmq.spool.status import status_path
 from tests.fakes import EvilHop
-from tests.run.stage import Stage
+from tests.run.stage import Hop, Stage
 from tests.run.stage import until as until_true
 from tests.torture.kmqd import Kmqd
 from tests.waiting import until
@@ -198,6 +200,29 @@ def test_the_result_of_a_worker_that_died_is_told_by_the_scheduler_process(tmp_p
     mail = asyncio.run(story())
     told = [Line(line) for line in (tmp_path / "log").read_text().splitlines() if " delivered " in line]
     assert [(one.process, one.id, one["rcpt"], one["status"]) for one in told] == [("scheduler-1", mail, "0", "sent")]
+
+
+def test_nothing_is_told_before_it_is_durable(tmp_path: Path) -> None:
+    """The server has taken it and the worker has said so, but the scheduler process stands still: no line yet."""
+
+    async def story() -> None:
+        hop = Hop()
+        await hop.start()
+        async with Stage(tmp_path, hop=hop.port) as stage:
+            worker = stage.begin("worker")
+            await stage.scheduler(worker=worker.pid)
+            mail = await stage.receiver.mail()
+            await until_true(lambda: hop.copies, "the server has it")
+            stage.stop()
+            hop.answering.set()
+            status = status_path(stage.spool / "status", "worker-1")
+            await until_true(lambda: not read(status).in_hand, "the worker has said what became of it")
+            text = (tmp_path / "log").read_text()
+            assert f"delivered {mail}" not in text
+            stage.go()
+            await until_true(lambda: f"delivered {mail}" in (tmp_path / "log").read_text(), "it is told")
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("roomy", [True, False])
