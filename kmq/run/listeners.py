@@ -107,19 +107,23 @@ def address_of(one: socket.socket) -> Address:
 def addresses_of(one: socket.socket) -> list[Address]:
     """The same, and 0.0.0.0 beside :: for one that takes both."""
     address = address_of(one)
-    if one.family == socket.AF_INET6 and address[0] == "::":
-        if not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-            return [address, ("0.0.0.0", int(address[1]))]
+    wide = one.family == socket.AF_INET6 and address[0] == "::"
+    if wide and not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return [address, ("0.0.0.0", int(address[1]))]
     return [address]
 
 
 class _Want(NamedTuple):
-    """One listener of the configuration. where: for people; mode: of a Unix socket's name."""
+    """One listener of the configuration.
+
+    where: for people; mode: of a Unix socket's name; guarded: it lies in the run directory, which has kmqd's lock.
+    """
 
     name: str
     address: Address
     where: str
     mode: int = 0
+    guarded: bool = False
 
 
 def _wanted(settings: Settings) -> Iterator[_Want]:
@@ -130,7 +134,9 @@ def _wanted(settings: Settings) -> Iterator[_Want]:
     for name, mode in UNIX.items():
         path = settings.sendmail.socket if name == SUBMIT else settings.kmq.run_directory / f"{name}.sock"
         if path:
-            yield _Want(name, os.path.realpath(path), str(path), mode)
+            real = os.path.realpath(path)
+            guarded = os.path.dirname(real) == os.path.realpath(settings.kmq.run_directory)
+            yield _Want(name, real, str(path), mode, guarded)
 
 
 def _refuse_shared(want: _Want, one: socket.socket, bound: dict[str, socket.socket]) -> None:
@@ -168,7 +174,7 @@ def _text(one: socket.socket) -> str:
 
 def _open(want: _Want, held: Collection[socket.socket]) -> socket.socket:
     if isinstance(want.address, str):
-        return _unix(Path(want.address), want.mode)
+        return _unix(Path(want.address), want.mode, want.guarded)
     host, port = want.address
     rivals = [one for one in held if one.family != socket.AF_UNIX and one.getsockname()[1] == port]
     return _tcp(host, port, want.where, rivals)
@@ -205,12 +211,12 @@ def _share_port(sockets: Collection[socket.socket], allowed: int) -> None:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, allowed)
 
 
-def _unix(path: Path, mode: int) -> socket.socket:
-    """Replaces what an earlier kmqd left; whoever comes here holds kmqd's lock."""
+def _unix(path: Path, mode: int, guarded: bool) -> socket.socket:
+    """Replaces what an earlier kmqd left."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o777 & ~mode)
     try:
-        _make_way(path)
+        _make_way(path, guarded)
         with unix_name(path) as name:
             one.bind(name)
         one.listen(BACKLOG)
@@ -223,19 +229,26 @@ def _unix(path: Path, mode: int) -> socket.socket:
     return one
 
 
-def _make_way(path: Path) -> None:
-    """Unlinks a socket at which nobody listens any more, and nothing else: the path is out of the configuration."""
+def _make_way(path: Path, guarded: bool) -> None:
+    """Unlinks a socket that nobody needs any more, and nothing else: the path is out of the configuration.
+
+    Whoever comes here holds kmqd's lock, so what is guarded by it is needed by nobody; at another, somebody may listen.
+    """
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
         raise OSError(errno.ENOTSOCK, "something else is there, which is no socket: name another path, or move it away")
+    if not guarded and _is_listening(path):
+        raise OSError(errno.EADDRINUSE, "")
+    path.unlink(missing_ok=True)
+
+
+def _is_listening(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, unix_name(path) as name:
         probe.setblocking(False)
-        if probe.connect_ex(name) in (0, errno.EAGAIN):
-            raise OSError(errno.EADDRINUSE, "")
-    path.unlink(missing_ok=True)
+        return probe.connect_ex(name) in (0, errno.EAGAIN)
 
 
 def _failed(where: str, error: OSError) -> ConfigError | ListenFailed:
