@@ -104,6 +104,7 @@ BREAKS = {
 def test_what_was_good_stays_good(
     tmp_path: Path, clock: Clock, name: str, how: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    log.start("test")
     write(tmp_path / "users", "ada\n")
     made = routes(tmp_path, "info: ada\n", users="file:users")
     assert [code(made, f"{who}@a.example") for who in ("info", "ada", "zoe")] == ["250", "250", "550 5.1.1"]
