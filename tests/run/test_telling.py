@@ -6,6 +6,7 @@ import re
 import signal
 import smtplib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,11 +83,16 @@ class Site:
         until(lambda: len(self.lines(*words)) >= count, f"{count} lines of {words}: {self.path}")
         return self.lines(*words)
 
+    def told_of(self, name: str, count: int, *words: str) -> list[Line]:
+        """The same about one message."""
+        until(lambda: sum(one.id == name for one in self.lines(*words)) >= count, f"{count} lines of {name}")
+        return [one for one in self.lines(*words) if one.id == name]
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+
+@contextmanager
+def a_site(folder: Path) -> Iterator[Site]:
     with EvilHop().threaded() as hop:
-        kmqd = Kmqd(tmp_path, {"far.test": hop.port}, kmq=f"mail_log = {tmp_path}/mail.log")
+        kmqd = Kmqd(folder, {"far.test": hop.port}, kmq=f"mail_log = {folder}/mail.log")
         try:
             kmqd.start()
             yield Site(kmqd, hop)
@@ -95,9 +101,24 @@ def site(tmp_path: Path) -> Iterator[Site]:
             kmqd.close()
 
 
-def test_a_message_s_lines_from_its_coming_to_its_end(site: Site) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For stories that leave it as it was."""
+    with a_site(tmp_path_factory.mktemp("shared")) as one:
+        yield one
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """For stories that kill, rename and break."""
+    with a_site(tmp_path) as one:
+        yield one
+
+
+def test_a_message_s_lines_from_its_coming_to_its_end(shared: Site) -> None:
+    site = shared
     name = site.send("b@far.test", "boss@local.test")
-    lines = [one for one in site.told(3) if one.id == name]
+    lines = site.told_of(name, 3)
     accepted = next(one for one in lines if one.word == "accepted")
     assert accepted.process == "receiver-1"
     assert (accepted["from"], accepted["client"], accepted["helo"]) == (
@@ -121,19 +142,19 @@ def test_a_message_s_lines_from_its_coming_to_its_end(site: Site) -> None:
         assert list(one) == [key for key in mail.WORDS[one.word].keys if key in one], "the order never changes"
 
 
-def test_deferred_failed_and_its_notice(site: Site) -> None:
+def test_deferred_failed_and_its_notice(shared: Site) -> None:
+    site = shared
     name = site.send("450-at-rcpt-1@far.test", "550-at-rcpt.x@far.test", sender="me@local.test")
-    site.told(1, "failed")
-    (failed,) = site.told(1, "failed")
+    (failed,) = site.told_of(name, 1, "failed")
     assert (failed.id, failed["status"], failed["to"]) == (name, "bounced", "<550-at-rcpt.x@far.test>")
     (notice,) = site.told(1, "notice")
     assert failed["notice"] == notice.id and notice["parent"] == name
     assert (notice["from"], notice["to"], notice["nrcpt"]) == ("<>", "<me@local.test>", "1")
     (deferred,) = site.lines("deferred")
     assert deferred["status"] == "deferred" and deferred["dsn"].startswith("4") and deferred["until"].endswith("Z")
-    until(lambda: len(site.lines("delivered")) == 2, "the second attempt, and the notice")
-    last = next(one for one in site.lines("delivered") if one.id == name)
+    (last,) = site.told_of(name, 1, "delivered")
     assert last["attempt"] == "2"
+    site.told_of(notice.id, 1, "delivered")
 
 
 def test_a_hop_that_is_out_of_reach_is_one_line_an_attempt(site: Site) -> None:
@@ -150,7 +171,8 @@ def test_a_hop_that_is_out_of_reach_is_one_line_an_attempt(site: Site) -> None:
     site.told(5, "delivered")
 
 
-def test_a_refusal_tells_who_and_what(site: Site) -> None:
+def test_a_refusal_tells_who_and_what(shared: Site) -> None:
+    site = shared
     with smtplib.SMTP("127.0.0.1", site.kmqd.port, "client.test") as client:
         client.ehlo()
         client.mail("a@elsewhere.test")
@@ -160,9 +182,9 @@ def test_a_refusal_tells_who_and_what(site: Site) -> None:
     assert all(one["client"] == "127.0.0.1" and one["dsn"][0] == one["reply"][0] for one in refused)
 
 
-def test_a_thousand_recipients_are_a_thousand_lines(site: Site) -> None:
-    site.send(*(f"user{number}@far.test" for number in range(1000)))
-    done = site.told(1000, "delivered")
+def test_a_thousand_recipients_are_a_thousand_lines(shared: Site) -> None:
+    name = shared.send(*(f"user{number}@far.test" for number in range(1000)))
+    done = shared.told_of(name, 1000, "delivered")
     assert len({one["to"] for one in done}) == 1000
 
 
