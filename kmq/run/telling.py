@@ -119,7 +119,8 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
         if found is None or _nobody_heard(event):
             continue
         word, status = _EXPIRED if job.assign.expire and type(event) is Failed else found
-        rest = f"{_said(event, local, timing, status)}{place}{_more(event)} size={head.size}"
+        where = place if type(event) is not Expanded else ""  # it went into none
+        rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
             to = head.recipients[index]
             original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
