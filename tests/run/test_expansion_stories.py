@@ -55,8 +55,13 @@ async def taken(stage: Stage, number: int = 1) -> tuple[Actor, Assign, str]:
 async def children(stage: Stage, actor: Actor, mail: str) -> list[str]:
     """IDs of other messages that the worker was given, after everything said before was heard."""
     await stage.rounds(actor)
-    known = [one.m for one in actor.peer.heard(Assign)]
-    return [one for one in dict.fromkeys(known) if one != mail and "list@us" in stage.envelope(one)]
+
+    def found() -> list[str]:
+        known = dict.fromkeys(one.m for one in actor.peer.heard(Assign))
+        return [one for one in known if one != mail and "list@us" in stage.envelope(one)]
+
+    await until(found, "a child has its files")
+    return found()
 
 
 def test_the_child_and_the_end_of_its_parent_are_one(tmp_path: Path) -> None:
