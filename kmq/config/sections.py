@@ -342,8 +342,8 @@ class Settings:
     kmq: KmqSection
     queue: QueueSection
     sendmail: SendmailSection = field(default=SendmailSection(socket=""))
-    pickup: PickupSection = PickupSection(directory="")
-    replay: ReplaySection = ReplaySection(directory="")
+    pickup: PickupSection = field(default=PickupSection(directory=""))
+    replay: ReplaySection = field(default=ReplaySection(directory=""))
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
     retries: tuple[RetrySection, ...] = ()

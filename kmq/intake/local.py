@@ -124,7 +124,9 @@ class LocalSession(Session):
 
     def _fate(self, address: str) -> bytes:
         """Of mail for an address that RCPT would take."""
-        decision = self._rules.routes.ways(self._client.user, self._source).decide(Recipient(address))
+        routes = self._rules.routes
+        sender = f"{self._client.user}@{routes.home}"
+        decision = routes.ways(sender, self._source).decide(Recipient(address))
         if isinstance(decision, Expansion):
             return replies.verified(address, "is an alias")
         if isinstance(decision, Reply):

@@ -227,7 +227,7 @@ class Stop(Frame, tag="stop"):
     """To a worker: finish what is in hand and go. From a worker: nothing new, please, I am going."""
 
 
-# --- the cord between the supervisor and a child (run/cord): descriptors travel beside the frame -------------------------
+# --- the cord between the supervisor and a child (run/cord): descriptors travel beside the frame --------------------
 
 
 class Prepare(Frame, tag="prepare"):

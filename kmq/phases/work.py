@@ -48,8 +48,8 @@ class Outcome:
     uncertain:   (in events as Deferred) the final dot may have been sent and no reply came: not tried again sooner
                  than 5 minutes.
     damaged:     why the body is not what was accepted; nothing of it was delivered. Then events is empty.
-    relayed:     recipients who were handed to a server that knows nothing of notices (RFC 3461), so that a sender who asked
-                 for one gets ours.
+    relayed:     recipients who were handed to a server that knows nothing of notices (RFC 3461), so that a sender who
+                 asked for one gets ours.
     begun:       the loop's time at which a connection first had the message; 0.0 when none did, or none is needed.
     """
 

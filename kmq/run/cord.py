@@ -107,7 +107,7 @@ Make = Callable[[Gift], Count]
 
 
 class Ward:
-    """A child's side. number: of the configuration that counts here; make: prepares another; queued: what beats tell."""
+    """A child's side. number: of the configuration that counts; make: prepares another; queued: what beats tell."""
 
     def __init__(
         self, end: socket.socket | None, number: int, make: Make, queued: Callable[[], int] = lambda: -1

@@ -56,7 +56,7 @@ class Estate:
             raise
 
     def close(self, other: "Estate") -> None:
-        """Closes all that the other one, which counts, does not have too; but sockets, whose owner knows who gave them."""
+        """Closes all that the other one, which counts, does not have too; but not sockets: their owner knows whose."""
         for name, fd in self.tallies.items():
             if name not in other.tallies:
                 os.close(fd)

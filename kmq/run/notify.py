@@ -26,7 +26,7 @@ class Notify:
         period = environment.pop("WATCHDOG_USEC", "")
         self.watchdog = int(period) / _MICRO if meant and period.isdecimal() else 0.0
         self._status = ""
-        # "@" begins a name that has no file (unix(7), abstract); what else does not begin with "/" is no socket of ours.
+        # "@" begins a name that has no file (unix(7), abstract); what else does not begin with "/" is none of ours.
         self._path = ("\0" + path[1:] if path[0] == "@" else path) if path[:1] in ("@", "/") else ""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._path else None
         if self._socket is not None:

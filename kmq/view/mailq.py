@@ -133,4 +133,4 @@ def advice(tally: Tally, path: str, unfilled: str) -> Iterator[str]:
         yield "    type = smarthost"
         yield "    address_spaces = *"
     yield "    hosts = smtp.provider.example:587"
-    yield "Then reload kmqd (send it SIGHUP)."
+    yield "Then: kmq reload"

@@ -109,7 +109,9 @@ def test_a_mistake_is_told_with_its_line_and_what_would_be_right(text: str, line
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines() -> None:
-    text = "lost = 1\n[queue]\nper_hop = x\nper_hop = 1\nfoo = 1\n[mx]\n[isp : connector]\ntype = dns\n[a : receiver]\n"
+    text = (
+        "lost = 1\n[queue]\nper_hop = x\nper_hop = 1\nfoo = 1\n[mx]\n[isp : connector]\ntype = smtp\n[a : receiver]\n"
+    )
     assert [line.split(": ")[0] for line in mistakes(text)] == [f"kmq.conf:{line}" for line in (1, 3, 4, 5, 6, 8, 9)]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kmq.config import Settings, load
-from kmq.errors import ConfigError
 from kmq.config.sections import KINDS, OPTIONS, SINGLE
+from kmq.errors import ConfigError
 from kmq.run.reloading import accepted, applied
 
 OLD = """\
