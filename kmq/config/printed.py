@@ -55,13 +55,20 @@ def _text(value: object, written: str) -> str:
 
 
 def changes(old: Settings, new: Settings, restart: bool = False) -> list[str]:
-    """The options that changed, also by coming or going with their section, as `[mx] listen`.
+    """The options that changed, as `[mx] listen`; of a section that came or went only that: `[mx] (new section)`.
 
     restart: those alone that count only when kmqd is started anew.
     """
     before, after = _values(old, restart), _values(new, restart)
+    old_names, new_names = {name for name, _ in before}, {name for name, _ in after}
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return [f"[{name}] {option}" for name, option in changed]
+
+    def shown(name: str, option: str) -> str:
+        if name not in old_names:
+            return f"[{name}] (new section)"
+        return f"[{name}] {option}" if name in new_names else f"[{name}] (no such section any more)"
+
+    return list(dict.fromkeys(shown(*key) for key in changed))
 
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:

@@ -46,8 +46,8 @@ async def reload(ask: AskForReload, by: str) -> AsyncIterator[Mapping[str, objec
 
 
 def _sentence(found: Reloaded) -> str:
-    """`configuration 3 counts for all processes; 2 options changed, 1 more when kmqd is started anew`."""
+    """`configuration 3 counts for all processes; 2 changes, 1 more when kmqd is started anew`."""
     count, later = len(found.changed), len(found.waiting)
     text = f"configuration {found.n} counts for all processes; "
-    text += f"{count} option{'s' * (count != 1)} changed" if count else "no option changed"
+    text += f"{count} change{'s' * (count != 1)}" if count else "nothing changed"
     return f"{text}, {later} more when kmqd is started anew" if later else text

@@ -58,10 +58,10 @@ def test_what_changed_is_told_when_it_counts(operator: Operator) -> None:
     assert (status, err) == (0, "")
     first, last = out.splitlines()
     assert "checkpoint_interval" in first and first.endswith("now")
-    found = re.fullmatch(r"configuration (\d+) counts for all processes; 1 option changed", last)
+    found = re.fullmatch(r"configuration (\d+) counts for all processes; 1 change", last)
     assert found
     status, out, _ = operator.reload()
-    assert (status, out) == (0, f"configuration {int(found[1]) + 1} counts for all processes; no option changed\n")
+    assert (status, out) == (0, f"configuration {int(found[1]) + 1} counts for all processes; nothing changed\n")
 
 
 def test_a_program_reads_objects(operator: Operator) -> None:
