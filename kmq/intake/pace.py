@@ -9,7 +9,8 @@ Callers:  `local`.
 """
 
 import mmap
-import os
+
+from kmq.intake import tally
 
 #: What its memory is called among those that receivers are handed.
 MEMORY = "sendmail pace"
@@ -21,8 +22,7 @@ _MINUTE = 60.0
 
 def shared(fd: int, rows: int) -> mmap.mmap:
     """The memory of `rows` processes behind a descriptor that all of them were handed (os.memfd_create)."""
-    os.ftruncate(fd, rows * _ROW * 4)
-    return mmap.mmap(fd, rows * _ROW * 4)
+    return tally.mapped(fd, rows * _ROW * 4)
 
 
 class Pace:

@@ -18,9 +18,15 @@ _ROW = 1 + _PLACES
 
 def shared(fd: int, rows: int) -> mmap.mmap:
     """The memory of `rows` processes behind a descriptor that all of them were handed (os.memfd_create)."""
-    if os.fstat(fd).st_size < rows * _ROW * 4:  # it never shrinks: others may count in what lies beyond
-        os.ftruncate(fd, rows * _ROW * 4)
-    return mmap.mmap(fd, rows * _ROW * 4)
+    return mapped(fd, rows * _ROW * 4)
+
+
+def mapped(fd: int, size: int) -> mmap.mmap:
+    """So many bytes of shared memory, more of it if there is less. It never shrinks: others may count in what lies
+    beyond, and would be ended by the kernel (SIGBUS)."""
+    if os.fstat(fd).st_size < size:
+        os.ftruncate(fd, size)
+    return mmap.mmap(fd, size)
 
 
 class Tally:

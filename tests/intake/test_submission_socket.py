@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kmq.config.sections import SendmailSection
-from kmq.intake import local
+from kmq.intake import local, pace
 from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
 from tests.asuser import connected_as
@@ -332,6 +332,17 @@ def test_the_pace_is_one_over_all_processes() -> None:
     assert second.take(1001, 60.0)
     again = Pace(4, memory, 0, 2)  # the first process died, and its successor knows nothing of what it let in
     assert [again.take(1000, 61.0) for _ in range(3)] == [True, True, False]
+
+
+def test_fewer_processes_leave_the_memory_of_those_that_end() -> None:
+    """Whoever counts beyond the end of shared memory is ended by SIGBUS, and his sessions with him."""
+    fd = os.memfd_create("pace")
+    second = Pace(2, pace.shared(fd, 2), 1, 2)
+    first = Pace(2, pace.shared(fd, 1), 0, 1)
+    size = os.fstat(fd).st_size
+    os.close(fd)
+    assert size >= 2 * 3 * 8192 * 4
+    assert [one.take(1000, 60.0) for one in (second, second, second, first)] == [True, True, False, True]
 
 
 def test_a_burst_at_the_turn_of_a_minute_is_seen() -> None:
