@@ -3,7 +3,8 @@
 When:     a result is told when it is Known: then it is durable, and the worker that holds it is asked for it no more,
           so it is told once, whoever crashes. What only the scheduler process knew comes along with Known (`Fate`).
 Promise:  a line for each recipient. Those of a message with very many are said some at a time, as fast as the reader of
-          the log takes them, so that none is lost for want of room and the loop never stands still.
+          the log takes them, so that none is lost for want of room and the loop never stands still. A line that cannot
+          be made is missing, and nothing else: mail does not wait for what is told of it.
 On crash: of this process: lines that were not said are missing; the scheduler process says those whose Known did not
           come through (`tell_of_the_dead`).
 Callers:  run.worker; run.results.
@@ -12,9 +13,10 @@ Callers:  run.worker; run.results.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, wraps
 from itertools import islice
+from typing import ParamSpec
 
 from kmq import log
 from kmq.log import mail
@@ -28,6 +30,8 @@ from kmq.model.hop import DeliveryType
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
 from kmq.run.notices import COPY, NOTICE
+
+P = ParamSpec("P")
 
 #: Lines that are said in one turn of the loop.
 _TURN = 200
@@ -50,6 +54,23 @@ _EXPIRED = ("expired", "expired")
 #: with it, by their kind.
 Fate = tuple[str, dict[str, list[str]]]
 NO_FATE: Fate = ("", {})
+
+
+def _harmless(tell: Callable[P, None]) -> Callable[P, None]:
+    """A mistake of ours while a line is made ends nobody who has work in hand."""
+
+    @wraps(tell)
+    def telling(*given: P.args, **named: P.kwargs) -> None:
+        try:
+            tell(*given, **named)
+        except Exception as error:
+            _failed(error)
+
+    return telling
+
+
+def _failed(error: Exception) -> None:
+    log.error("our program failed on a line of the mail log", trace=log.traced(error))
 
 
 def complete(event: Event, fate: Fate) -> None:
@@ -87,7 +108,8 @@ class Teller:
     def close(self) -> None:
         """Says all that is left, whether there is room or not."""
         while self._waiting:
-            deque(self._waiting.popleft(), maxlen=0)
+            if _portion(self._waiting[0]):
+                self._waiting.popleft()
 
     def _go_on(self) -> None:
         if not self._waiting:
@@ -103,7 +125,11 @@ class Teller:
 
 def _portion(saying: Iterator[None]) -> bool:
     """True when nothing is left of it."""
-    return sum(1 for _ in islice(saying, _TURN)) < _TURN
+    try:
+        return sum(1 for _ in islice(saying, _TURN)) < _TURN
+    except Exception as error:
+        _failed(error)
+        return True
 
 
 def _lines(job: Job, fate: Fate) -> Iterator[None]:
@@ -133,6 +159,7 @@ def _nobody_heard(event: Event) -> bool:
     return isinstance(event, Delayed) and not event.notice
 
 
+@_harmless
 def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
     """A result that is durable, and whose worker died before it could hear so: what is known of it here."""
     for event in events:
@@ -181,6 +208,7 @@ _MORE: dict[type, tuple[str, ...]] = {
 }
 
 
+@_harmless
 def tell_of_a_child(line: bytes) -> None:
     """A message that was made along with a result is queued: a notice, or what an alias expanded to."""
     head = read_head(line)
@@ -199,6 +227,7 @@ class Troubles:
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
 
+    @_harmless
     def tell(self, facts: QueueFacts | None, now: float) -> None:
         """facts: of the queue, after the attempt; now: monotonic."""
         if facts is None or facts.next_retry is None or self._told.get(facts.hop) == facts.failures:

@@ -20,7 +20,7 @@ from kmq.model.event import Delivered
 from kmq.model.frame import Assign
 from kmq.phases.work import Body
 from kmq.run.job import Job
-from kmq.run.telling import NO_FATE, Teller
+from kmq.run.telling import NO_FATE, Teller, tell_of_the_dead
 from kmq.spool.processes import read
 from kmq.spool.status import status_path
 from tests.fakes import EvilHop
@@ -272,6 +272,36 @@ def test_very_many_lines_wait_for_the_reader(roomy: bool, tmp_path: Path, monkey
 
     asyncio.run(story())
     assert [re.findall("to=<(.*?)>", text) for text in said] == [[one.address] for one in recipients]
+
+
+def test_a_line_that_cannot_be_made_costs_nobody_his_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is missing, and standard error tells why; the lines of others are said, also in portions and at the end."""
+    said: list[str] = []
+    wrong: list[str] = []
+    monkeypatch.setattr(mail, "say", lambda word, queue_id, text: said.append(text))
+    monkeypatch.setattr(log, "error", lambda text, **keys: wrong.append(text))
+
+    def job(rcpt: str, count: int) -> Job:
+        people = [Recipient(f"u{number}@far.test") for number in range(count)]
+        head = Head("69212ad0-0000a1f3", "", "2026-11-22T05:50:11.000Z", "a@b.test", people, 7)
+        one = Job(Assign(1, head.id, "MailboxDelivery;x;y", rcpt, 1), head, Body(b"", "", 7), 0)
+        one.result(events=[Delivered(rcpt=rcpt, attempt=1, reply="250 ok")])
+        return one
+
+    async def story() -> None:
+        teller = Teller()
+        teller.known(job("1", 1), NO_FATE)  # there is no such recipient
+        teller.known(job("0-999", 1000), NO_FATE)
+        teller.known(job("0-300", 300), NO_FATE)
+        teller.known(job("0", 1), NO_FATE)
+        teller.close()
+
+    asyncio.run(story())
+    assert len(said) == 1000 + 300 + 1
+    assert len(wrong) == 2
+    monkeypatch.setattr(mail, "say", lambda word, queue_id, text: 1 // 0)
+    tell_of_the_dead("69212ad0-0000a1f3", [Delivered(rcpt="0", attempt=1, reply="250 ok")])
+    assert len(wrong) == 3
 
 
 def test_all_processes_write_to_the_new_file_after_a_rotation(site: Site) -> None:
