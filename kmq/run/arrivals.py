@@ -25,6 +25,9 @@ from kmq.spool.record import RECORD_LIMIT, Dropped
 
 #: Bytes of bodies kept at hand for their first assignment, beyond those whose files are not made yet.
 FRESH_LIMIT = 4 << 20
+#: A head of so many recipients that it is larger is read from its file, since each share of it (`share.LARGEST`) would
+#: bring it along anew.
+HEAD_LIMIT = 1 << 20
 #: Large bodies on their way in that have an ID.
 RESERVED = 10_000
 #: Puts whose token is remembered for a receiver that asks again.
@@ -47,7 +50,8 @@ _NOTHING = (b"", b"")
 class Fresh:
     """Head lines and small bodies of messages that came lately, so that no file must be read for them.
 
-    What has no files yet is always here: an assignment may need it before the effects have made them.
+    What has no files yet is always here, but for very large heads: an assignment may need it before the effects have
+    made them.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -57,6 +61,8 @@ class Fresh:
         self._bytes = 0
 
     def keep(self, number: int, line: bytes, body: bytes) -> None:
+        if len(line) > HEAD_LIMIT:
+            return
         self._kept[number] = (line, body)
         self._bytes += len(line) + len(body)
         while self._taken and not self._unmade(oldest := next(iter(self._taken))):

@@ -4,6 +4,7 @@ Callers:  run.walk and run.worker.
 """
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,7 +16,9 @@ from kmq.phases.work import Body
 
 _encode = msgspec.json.Encoder().encode
 #: Characters of all replies in one result: a frame has its limit, and what a server says does not.
-_REPLIES = 150_000
+_REPLIES = 100_000
+#: Events of a result whose replies fit, however long they are.
+_FEW = 50
 
 
 class Job:
@@ -62,12 +65,20 @@ class Job:
         self.events = events or []
         now = moment.as_text(self.at)
         encoded = []
-        longest = _REPLIES // max(1, len(events or ()))
-        for event in events or ():
+        shorten(self.events)
+        for event in self.events:
             event.at = now
-            if isinstance(event, (Delivered, Failed, Deferred)) and len(event.reply) > longest:
-                event.reply = event.reply[:longest]
             encoded.append(msgspec.Raw(_encode(event)))
         done = Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded, **more)  # type: ignore[arg-type]
         done.configuration = self.configuration
         return done
+
+
+def shorten(events: Sequence[Event]) -> None:
+    """Replies of very many results, as far as they can be kept and told."""
+    if len(events) <= _FEW:
+        return
+    longest = _REPLIES // len(events)
+    for event in events:
+        if isinstance(event, (Delivered, Failed, Deferred)) and len(event.reply) > longest:
+            event.reply = event.reply[:longest]

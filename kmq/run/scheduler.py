@@ -40,6 +40,7 @@ from kmq.run.share import (
     ShareFacts,
     all_recipients,
     chain,
+    portions,
     shared,
     turn,
 )
@@ -109,9 +110,10 @@ class Scheduler:
         """A message of `count` recipients is durable."""
         lines = self._lines
         queue = lines.submission
-        share = Share(mid, queue, all_recipients(count))
-        lines.enter(share, now)
-        queue.fresh.append(share)
+        for rcpt in portions(all_recipients(count)):
+            share = Share(mid, queue, rcpt)
+            lines.enter(share, now)
+            queue.fresh.append(share)
         lines.rota.list(queue, now)
 
     def loaded(self, mid: int, parts: Sequence[Part], now: float, suspended: bool = False, crashes: int = 0) -> bool:

@@ -108,6 +108,10 @@ def chain(first: Share | None) -> Iterator[Share]:
 
 # --- recipients ------------------------------------------------------------------------------------------------------
 
+#: Recipients of one share. What a worker says of them, each with a reply of its own, goes into one frame; so does the
+#: notice about them.
+LARGEST = 1000
+
 #: Sets of recipients are shared between messages: all messages of one recipient have the same one.
 _shared: dict[tuple[int, ...], tuple[int, ...]] = {}
 _SHARED_SETS = 4096
@@ -118,6 +122,15 @@ _all: list[tuple[int, ...]] = [tuple(range(count)) for count in range(_SHARED_SI
 def all_recipients(count: int) -> tuple[int, ...]:
     """Every recipient of a message that has `count`."""
     return _all[count] if count <= _SHARED_SIZE else tuple(range(count))
+
+
+def portions(rcpt: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """A set of recipients as sets that shares may have."""
+    if len(rcpt) <= LARGEST:
+        yield rcpt
+    else:
+        for at in range(0, len(rcpt), LARGEST):
+            yield rcpt[at : at + LARGEST]
 
 
 def shared(rcpt: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,8 +169,9 @@ def open_parts(state: State) -> list[Part]:
         key = (_routed(state.hop[index]), state.results[index], state.until[index], index in state.warned)
         found.setdefault(key, []).append(index)
     return [
-        Part(shared(tuple(rcpt)), hop, results + 1, _time(until), warned)
+        Part(shared(portion), hop, results + 1, _time(until), warned)
         for (hop, results, until, warned), rcpt in found.items()
+        for portion in portions(tuple(rcpt))
     ]
 
 

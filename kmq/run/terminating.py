@@ -20,7 +20,7 @@ from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Faile
 from kmq.model.frame import Child
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.run import notices
-from kmq.run.job import Job
+from kmq.run.job import Job, shorten
 from kmq.run.notice import Action, Letter, Office, Told, unix
 from kmq.run.notices import Notice
 
@@ -68,6 +68,7 @@ def notices_of(job: Job, events: Sequence[Event], target: NextHop, relayed: Coll
 
     target: the hop that gave them; relayed: recipients that were handed to a server that knows nothing of notices.
     """
+    shorten(events)
     terminating = _Terminating(job, office, target)
     failed = [event for event in events if isinstance(event, Failed)]
     if failed:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from kmq.model.envelope import State
 from kmq.model.event import Failed, Suspended
 from kmq.run.scheduler import BOUND
-from kmq.run.share import ASSIGNED, FOLLOWING, READY, RECORDING, Share, ShareState, turn
+from kmq.run.share import ASSIGNED, FOLLOWING, LARGEST, READY, RECORDING, Share, ShareState, open_parts, turn
 from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, deferred, delivered, remote, routed
 
 
@@ -222,6 +223,25 @@ def test_a_queue_of_many_recipients_of_one_message_ends_in_nothing():
     desk.run_until(1.0, deliver)
     assert sorted(seen) == list(range(1000))
     assert not desk.scheduler.has(mid)
+
+
+def test_no_worker_gets_more_recipients_at_once_than_a_result_can_tell_of():
+    """Each may have a reply of its own, and a result is one frame."""
+    desk = Desk()
+    mid = desk.accept(count=2 * LARGEST + 1)
+    given = desk.assign()
+    assert [len(one.rcpt) for one in given] == [LARGEST, LARGEST, 1]
+    assert sorted(index for one in given for index in one.rcpt) == list(range(2 * LARGEST + 1))
+    for one in given:
+        assert desk.scheduler.has(mid)
+        desk.done(one, [routed(one, ISP), delivered(one)])
+    assert not desk.scheduler.has(mid)
+
+
+def test_what_was_read_from_the_disk_is_portioned_too():
+    parts = open_parts(State(2 * LARGEST + 1))
+    assert [len(one.rcpt) for one in parts] == [LARGEST, LARGEST, 1]
+    assert {(one.hop, one.attempt) for one in parts} == {(SUBMISSION, 1)}
 
 
 def test_an_idle_queue_is_shown_for_three_minutes():

@@ -13,12 +13,14 @@ from kmq.config.sections import QueueSection
 from kmq.model import envelope, hop, recipients
 from kmq.model.envelope import Head, Recipient, Source
 from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed
-from kmq.model.frame import Assign, Child
+from kmq.model.frame import HEAD_LIMIT, RAW_LIMIT, Assign, Child, encode
+from kmq.phases.replies import TEXT_LIMIT
 from kmq.phases.work import Body
 from kmq.run.expansion import without_success
 from kmq.run.job import Job
 from kmq.run.notice import Office
 from kmq.run.schedule import Schedules
+from kmq.run.share import LARGEST
 from kmq.run.terminating import Notices, concerns, delay_of, notices_of
 
 ID = "69212ad0-0000a1f3"
@@ -385,3 +387,18 @@ def test_results_bear_their_notices_over_the_wire() -> None:
     notices_of(one, events, MAILBOX, [], OFFICE)
     done = one.result(events=events)
     assert msgspec.json.decode(done.events[0])["notice"] == "0"
+
+
+def test_the_largest_share_with_the_longest_replies_goes_into_one_frame() -> None:
+    """A server may have a thousand signs to say to each, none of them plain."""
+    one = job(*(Recipient(f"{'u' * 60}{number}@b.test", orcpt=f"rfc822;{'o' * 480}") for number in range(LARGEST)))
+    said = "\N{EURO SIGN}" * TEXT_LIMIT
+    host = f"{'m' * 60}.{'x' * 60}.{'y' * 60}.{'z' * 60}.test[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"
+    events: list[Event] = [
+        Failed(rcpt=str(index), attempt=1, reply=f"550 5.1.1 {index} {said}", host=host, tls="T" * 60)
+        for index in range(LARGEST)
+    ]
+    made = notices_of(one, events, FAR, (), OFFICE)
+    assert not made.unnoticed and len(made.children) == 1
+    assert len(made.raw) <= RAW_LIMIT
+    assert len(encode(one.result(events))) <= HEAD_LIMIT
