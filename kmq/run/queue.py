@@ -294,6 +294,8 @@ class QueueProcess:
     def _assign(self) -> None:
         """Once for all that came in this turn of the loop."""
         self._assigning = False
+        if self.storage.broken:
+            return  # what could not be written down is not begun; the next tick looks again
         now = time.monotonic()
         self.outcasts.release()
         for one in self.core.assign(now):
@@ -404,6 +406,7 @@ class QueueProcess:
         counters["removed"] = self.outcasts.removed
         counters["poison"] = len(self.outcasts.poison)
         counters["syncs"] = self.storage.syncs
+        counters["failed_syncs"] = self.storage.failed_syncs
         counters["checkpoints"] = self.storage.checkpoints
         counters["journal_bytes"] = self.storage.store.written_bytes
         counters["uncovered"] = int(self.storage.uncovered)

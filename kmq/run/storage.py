@@ -13,6 +13,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -28,6 +29,8 @@ _TURN: Final = "turn"
 _GATHER = 0.02  #: seconds between two looks of the files' thread, so that it wakes for many effects at once
 _OWED_AGAIN = 1.0  #: seconds between two tries of what is owed
 _LONGEST_WAIT = 5.0  #: seconds between two tries to begin a segment after a failed sync (J8)
+_SICK = 3  #: failed syncs ..
+_SICKNESS = 60.0  #: .. in so many seconds that close the door until they are so long ago
 #: Records that wait for their effects; above this the journal waits for a slow disk, and mail for it.
 FAR_BEHIND = 8192
 #: Bodies that wait for their effects; above this the intake hears 452, so that memory is bounded.
@@ -53,6 +56,7 @@ class Storage:
         self.checkpoints = 0
         self.syncs = 0
         self.failed_syncs = 0
+        self._failures: deque[float] = deque(maxlen=_SICK)  #: when syncs failed, the last ones
         self._on_durable, self._on_refused, self._on_fatal = on_durable, on_refused, on_fatal
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[list[Pending] | str | None] = queue.SimpleQueue()
@@ -149,9 +153,19 @@ class Storage:
             self._jobs.put(_TURN)
 
     @property
+    def broken(self) -> bool:
+        """Whether the journal takes no records now: what is begun could not be written down when it is done."""
+        return self._broken
+
+    @property
+    def _sick(self) -> bool:
+        """A disk that fails again and again gets no new mail for a while; what is queued goes on."""
+        return len(self._failures) == _SICK and time.monotonic() - self._failures[0] < _SICKNESS
+
+    @property
     def refusal(self) -> Reply | None:
         """Why nothing may come in now, or None. Cheap enough to be asked every second."""
-        if self._broken:
+        if self._broken or self._sick:
             return BROKEN
         free, inodes = self.store.disk.free()
         if free < self.settings.minimum_free or inodes < self.settings.minimum_free_inodes or self._short:
@@ -213,6 +227,7 @@ class Storage:
         """J8: nothing is acknowledged until a new segment's header is durable; the old one is never touched again."""
         self._broken = True
         self.failed_syncs += 1
+        self._failures.append(time.monotonic())
         log.error("the journal could not be written, a new segment begins; new mail hears 451", why=str(error))
         wait = 0.05
         while True:

@@ -188,6 +188,26 @@ def test_nothing_comes_in_while_no_segment_can_be_begun(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_disk_that_fails_again_and_again_gets_no_new_mail_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 7: three failed syncs."""
+
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        for failures in range(1, 4):
+            desk.disk.faults["datasync"] = [errno.EIO]
+            desk.put()
+            await desk.until(lambda wanted=failures: len(desk.refused) == wanted)
+            assert (desk.storage.refusal == BROKEN) == (failures == 3)
+        assert not desk.storage.broken, "what is queued goes on"
+        monkeypatch.setattr("kmq.run.storage._SICKNESS", 0.0)  # it is long ago
+        assert desk.storage.refusal is None
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
 def test_an_owed_effect_closes_the_door_until_it_is_made(tmp_path: Path) -> None:
     async def story() -> None:
         desk = Desk(tmp_path)

@@ -63,11 +63,12 @@ def mounted(folder: Path, megabytes: int = 64) -> Iterator[Image]:
 
 
 @contextmanager
-def tmpfs(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A small disk in memory, which can be filled and mounted read-only."""
+def tmpfs(folder: Path, kilobytes: int, inodes: int = 0) -> Iterator[Path]:
+    """A small disk in memory, which can be filled. inodes: how many files it may hold, 0 for as many as fit."""
     at = folder / "small"
     at.mkdir()
-    _run("mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=755", "kmq-test", str(at))
+    options = f"size={kilobytes}k,mode=755" + (f",nr_inodes={inodes}" if inodes else "")
+    _run("mount", "-t", "tmpfs", "-o", options, "kmq-test", str(at))
     try:
         yield at
     finally:

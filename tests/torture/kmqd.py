@@ -146,7 +146,7 @@ class Kmqd:
 
     def names(self) -> list[str]:
         workers = [f"worker-{n + 1}" for n in range(self.workers)]
-        pickup = [] if self.drops == NO_DROPS else ["pickup-1"]
+        pickup = [] if self.drops.startswith(NO_DROPS) else ["pickup-1"]
         return ["scheduler-1", *workers, *(f"receiver-{n + 1}" for n in range(self.receivers)), *pickup]
 
     @property

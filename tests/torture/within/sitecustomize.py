@@ -5,6 +5,8 @@ Nothing of kmq is changed on disk. Each change is asked for by a variable of the
 KMQ_IMPATIENT  the supervisor begins dead children again at once, however many died before.
 KMQ_EVIL       workers meet accidents: a recipient whose address says so kills its worker (abort), makes it raise
                (raise), stand still (hang), or be killed as if from outside (killed).
+KMQ_GATE       a file: while it is there, no fdatasync of the scheduler process ends.
+KMQ_CLOCK      a file with seconds by which the wall clock of all processes is off; it may change at any time.
 KMQ_TRAP       a file `syscall number`: the next scheduler process takes it away, and dies at the number-th such call of
                its recovery or of the time after it.
 """
@@ -29,7 +31,7 @@ def evil() -> None:
 
     good = executing.categorize
 
-    def categorize(head, rcpt, route):
+    def categorize(head, rcpt, decide, attempt=1):
         for index in rcpt:
             match head.recipients[index].address.split("@")[0].split("-")[0]:
                 case "abort":
@@ -40,9 +42,35 @@ def evil() -> None:
                     time.sleep(600)
                 case "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
-        return good(head, rcpt, route)
+        return good(head, rcpt, decide, attempt)
 
     executing.categorize = categorize
+
+
+def gate(path: str) -> None:
+    import time
+
+    good = os.fdatasync
+
+    def fdatasync(fd):
+        while os.path.exists(path):
+            time.sleep(0.002)
+        good(fd)
+
+    os.fdatasync = fdatasync
+
+
+def clock(path: str) -> None:
+    import time
+
+    good, good_ns = time.time, time.time_ns
+
+    def off() -> int:
+        with open(path) as file:
+            return int(file.read() or 0)
+
+    time.time = lambda: good() + off()
+    time.time_ns = lambda: good_ns() + off() * 1_000_000_000
 
 
 def trap(path: str) -> None:
@@ -85,5 +113,9 @@ if "KMQ_IMPATIENT" in os.environ and not ROLE:
     impatient()
 if "KMQ_EVIL" in os.environ and ROLE == "worker":
     evil()
+if "KMQ_GATE" in os.environ and ROLE == "scheduler":
+    gate(os.environ["KMQ_GATE"])
+if "KMQ_CLOCK" in os.environ:
+    clock(os.environ["KMQ_CLOCK"])
 if "KMQ_TRAP" in os.environ and ROLE == "scheduler":
     trap(os.environ["KMQ_TRAP"])
