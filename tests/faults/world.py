@@ -38,6 +38,11 @@ class World:
             self.tokens.append(token)
         return f"{code} {words.decode()}"
 
+    def hang_up(self) -> None:
+        """The other side closes its connections."""
+        assert self.hop._server is not None
+        self.hop._server.get_loop().call_soon_threadsafe(self.hop.drop_idle)
+
     def copies(self) -> dict[str, int]:
         """Token -> how often the other side was given it."""
         return {key: count for (_, key), count in self.hop.copies.items()}
