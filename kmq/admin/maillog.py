@@ -40,10 +40,10 @@ _LINE = re.compile(
     r"|(?P<bsd>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) \S+ kmq/"
     r"|(?P<unix>\d{9,11}(?:\.\d+)?) \S+ (?:kmq/|\S+: ))"
     r"(?P<process>[a-z]+(?:-\d+)?)\[\d+\]: (?P<word>[a-z][a-z-]*)(?: (?P<id>[0-9a-f]{8}-[0-9a-f]{8}))?"
-    r"(?P<pairs>(?: [a-z_]+=(?:\"(?:[^\"\\]|\\.)*+\"|[^\"\s]\S*+))*+)\s*",
+    r"(?P<pairs>(?> [a-z_]+=(?:\"(?>[^\"\\]|\\.)*+\"|[^\"\s]\S*+))*+)\s*",
     re.ASCII,
 )
-_PAIR = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*+"|[^"\s]\S*+)', re.ASCII)
+_PAIR = re.compile(r' ([a-z_]+)=("(?>[^"\\]|\\.)*+"|[^"\s]\S*+)', re.ASCII)
 
 
 def entries(lines: Iterable[str], now: float | None = None) -> Iterator[Entry]:

@@ -18,7 +18,7 @@ HEADER_LIMIT = 100_000
 _END = b"\r\n.\r\n"
 _BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _DOT = re.compile(rb"\r\n\.").search  # on lines of usual length twice as fast as find
-_FIELDS = re.compile(rb"(?:\r\n[!-9;-~]++[ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)*+").match  # remembers no way back
+_FIELDS = re.compile(rb"(?>\r\n[!-9;-~]++[ \t]*+:[^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+)*+").match  # remembers no way back
 
 
 class Content:

@@ -32,7 +32,7 @@ _SOURCE, _PROPERTIES = b"x-source", b"x-extendedmessageprops"
 #: The fields of the block; all but the recipients stand in it once.
 BLOCK = frozenset({_SENDER, _RECEIVER, _END, _CREATED_BY, _HELO, _IP, _SOURCE, _PROPERTIES})
 
-_PATH = re.compile(rb'<(?:[^"<>\\]|"(?:[^"\\]|\\.)*+")*+>').match
+_PATH = re.compile(rb'<(?>[^"<>\\]++|"(?>[^"\\]|\\.)*+")*+>').match
 
 #: What Exchange writes where no server is known.
 _NO_ADDRESS = "0.0.0.0"

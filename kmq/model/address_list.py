@@ -13,13 +13,13 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 _TOKEN = re.compile(
-    rb'(?P<BLANK>[ \t\r\n]++)|(?P<QUOTED>"(?:[^"\\]|\\.)*+")|(?P<LITERAL>\[(?:[^\[\]\\]|\\.)*+\])'
+    rb'(?P<BLANK>[ \t\r\n]++)|(?P<QUOTED>"(?>[^"\\]|\\.)*+")|(?P<LITERAL>\[(?>[^\[\]\\]|\\.)*+\])'
     rb'|(?P<ATOM>[^ \t\r\n"\[\]()<>,;:@.\\]++)|(?P<SIGN>.)',
     re.DOTALL,
 )
 _COMMENT = re.compile(rb"[^()\\]++|(?P<STEP>[()])|\\.|\\", re.DOTALL)
 _ATOM = rb'[^ \t\r\n"\[\]()<>,;:@.\\]++'
-_SPEC = rb"(%b(?:\.%b)*+)(?:@(%b(?:\.%b)*+))?+" % (_ATOM, _ATOM, _ATOM, _ATOM)
+_SPEC = rb"(%b(?>\.%b)*+)(?:@(%b(?>\.%b)*+))?" % (_ATOM, _ATOM, _ATOM, _ATOM)
 _USUAL = re.compile(
     rb'[ \t\r\n]*+(?:(?:"[^"\\]*+"|[^"()<>,;:@\[\]\\]*+)[ \t\r\n]*+<%b>|%b)[ \t\r\n]*+(,|\Z)' % (_SPEC, _SPEC)
 )

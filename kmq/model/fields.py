@@ -11,8 +11,8 @@ from typing import NamedTuple
 #: Bytes of a header that are taken in, made or rewritten; above, no program's is meant.
 LIMIT = 100_000
 
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n")
-_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+\r\n)*+")
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+)\r\n")
+_FIELDS = re.compile(rb"(?>[!-9;-~]++[ \t]*+:[^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+\r\n)*+")
 
 
 class NotAField(ValueError):

@@ -24,9 +24,9 @@ _STRUCTURED = re.compile(
 ).fullmatch
 
 _BLANKS = re.compile(rb"([ \t]+)")
-_WORD = rb'(?:"(?:[^"\\]|\\.)*+"|[^ \t\r\n"()<>,;:@\[\]\\]++)'
-_PHRASE = re.compile(_WORD + rb"(?:(?:\r\n)?[ \t]++" + _WORD + rb")*+", re.DOTALL)
-_QUOTES = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_WORD = rb'(?:"(?>[^"\\]|\\.)*+"|[^ \t\r\n"()<>,;:@\[\]\\]++)'
+_PHRASE = re.compile(_WORD + rb"(?>(?:\r\n)?[ \t]++" + _WORD + rb")*+", re.DOTALL)
+_QUOTES = re.compile(rb'"((?>[^"\\]|\\.)*+)"', re.DOTALL)
 _PAIR = re.compile(rb"\\(.)", re.DOTALL)
 
 

@@ -20,10 +20,10 @@ PARTS = 10_000
 
 _TYPE = re.compile(rb"\s*+([!#-'*+\-.0-9A-Z^-~]+)/([!#-'*+\-.0-9A-Z^-~]+)\s*+", re.IGNORECASE).match
 _PARAMETER = re.compile(
-    rb";\s*+(?:([!#-'*+\-.0-9A-Z^-~]+)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)\"|([!#-'*+\-.0-9A-Z^-~/:?=]+))\s*+)?",
+    rb";\s*+(?:([!#-'*+\-.0-9A-Z^-~]+)\s*+=\s*+(?:\"((?>[^\"\\]|\\.)*+)\"|([!#-'*+\-.0-9A-Z^-~/:?=]+))\s*+)?",
     re.IGNORECASE | re.DOTALL,
 )
-_COMMENT = re.compile(rb'"(?:[^"\\]|\\.)*+"|[^()"\\]++|\\.|.', re.DOTALL).finditer
+_COMMENT = re.compile(rb'"(?>[^"\\]|\\.)*+"|[^()"\\]++|\\.|.', re.DOTALL).finditer
 _BLANK = b" \t\r\n"
 _FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:").match
 
