@@ -5,6 +5,7 @@ Callers:  admin.doctor.
 """
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -89,10 +90,15 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
+def _reason(error: OSError) -> str:
+    """asyncio says "Connect call failed ('192.0.2.1', 25)"; its number says what it was. Names' errors are negative."""
+    return os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+
+
 def _verdict(endpoint: Endpoint, greeting: str | OSError) -> Verdict:
     name = f"server {write_endpoint(*endpoint)}"
     if isinstance(greeting, OSError):
-        why = greeting.strerror or str(greeting)
+        why = _reason(greeting)
         remedy = "many providers block port 25: ask yours, or use a smart host on port 587" if endpoint[1] == 25 else ""
         return Verdict(Grade.WRONG, f"{name} cannot be reached: {why}", remedy or "see firewall, name and port")
     if greeting.startswith("220"):

@@ -43,7 +43,7 @@ class Local:
         self.postmaster = _canonical(kmq.postmaster)
         self._caretaker = self._key(self.postmaster, kmq.local_domains)
         origin = settings.origin("kmq", "postmaster")
-        self.place = f"{origin.place} [{origin.heading}] postmaster = {self.postmaster}"
+        self.place = f"{origin.place} [{origin.heading}] postmaster:"
         self._domains: dict[str, Mailboxes] = {}
         self._elsewhere: set[str] = set()
         for domain in kmq.local_domains:

@@ -71,7 +71,7 @@ def test_an_alias_is_followed_to_its_ends(routed: Place) -> None:
         (("a@far.example", "--sender", "boss@example.org"), 0, "next hop    smtp.isp.example:587"),
         (("postmaster",), 0, "mail/postmaster (mailbox, connector boxes)"),
         (("root",), 0, "mail/root (mailbox, connector boxes)"),
-        (("abuse",), 0, "[kmq] postmaster = postmaster@example.org abuse@example.org -> postmaster@example.org"),
+        (("abuse",), 0, "[kmq] postmaster: abuse@example.org -> postmaster@example.org"),
         (("zoe",), 1, "refused     550 5.1.1 No such user here"),
         (("dead",), 1, "refused     550 5.1.1 No such user here: dead@example.org -> nobody@example.org"),
         (("pipe",), 1, "aliases:4: '|/bin/cat' is a command"),
