@@ -39,7 +39,7 @@ def run(call: Call) -> int:
     else:
         call.tell(report(found, queued, call.page, limit))
     if not found.lines:
-        call.warn(f"the log has no line of that time ({', '.join(_named(call))}); --log says where it is")
+        call.warn(_nowhere(call))
     return DONE if found.lines else REFUSED
 
 
@@ -104,6 +104,15 @@ def _named(call: Call) -> list[str]:
     if where == "syslog":
         return [str(path) for path in SYSLOG_FILES if path.exists()][:1] or ["journal"]
     return [where]
+
+
+def _nowhere(call: Call) -> str:
+    if not call.arguments.log and call.settings.kmq.mail_log == "stderr":
+        return (
+            "the journal has no line of that time: by mail_log = stderr they are wherever kmqd's standard error goes;"
+            " let mail_log name a file, or --log the one that they are in"
+        )
+    return f"the log has no line of that time ({', '.join(_named(call))}); --log says where it is"
 
 
 def lines_since(call: Call, since: float) -> Iterator[str]:

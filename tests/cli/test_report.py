@@ -232,6 +232,9 @@ def test_the_journal_is_asked_for_the_time(place: Place, tmp_path: Path, monkeyp
     assert (found["Received"], found["ReceivedBytes"], found["NotEnded"]) == (1, 7, 1)
     asked = (tmp_path / "asked").read_text()
     assert "--unit=kmq" in asked and "--since=@1795305600" in asked
+    program.write_text("#!/bin/sh\n")
+    status, _, err = place.run("report", *SPAN)
+    assert status == 1 and "mail_log = stderr" in err and "--log" in err, "kmqd in a terminal"
     program.write_text("#!/bin/sh\necho 'No journal files were found.' >&2\nexit 1\n")
     status, _, err = place.run("report", *SPAN)
     assert status == 1 and "No journal files" in err
