@@ -202,7 +202,12 @@ class Carrier(SMTP):
     def _answered(self, queue_id: str, reply: Reply | None) -> None:
         session = self._session
         assert session is not None
-        self._perform(session.answered(queue_id, reply))
+        try:
+            self._perform(session.answered(queue_id, reply))
+        except Exception:
+            if self.transport is not None:
+                self.transport.abort()  # nobody would answer: better no connection than a silent one
+            raise
         if not session.waiting:
             self._release(Brake.ANSWER)
             if self._half_closed and self.transport is not None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from kmq.intake.session import Session
 from kmq.intake.smtpd import LINGER_BYTES
 from tests.intake.doors import NO_STORAGE, MemoryDoor, Routes, receiver
 from tests.intake.serving import LOOPS, Peer, run, serving, until
@@ -211,6 +212,28 @@ def test_a_mistake_of_ours_ends_one_session_and_no_other(loop):
                 assert await unlucky.ended() == b"", "closed without a word is for now, not for ever"
             await until(lambda: smtpd.sessions == 1, "the unlucky one to be gone")
             assert (await fine.say(".\r\n"))[0][:3] == "250"
+
+    run(loop, story)
+
+
+def test_a_mistake_over_an_answer_leaves_nobody_waiting(loop, monkeypatch):
+    """Row 12: memory that ends there, for one."""
+
+    def answered(*_: object) -> list[object]:
+        raise MemoryError
+
+    async def story() -> None:
+        async with serving() as smtpd, Peer(smtpd.port) as peer:
+            await peer.begin()
+            monkeypatch.setattr(Session, "answered", answered)
+            smtpd.door.slow = True
+            peer.writer.write(b".\r\n")
+            await until(lambda: smtpd.door._due, "the answer is due")
+            with pytest.raises(MemoryError):
+                smtpd.door.open_up()
+            with suppress(ConnectionError):
+                assert await peer.ended() == b""
+            await until(lambda: smtpd.sessions == 0, "the session is gone")
 
     run(loop, story)
 
