@@ -17,7 +17,7 @@ from kmq.spool.disk import Disk
 
 VERSION = 1
 #: folder -> mode, as kmq-spool(5) says; pickup is open to a group of programs, and who may pass through the spool finds
-#: the sockets. Everything else is kmq's own.
+#: the sockets. Everything else is kmq's own. A start takes away what others may do beyond that, as after a `git clone`.
 FOLDERS = {
     "queue": 0o700,
     "poison": 0o700,
@@ -33,8 +33,6 @@ FOLDERS = {
     "drop": 0o700,
 }
 HOMES = ("queue", "poison")
-#: Folders of which a start takes away what others may do beyond their mode: who can write there can send mail.
-DROPS = ("pickup", "replay")
 
 
 def folder(number: int, home: str = "queue") -> str:
@@ -80,7 +78,7 @@ def prepare(disk: Disk) -> None:
             disk.set_mode(name, mode)  # whatever the umask
         elif (found.st_mode & 0o170000) != 0o040000:
             raise SpoolError(f"{disk.root}/{name} is not a folder: move it away, kmqd makes the folder itself")
-        elif name in DROPS and found.st_mode & 0o777 & ~mode:
+        elif found.st_mode & 0o777 & ~mode:
             disk.set_mode(name, found.st_mode & 0o7000 | found.st_mode & mode)
     if made:
         disk.sync_folder(".")  # what is made durable in them later would be lost with their names

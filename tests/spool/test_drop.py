@@ -339,16 +339,16 @@ def test_a_look_is_the_same_until_somebody_writes(folder: DropFolder, place: Pat
     assert folder.look("letter.eml") != first
 
 
-def test_the_spool_s_own_directories_are_for_some_alone(tmp_path: Path) -> None:
+def test_the_spool_s_own_folders_are_for_some_alone(tmp_path: Path) -> None:
     """A start takes away what others may do, and gives nobody anything that an administrator took from him."""
-    for name, mode in (("pickup", 0o2777), ("replay", 0o750)):
+    for name, mode in (("pickup", 0o2777), ("replay", 0o750), ("queue", 0o755), ("run", 0o711)):
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(mode)
     umask = os.umask(0o077)
     try:
         layout.prepare(Disk(tmp_path))
-        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("pickup", "replay")]
-        assert modes == [0o2770, 0o700]
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("pickup", "replay", "queue", "run")]
+        assert modes == [0o2770, 0o700, 0o700, 0o711]
         (tmp_path / "replay").chmod(0o500)
         (tmp_path / "pickup").rmdir()
         layout.prepare(Disk(tmp_path))
