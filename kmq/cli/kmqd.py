@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from kmq import __version__, log
 from kmq.config import Settings, embedded, load
+from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
 from kmq.errors import ConfigError, KmqError
 from kmq.run import family, supervisor
@@ -61,7 +62,7 @@ def main() -> int:
 def welcome(settings: Settings) -> str:
     """What a person who started kmqd by hand wants to know."""
     where = [write_endpoint(host, port) for section in settings.receivers for host, port in section.listen]
-    given = "" if settings.path == "<embedded>" else f" -c {settings.path}"
+    given = "" if settings.path == EMBEDDED_PATH else f" -c {settings.path}"
     return "\n".join(
         [
             f"kmqd {__version__}",

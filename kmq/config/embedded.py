@@ -5,7 +5,7 @@ Promise:  it listens on this machine alone, needs no rights, and keeps everythin
 """
 
 #: What stands for a path: no file has this name, so a program that is handed it knows what is meant.
-PATH = "<embedded>"
+PATH = "<built-in>"
 
 EMBEDDED = """\
 [kmq]

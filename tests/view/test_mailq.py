@@ -69,4 +69,4 @@ def test_advice_is_given_only_where_it_helps() -> None:
     assert any("[isp : connector] would" in line for line in advice(tally, "kmq.conf", "isp : connector"))
     built_in = list(advice(tally, "", "smarthost : connector"))
     assert any("Copy etc/kmq.conf" in line for line in built_in)
-    assert not any("<embedded>" in line for line in built_in)
+    assert not any("<" in line for line in built_in)
