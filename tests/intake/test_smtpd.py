@@ -228,7 +228,7 @@ def test_a_mistake_over_an_answer_leaves_nobody_waiting(loop, monkeypatch):
             monkeypatch.setattr(Session, "answered", answered)
             smtpd.door.slow = True
             peer.writer.write(b".\r\n")
-            await until(lambda: smtpd.door._due, "the answer is due")
+            await until(lambda: smtpd.door.due, "the answer is due")
             with pytest.raises(MemoryError):
                 smtpd.door.open_up()
             with suppress(ConnectionError):
