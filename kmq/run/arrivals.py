@@ -120,8 +120,9 @@ class Arrivals:
             self._refuse(link, put.token, self.refusal)
             return
         dropped = Dropped(*put.dropped) if put.dropped else None
-        if dropped is not None and not self._claim(dropped):
-            self._refuse(link, put.token, ANOTHER_FILE)
+        wrong = self._claim(dropped) if dropped is not None else None
+        if wrong is not None:
+            self._refuse(link, put.token, wrong)
         elif put.m:
             self._put_large(link, put, raw, dropped)
         else:
@@ -136,7 +137,9 @@ class Arrivals:
         line = head_line(name, sha256(body).hexdigest(), raw[: put.tail])
         if len(line) + len(body) > RECORD_LIMIT:
             self._unclaim(dropped)
-            self._refuse(link, put.token, Reply(552, "5.3.4", "Message too big for one record; lower small_body"))
+            self._refuse(
+                link, put.token, Reply(552, "5.3.4", "Too many recipients, or too large a message, for one record")
+            )
             return
         self._record(link, put, number, record.Put(number, line, body, bytes.fromhex(put.token), dropped=dropped))
         self.fresh.keep(number, line, body)
@@ -161,12 +164,12 @@ class Arrivals:
         self._record(link, put, number, one)
         self.fresh.keep(number, line, b"")
 
-    def _claim(self, dropped: Dropped) -> bool:
-        """J12. A folder that cannot be looked at has no file for us."""
+    def _claim(self, dropped: Dropped) -> Reply | None:
+        """J12. Why a dropped file cannot become a message now; where nobody can look, it waits."""
         try:
-            return self.storage.store.effects.claim(dropped)
+            return None if self.storage.store.effects.claim(dropped) else ANOTHER_FILE
         except OSError:
-            return False
+            return BROKEN
 
     def _unclaim(self, dropped: Dropped | None) -> None:
         if dropped is not None:

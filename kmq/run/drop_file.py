@@ -119,6 +119,8 @@ class Taker:
             return Fate(End.STORED, claim.name, claim.look)
         if carried.refused == ANOTHER_FILE and await self._ground.in_thread(lambda: self._folder.same(claim)):
             return Fate(End.STORED, claim.name, claim.look)  # it is a message already, and about to go (J12)
+        if carried.refused.permanent:
+            return await self._bad(claim.old or claim.name, claim, carried.refused.text)
         return await self._give_back(claim, "")
 
     async def _give_back(self, claim: Claim, why: str) -> Fate:

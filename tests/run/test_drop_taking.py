@@ -272,6 +272,19 @@ def test_a_refused_file_waits_again_and_is_tried_with_the_next_look(tmp_path: Pa
 # --- what becomes of them --------------------------------------------------------------------------------------------
 
 
+def test_what_the_queue_can_never_take_is_set_aside(tmp_path: Path) -> None:
+    """As recipients without end are, which no record has room for: trying again would never end."""
+
+    async def story(place: Place) -> None:
+        place.door.refuses = Reply(552, "5.3.4", "Too many recipients")
+        place.rename_in()
+        await comes(lambda: place.taking.counts["bad"] == 1, "it is bad")
+        assert place.names == {"letter.bad", "letter.bad.reason"}
+        assert (place.directory / "letter.bad.reason").read_text() == "Too many recipients\n"
+
+    play(tmp_path, story)
+
+
 def test_a_file_that_is_a_message_already_is_left_for_its_unlinking(tmp_path: Path) -> None:
     """J12: the scheduler process has the put, and says so; the file is not taken again."""
 
