@@ -211,11 +211,11 @@ class Ward:
 
     def _commit(self, number: int) -> None:
         """It counts from here on. A process that fails at that ends: the next one is born with what counts."""
-        assert self._prepared is not None and self._prepared[0] == number, "nobody commits what we have not prepared"
-        _, gift, count = self._prepared
-        self._prepared = None
-        self.number = number
+        prepared, self._prepared = self._prepared, None
         try:
+            assert prepared is not None and prepared[0] == number, "nobody commits what we have not prepared"
+            _, gift, count = prepared
+            self.number = number
             counting = count()
         except Exception as error:
             _fail(error)

@@ -30,7 +30,8 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 class Estate:
-    """All that the supervisor has to give under one configuration, whose number counts from 1 in each life of kmqd.
+    """All that the supervisor has to give under one configuration, whose number counts from 1 in each life of kmqd. One
+    that was refused had its number, too: what a child says late is never taken for a word about the next.
 
     sockets: name -> listener. life: the end of a pipe that nobody writes to.
     """
@@ -40,7 +41,8 @@ class Estate:
     ) -> None:
         self.settings = settings
         self.sockets = sockets
-        self.number: int = before.number + 1 if before else 1
+        self._heirs = 0
+        self.number = before._next() if before else 1
         self._life: int
         self._held: int  # the pipe's other end, ours alone: it closes with this process
         self._life, self._held = (before._life, before._held) if before else os.pipe()
@@ -54,6 +56,11 @@ class Estate:
             if before:
                 self.close(before)
             raise
+
+    def _next(self) -> int:
+        """The number of one more that is to take this one's place."""
+        self._heirs += 1
+        return self.number + self._heirs
 
     def close(self, other: "Estate") -> None:
         """Closes all that the other one, which counts, does not have too; but not sockets: their owner knows whose."""

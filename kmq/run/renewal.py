@@ -9,6 +9,7 @@ On crash: of the supervisor: the next kmqd reads the file.
 Callers:  the supervisor; one after the other.
 """
 
+import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
@@ -63,6 +64,9 @@ class Renewal:
             refusal = Refusal(str(error), error.exit_status)
         except OSError as error:  # no descriptor or memory is left for it
             refusal = Refusal(f"no room for it: {error.strerror}", TEMPORARY)
+        except Exception as error:  # whoever asked waits for an answer
+            log.error("our program failed on a configuration", trace=log.traced(error))
+            refusal = Refusal(f"our program failed on it: {type(error).__name__}", os.EX_SOFTWARE)
         if refusal is not None:
             if heir is not None:
                 heir.close(old)

@@ -59,6 +59,7 @@ def test_one_that_refuses_keeps_the_old_one_for_all(kmqd: Kmqd) -> None:
     kmqd.signal(signal.SIGHUP)
     until(lambda: len(kmqd.counting()) == 4, "the next one counts")
     until(lambda: listening(moved) and not listening(old), "and its addresses with it")
+    until(lambda: kmqd.logged("configuration=3"), "nobody takes a late word about the one that was refused for it")
 
 
 def test_one_that_dies_of_it_keeps_the_old_one_for_all(kmqd: Kmqd) -> None:
