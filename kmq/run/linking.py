@@ -28,8 +28,8 @@ class BodyLost(Exception):
     """The body is not what was accepted; the text says why."""
 
 
-#: The names, or what came between.
-Placed = list[str] | OSError | BodyLost
+#: The names, or what came between; what is neither OSError nor BodyLost is a mistake of ours.
+Placed = list[str] | BaseException
 
 
 class Linking:
@@ -49,12 +49,7 @@ class Linking:
 
         def placed(done: "asyncio.Future[None]") -> None:
             error = OSError("interrupted") if done.cancelled() else done.exception()
-            if error is None:
-                then(names)
-            elif isinstance(error, (OSError, BodyLost)):
-                then(error)
-            else:
-                raise error
+            then(names if error is None else error)
 
         placing.add_done_callback(placed)
 

@@ -133,8 +133,11 @@ class Walk:
         try:
             step(job)
         except Exception as error:
-            log.error("our program failed on a message", id=job.assign.m, trace=log.traced(error))
-            self._done(job, job.result(crashed=Phase.EXECUTING.value, trace=log.traced(error)))
+            self._crashed(job, error)
+
+    def _crashed(self, job: Job, error: BaseException) -> None:
+        log.error("our program failed on a message", id=job.assign.m, trace=log.traced(error))
+        self._done(job, job.result(crashed=Phase.EXECUTING.value, trace=log.traced(error)))
 
     def _work(self, job: Job) -> None:
         if not self._read_small(job):
@@ -190,6 +193,8 @@ class Walk:
                 self._done_damaged(job, str(names))
             elif isinstance(names, OSError):
                 self._unreadable(job, "body", names)
+            elif isinstance(names, BaseException):
+                self._crashed(job, names)
             else:
                 children, raw = drafts.with_names(names, job.head.sha256)
                 self._guarded(job, lambda _: self._expanded(job, found.events + drafts.events, children, raw))

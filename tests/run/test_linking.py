@@ -82,6 +82,14 @@ def test_where_it_fails_nothing_is_left(spool: Path, monkeypatch: pytest.MonkeyP
     assert names(spool) == []
 
 
+def test_a_mistake_of_ours_is_told_too(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the message would stay in the worker's hands for ever."""
+    monkeypatch.setattr(Disk, "sync_folder", lambda *_: 1 // 0)
+    made = place(spool, Body(None, str(spool / "queue" / "m.eml"), len(TEXT)), 3)
+    assert isinstance(made, ZeroDivisionError)
+    assert names(spool) == []
+
+
 def test_a_body_that_is_not_what_it_was_is_lost(spool: Path) -> None:
     shorter = place(spool, Body(None, str(spool / "queue" / "m.eml"), len(TEXT) + 1), 1)
     assert isinstance(shorter, BodyLost)
