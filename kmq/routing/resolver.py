@@ -32,6 +32,8 @@ DEFAULT_SERVERS: tuple[Endpoint, ...] = (("127.0.0.1", DNS_PORT),)
 SERVERS_LIMIT = 8  #: nameservers that are heeded
 #: So many times a server that does not answer is asked within the time of one question.
 TRIES = 4
+#: Records of one answer that are heeded; an answer may have thousands, and is remembered.
+RECORDS_LIMIT = 100
 #: What fits into one unfragmented datagram everywhere; longer answers come by TCP.
 PAYLOAD = 1232
 
@@ -116,7 +118,12 @@ class Resolver:
         ttl = float(found.chaining_result.minimum_ttl)
         if found.rrset is None:
             return Absent(nxdomain=False, ttl=ttl)
-        return Found(tuple(_READ[kind](one) for one in found.rrset), ttl)
+        return Found(_heeded([_READ[kind](one) for one in found.rrset]), ttl)
+
+
+def _heeded(records: list[Any]) -> tuple[Any, ...]:
+    """All of them; of too many the least, which of MX are those with the best preference."""
+    return tuple(records if len(records) <= RECORDS_LIMIT else sorted(records)[:RECORDS_LIMIT])
 
 
 class SystemServers:
