@@ -232,8 +232,10 @@ class Walk:
         if inner and closing and self._ahead:
             raise Unfit("a multipart has no parts")
         self._ahead = False
-        del self._levels[level if closing else level + 1 :]
-        self._listen()
+        left = level if closing else level + 1
+        if left < len(self._levels):
+            del self._levels[left:]
+            self._listen()
         self._part = None
         if not closing:
             self._begin_header(message=False, default=self._levels[level].parts)
