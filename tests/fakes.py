@@ -58,6 +58,7 @@ class EvilHop:
     implicit:           TLS from the first byte. handshake: "rst" resets the connection behind 220 to STARTTLS.
     users:              name -> password; then EHLO offers AUTH with `mechanisms`, and MAIL needs it.
     recipients_limit:   RCPTs above it are answered with too_many. data: reply instead of 354.
+    refusals:           recipient -> reply instead of ours.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
     reading:            False: what comes behind 354 is not read.
     """
@@ -75,6 +76,7 @@ class EvilHop:
     recipients_limit: int = 10_000
     too_many: str = "452 4.5.3 too many recipients"
     data: str = ""
+    refusals: dict[str, str] = field(default_factory=dict)
     connections_limit: int = 10_000
     messages_limit: int = 1_000_000
     reading: bool = True
@@ -310,6 +312,8 @@ class _Session(asyncio.Protocol):
             self.say("503 5.5.1 MAIL first")
         elif len(self.recipients) >= self.hop.recipients_limit:
             self.say(self.hop.too_many)
+        elif address in self.hop.refusals:
+            self.say(self.hop.refusals[address])
         elif self.judge("rcpt", address, "250 2.1.5 ok"):
             self.recipients.append(address)
 

@@ -92,7 +92,8 @@ def _unverified() -> ssl.SSLContext:
 
 def _reason(error: OSError) -> str:
     """asyncio says "Connect call failed ('192.0.2.1', 25)"; its number says what it was. Names' errors are negative."""
-    return os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 def _verdict(endpoint: Endpoint, greeting: str | OSError) -> Verdict:

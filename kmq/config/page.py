@@ -162,6 +162,22 @@ tls = implicit
 auth_user = example.org
 password_file = isp.password
 .fi
+.P
+Where mail goes by it:
+.P
+.\\" scene: printed
+.nf
+$ kmq route boss@partner.example
+boss@partner.example
+  rcpt        taken in from clients in relay_from and from programs of this machine
+  rule        /etc/kmq/kmq.conf:23 [partner : connector] address_spaces = partner.example
+  next hop    mail.partner.example:25 (smart host, connector partner)
+$ kmq route somebody@far.example
+somebody@far.example
+  rcpt        taken in from clients in relay_from and from programs of this machine
+  rule        /etc/kmq/kmq.conf:19 [world : connector] address_spaces = *
+  next hop    far.example (the servers of the domain, by DNS, connector world)
+.fi
 .SH FILES
 .B /etc/kmq/kmq.conf
 .SH SEE ALSO

@@ -1,6 +1,7 @@
 """Finds the worked examples in a document: commands behind `$ `, each with the output that the document shows.
 
-Markdown: blocks fenced with ```console. Manual pages: literal displays (.Bd -literal ... .Ed) that begin with `$ `.
+Markdown: blocks fenced with ```console. Manual pages: literal displays (.Bd -literal ... .Ed, and .nf ... .fi) that
+begin with `$ `.
 A comment names the scene in which the following blocks play: `<!-- scene: busy -->`, `.\\" scene: busy`. Blocks of one
 scene follow each other in one kmqd until the scene is named again.
 """
@@ -35,7 +36,7 @@ class Act:
 def acts(path: Path) -> list[Act]:
     """All acts of a document; blocks before the first scene are only for reading."""
     manual = path.suffix != ".md"
-    opening, closing = (".Bd -literal", ".Ed") if manual else ("```console", "```")
+    closing_of = {".Bd -literal": ".Ed", ".nf": ".fi"} if manual else {"```console": "```"}
     found: list[Act] = []
     lines = path.read_text().splitlines()
     at = 0
@@ -43,13 +44,17 @@ def acts(path: Path) -> list[Act]:
         named = _SCENE.match(lines[at])
         if named:
             found.append(Act(named[1], at + 1))
-        elif lines[at].startswith(opening) and found:
+        elif found and (closing := _closing(lines[at], closing_of)):
             end = lines.index(closing, at + 1)
             if end > at + 1 and lines[at + 1].startswith("$ "):
                 found[-1].examples += _examples(lines, at + 1, end, manual)
             at = end
         at += 1
     return [act for act in found if act.examples]
+
+
+def _closing(line: str, closing_of: dict[str, str]) -> str:
+    return next((closing for opening, closing in closing_of.items() if line.startswith(opening)), "")
 
 
 def _examples(lines: list[str], first: int, end: int, manual: bool) -> list[Example]:

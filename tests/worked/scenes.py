@@ -1,151 +1,35 @@
-"""The scenes in which worked examples play: one kmqd each, with the mail that the documents speak of.
+"""The scenes in which worked examples play: each a kmqd, with the mail that the documents speak of (`stage`)."""
 
-In the documents the machine is mx.example.org; its configuration lies in /etc/kmq, its spool in /var/spool/kmq, it
-listens on 127.0.0.1:2525, its smart host for partner.example is 127.0.0.1:2526, and its messages are 69212ad0-00000001
-and so on, in the order in which they came. What a test really uses differs, and is exchanged both ways.
-"""
-
-import json
-import os
-import re
-import signal
-import smtplib
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from smtplib import SMTPRecipientsRefused
 
+from tests.certificates import Authority
+from tests.fake_dns import FakeDNS
 from tests.fakes import EvilHop
-from tests.waiting import free_port, listening, until
-
-PROGRAMS = Path(sys.executable).parent
-SECONDS = "69212ad0"  #: of every ID in the documents
-
-CONFIGURATION = """\
-[kmq]
-hostname = mx.example.org
-spool = /var/spool/kmq
-local_domains = example.org
-workers = 1
-
-[queue]
-minimum_free = 0
-minimum_free_inodes = 0
-
-[receiver]
-relay_from = 127.0.0.0/8
-
-[mx : receiver]
-listen = 127.0.0.1:2525
-
-[mailboxes : connector]
-type = mailbox
-maildir = /var/spool/kmq/mail/{user}
-users = alice, bob
-
-[partner : connector]
-type = smarthost
-hosts = 127.0.0.1:2526
-address_spaces = partner.example
-"""
-
-LETTER = "From: Alice <alice@example.org>\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nDear friend,\r\nsee you soon.\r\n"
+from tests.waiting import until
+from tests.worked.stage import CONFIGURATION, SECONDS, Scene
 
 
-class Scene:
-    """A kmqd in a folder of its own, and a shell beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # Of four digits, as in the documents, so that columns are as wide.
-        self.smtp, self.hop = (free_port(lowest=2600, above=10000) for _ in range(2))
-        self._daemon: subprocess.Popen[bytes] | None = None
-        (folder / "spool").mkdir()
-        (folder / "etc").mkdir()
-        (folder / "log").touch()
-        self.configure(CONFIGURATION)
-
-    def configure(self, text: str) -> None:
-        """Writes the configuration, as the documents would have it."""
-        (self.folder / "etc" / "kmq.conf").write_text(self._real(text))
-
-    # --- kmqd ---
-
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            command = [PROGRAMS / "kmqd", "-c", self.folder / "etc" / "kmq.conf"]
-            self._daemon = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stderr=log)
-        until(lambda: listening(self.smtp), "kmqd listens")
-
-    def stop(self) -> None:
-        if self._daemon is not None:
-            self._daemon.send_signal(signal.SIGTERM)
-            self._daemon.wait(60)
-            self._daemon = None
-
-    def send(self, to: str, subject: str = "Lunch", sender: str = "alice@example.org", **headers: str) -> None:
-        """A letter, durably taken."""
-        more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-        with smtplib.SMTP("127.0.0.1", self.smtp, timeout=20) as client:
-            client.sendmail(sender, [to], more + LETTER.format(to=to, subject=subject))
-
-    def until_mailq(self, true: Callable[[list[dict[str, object]]], object], what: str) -> None:
-        """Waits until the queue looks so."""
-        until(lambda: true([json.loads(line) for line in self.run("kmq --json mailq")]), what)
-
-    # --- the shell ---
-
-    def run(self, command: str) -> list[str]:
-        """The lines that a command of the documents prints, as they would show them; errors among them."""
-        path = f"{PROGRAMS}:{os.environ.get('PATH', '')}"
-        environment = {**os.environ, "KMQ_CONF": str(self.folder / "etc/kmq.conf"), "PATH": path, "TZ": "UTC"}
-        environment |= {"COLUMNS": "120", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(
-            ["sh", "-c", self._real(command)], cwd=self.folder, env=environment, text=True, timeout=60,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        return self._shown(done.stdout).splitlines()
-
-    def _names(self) -> Iterator[tuple[str, str]]:
-        """(in the documents, here)"""
-        yield "/var/spool/kmq", f"{self.folder}/spool"
-        yield "/etc/kmq", f"{self.folder}/etc"
-        yield "/var/log/kmq.log", f"{self.folder}/mail.log"
-        yield "/srv", f"{self.folder}"
-        yield "127.0.0.1:2525", f"127.0.0.1:{self.smtp}"
-        yield "127.0.0.1:2526", f"127.0.0.1:{self.hop}"
-        yield "127.0.0.1[127.0.0.1]:2526", f"127.0.0.1[127.0.0.1]:{self.hop}"
-
-    def _real(self, text: str) -> str:
-        for shown, real in self._names():
-            text = text.replace(shown, real)
-        text = text.replace(f"queue/{SECONDS[:5]}-", f"queue/{self._id('00000001')[:5]}-")
-        return re.sub(rf"{SECONDS}-([0-9a-f]{{8}})", lambda found: self._id(found[1]), text)
-
-    def _shown(self, text: str) -> str:
-        for shown, real in self._names():
-            text = text.replace(real, shown)
-        text = re.sub(r"\bqueue/[0-9a-f]{5}-0000\b", f"queue/{SECONDS[:5]}-0000", text)
-        return re.sub(r"\b[0-9a-f]{8}-(0000[0-9a-f]{4})\b", rf"{SECONDS}-\1", text)
-
-    def _id(self, counter: str) -> str:
-        """The ID of a message that is, or was, in the queue: the log knows all."""
-        logs = (self.folder / name for name in ("log", "mail.log"))
-        said = "".join(log.read_text() for log in logs if log.exists())
-        found = re.search(rf"\b[0-9a-f]{{8}}-{counter}\b", said)
-        return found[0] if found else f"{SECONDS}-{counter}"
+def partner(scene: Scene) -> EvilHop:
+    """The server of partner.example: it knows everybody but `nobody`."""
+    return EvilHop(
+        port=scene.hop,
+        banner="220 mail.partner.example ESMTP",
+        refusals={"nobody@partner.example": "550 5.1.1 <nobody@partner.example>: there is nobody of this name"},
+    )
 
 
 @contextmanager
 def quiet(folder: Path) -> Iterator[Scene]:
     """kmqd runs, and its queue is empty."""
     scene = Scene(folder)
-    scene.start()
+    scene.unit.start()
     try:
         yield scene
     finally:
-        scene.stop()
+        scene.unit.stop()
 
 
 @contextmanager
@@ -155,7 +39,7 @@ def stopped(folder: Path) -> Iterator[Scene]:
     try:
         yield scene
     finally:
-        scene.stop()
+        scene.unit.stop()
 
 
 @contextmanager
@@ -169,33 +53,24 @@ def busy(folder: Path) -> Iterator[Scene]:
         scene.until_mailq(lambda queue: len(queue) == 3, "three messages wait")
         scene.run(f"kmq suspend {SECONDS}-00000003 --reason 'the bill is wrong'")
         scene.until_mailq(lambda queue: all(one["Status"] != "Active" for one in queue), "nothing moves")
-        yield scene
-
-
-@contextmanager
-def flowing(folder: Path) -> Iterator[Scene]:
-    """partner.example's server takes everything; 1 was delivered to it, 2 to alice."""
-    with ExitStack() as stack:
-        scene = stack.enter_context(stopped(folder))
-        stack.enter_context(EvilHop(port=scene.hop).threaded())
-        scene.start()
-        scene.send("carol@partner.example", "Offer")
-        scene.send("alice@example.org", "Hello", sender="carol@partner.example")
-        scene.until_mailq(lambda queue: not queue, "both are delivered")
+        until(lambda: "3 messages" in scene.unit.status, "systemd knows")
         yield scene
 
 
 @contextmanager
 def logged(folder: Path) -> Iterator[Scene]:
-    """Mail has a log of its own; 1 was delivered to partner.example, 2 refused there, and 3 tells Alice so."""
+    """Mail has a log of its own; 1 was delivered to partner.example, 2 refused there, and 3 tells Alice so. Mail for
+    Dora was refused here."""
     with ExitStack() as stack:
         scene = stack.enter_context(stopped(folder))
-        stack.enter_context(EvilHop(port=scene.hop).threaded())
+        stack.enter_context(partner(scene).threaded())
         scene.configure(CONFIGURATION.replace("workers = 1\n", "workers = 1\nmail_log = /var/log/kmq.log\n"))
-        scene.start()
+        scene.unit.start()
         scene.send("carol@partner.example", "Offer")
-        scene.send("550-at-rcpt@partner.example", "Bill")
-        until(lambda: scene.run("grep -c ' delivered ' /var/log/kmq.log") == ["2"], "the second notice is delivered")
+        scene.send("nobody@partner.example", "Bill")
+        until(lambda: scene.run("grep -c ' delivered ' /var/log/kmq.log") == ["2"], "the notice is delivered")
+        with suppress(SMTPRecipientsRefused):
+            scene.send("dora@example.org", "Lunch", sender="eve@far.example")
         yield scene
 
 
@@ -205,7 +80,91 @@ def renamed(folder: Path) -> Iterator[Scene]:
     with stopped(folder) as scene:
         more = "[outside : rewrite]\nconnectors = partner\naddresses =\n  file:generic\n  @*.example.lan @example.org\n"
         scene.configure(f"{CONFIGURATION}\n{more}")
-        (folder / "etc" / "generic").write_text("root@ postmaster@example.org\n@example.lan @example.org\n")
+        scene.write("generic", "root@ postmaster@example.org\n@example.lan @example.org\n")
+        yield scene
+
+
+@contextmanager
+def house(folder: Path) -> Iterator[Scene]:
+    """A mail server that is being set up: it has a resolver that knows the world, a certificate, and a mail log."""
+    with ExitStack() as stack:
+        scene = stack.enter_context(stopped(folder))
+        stack.enter_context(partner(scene).threaded())
+        zone = {
+            "mx.example.org": ["A 192.0.2.25"],
+            "example.org": ["MX 10 mx.example.org."],
+            "far.example": ["MX 10 mx.far.example."],
+            "mx.far.example": ["A 127.0.0.1"],
+        }
+        stack.enter_context(FakeDNS(zone=zone, port=scene.dns).threaded())
+        (folder / "etc" / "tls").mkdir()
+        pair = Authority(folder / "etc" / "tls").issue("mx.example.org", days=90)
+        pair.chain.rename(folder / "etc" / "tls" / "fullchain.pem")
+        pair.key.rename(folder / "etc" / "tls" / "key.pem")
+        more = "mail_log = /var/log/kmq.log\ndns_servers = 127.0.0.1:5353"
+        scene.configure(CONFIGURATION.replace("workers = 1\n", f"workers = 1\n{more}\n"))
+        scene.unit.start()
+        yield scene
+
+
+GONE = """\
+retry_profile = patient
+
+[gone : connector]
+type = smarthost
+hosts = 127.0.0.1:2527
+address_spaces = gone.example
+retry_profile = hasty
+
+[patient : retry]
+steps = 100ms
+warn_after = 300ms
+
+[hasty : retry]
+steps = 200ms
+warn_after = 0
+bounce_after = 1s
+"""
+
+
+@contextmanager
+def troubled(folder: Path) -> Iterator[Scene]:
+    """1 has killed two workers, and was set aside; 2 waits for partner.example for so long that 3 told Alice; and 25
+    messages for gone.example came to their end at the same time, so that kmqd stopped after it had given up 19."""
+    with stopped(folder) as scene:
+        within = Path(__file__).resolve().parents[1] / "torture" / "within"
+        scene.unit.environment = {"PYTHONPATH": str(within), "KMQ_EVIL": "1", "KMQ_IMPATIENT": "1"}
+        scene.configure(CONFIGURATION + GONE)
+        scene.unit.start()
+        scene.send("abort@partner.example", "Offer")
+        scene.until_mailq(lambda queue: queue and "Poison" in str(queue[0]["Queue"]), "it is set aside")
+        scene.send("carol@partner.example", "Offer")
+        until((folder / "spool" / "mail" / "alice" / "new").exists, "Alice is told")
+        for number in range(25):
+            scene.send(f"user{number}@gone.example")
+        until(lambda: "expiry is stopped" in "".join(scene.run("kmq queues")), "expiry is stopped")
+        yield scene
+
+
+@contextmanager
+def aliased(folder: Path) -> Iterator[Scene]:
+    """kmqd does not run; there are aliases."""
+    with stopped(folder) as scene:
+        scene.configure(CONFIGURATION.replace("workers = 1\n", "workers = 1\nalias_files = aliases\n"))
+        aliases = "root:   alice\nstaff:  :include:/etc/kmq/staff\nowner-staff: alice\nlost:   nobody\n"
+        scene.write("aliases", aliases)
+        scene.write("staff", "bob, carol@partner.example\n")
+        yield scene
+
+
+@contextmanager
+def printed(folder: Path) -> Iterator[Scene]:
+    """kmqd does not run; its configuration is the example of kmq.conf(5)."""
+    page = (Path(__file__).resolve().parents[2] / "man" / "kmq.conf.5").read_text()
+    example = page.partition(".SH EXAMPLE\n.nf\n")[2].partition(".fi\n")[0]
+    with stopped(folder) as scene:
+        text = example.replace("\\&", "").replace("\\-", "-")
+        scene.configure(text.replace("[kmq]\n", "[kmq]\nspool = /var/spool/kmq\n"))
         yield scene
 
 
@@ -213,7 +172,10 @@ SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
     "busy": busy,
-    "flowing": flowing,
     "logged": logged,
     "renamed": renamed,
+    "house": house,
+    "troubled": troubled,
+    "aliased": aliased,
+    "printed": printed,
 }

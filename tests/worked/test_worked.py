@@ -1,9 +1,11 @@
 """Every worked example of the documents does what it says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from kmq.cli.parser import VERBS
 from tests.worked.reading import Act, acts
 from tests.worked.sameness import difference
 from tests.worked.scenes import SCENES
@@ -22,6 +24,17 @@ def test_the_commands_show_what_the_document_says(path: Path, act: Act, tmp_path
             if said:
                 wrong.append(f"{path.name}:{example.first} $ {example.command}\n{said}")
         assert not wrong, "\n\n".join(wrong)
+
+
+def test_a_postmasters_questions_are_answered_by_what_is_played() -> None:
+    """Forty at least, each with a command, and every verb of kmq among them."""
+    text = (TREE / "docs" / "operations.md").read_text()
+    questions = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    assert len(questions) >= 40
+    assert [one.splitlines()[0] for one in questions if "```console\n$ " not in one] == []
+    commands = [example.command for act in acts(TREE / "docs" / "operations.md") for example in act.examples]
+    shown = {verb for command in commands for verb in re.findall(r"\bkmq ([a-z]+)", command)}
+    assert set(VERBS) <= shown
 
 
 def test_dots_stand_for_anything() -> None:
