@@ -33,7 +33,7 @@ async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answe
             yield {"Waiting": round(now - asked, 1)}
         await asyncio.sleep(_LOOK)
     if effects.owed:
-        why = f"some files cannot be written: {effects.trouble}"
+        why = f"some files cannot be written: {effects.trouble or effects.stuck}"
         yield Answer(status=_REFUSED, text=f"{why}; they are in the journal alone")
     else:
         yield Answer(status=0, text="the files are as the journal says")

@@ -28,6 +28,7 @@ from kmq.spool.store import JournalStore, Pending, Store
 _TURN: Final = "turn"
 _GATHER = 0.02  #: seconds between two looks of the files' thread, so that it wakes for many effects at once
 _OWED_AGAIN = 1.0  #: seconds between two tries of what is owed
+_STUCK_AGAIN = 60.0  #: seconds between two lines about a dropped file that cannot be unlinked
 _LONGEST_WAIT = 5.0  #: seconds between two tries to begin a segment after a failed sync (J8)
 _SICK = 3  #: failed syncs ..
 _SICKNESS = 60.0  #: .. in so many seconds that close the door until they are so long ago
@@ -72,6 +73,7 @@ class Storage:
         self._last_checkpoint = time.monotonic()
         self._last_bytes = 0
         self._prepared = -1
+        self._told_stuck = -_STUCK_AGAIN
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=work.__name__, daemon=True)
             for work in (self._journal_thread, self._files_thread)
@@ -283,6 +285,12 @@ class Storage:
             log.event("storage-recovered")
         elif effects.trouble is not None:
             log.warning("a file in the queue cannot be written, new mail hears 452", why=str(effects.trouble))
+        elif time.monotonic() - self._told_stuck > _STUCK_AGAIN:
+            self._told_stuck = time.monotonic()
+            text = (
+                "a dropped file is a message and cannot be unlinked; it is tried again, and the journal grows meanwhile"
+            )
+            log.warning(text, why=str(effects.stuck))
 
     def _prepare(self) -> None:
         """The next segment is made ready beside the writing, and the reserve is filled."""

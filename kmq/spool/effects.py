@@ -30,7 +30,9 @@ class Durable:
 class Effects:
     """The operations that wait for their turn, and those that are owed.
 
-    trouble: why something is owed, None when nothing is. waiting_bytes: of bodies whose files are not made.
+    trouble: why something of the spool is owed, None when nothing is; stuck: the same of dropped files that lie outside
+    the spool: whoever owns their folder must not be able to stop all mail. waiting_bytes: of bodies whose files are not
+    made.
     """
 
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
@@ -38,6 +40,8 @@ class Effects:
         self.homes = Homes(disk, poison)
         self.owed: dict[int, deque[tuple[int, Operation]]] = {}
         self.trouble: OSError | None = None
+        self.stuck: OSError | None = None
+        self._error = OSError()  # of the last operation that failed
         self.waiting_bytes = 0
         self.done_count = 0
         self.incoming: list[tuple[int, str]] = []  # (generation, name): go with the checkpoint that covers them (J6)
@@ -121,14 +125,24 @@ class Effects:
 
     def retry_owed(self) -> bool:
         """Tries again what is owed, message by message; True when nothing is left."""
+        trouble = stuck = None
         for number, queue in list(self.owed.items()):
             while queue and self._apply(*queue[0]):
                 queue.popleft()
             if not queue:
                 del self.owed[number]
-        if not self.owed:
-            self.trouble = None
+            elif self._is_elsewhere(queue[0][1]):
+                stuck = self._error
+            else:
+                trouble = self._error
+        self.trouble, self.stuck = trouble, stuck
         return not self.owed
+
+    def _is_elsewhere(self, failed: Operation) -> bool:
+        """Whether all that is left of a put is the unlinking of a dropped file outside the spool."""
+        if not isinstance(failed, Put) or failed.id in self._unmade:
+            return False
+        return failed.dropped is not None and failed.dropped.name.startswith("/")
 
     def remove_empty_folders(self) -> None:
         """Only between a syncfs and the next effect (J3)."""
@@ -150,6 +164,10 @@ class Effects:
             queue.append((generation, operation))
         elif not self._apply(generation, operation):
             self.owed[operation.id] = deque([(generation, operation)])
+            if self._is_elsewhere(operation):
+                self.stuck = self._error
+            else:
+                self.trouble = self._error
 
     def _apply(self, generation: int, operation: Operation) -> bool:
         try:
@@ -163,7 +181,7 @@ class Effects:
                 case Move():
                     self._move(operation)
         except OSError as error:
-            self.trouble = error
+            self._error = error
             return False
         self.done_count += 1
         return True

@@ -16,7 +16,7 @@ from kmq.spool import checkpoint, journal, layout
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
-from kmq.spool.record import Put, Remove
+from kmq.spool.record import Dropped, Put, Remove
 from kmq.spool.recovery import Recovery
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 from tests.spool.world import NOW, SEGMENT, message, tree
@@ -84,10 +84,10 @@ class Desk:
         self.fatal.append(why)
         self.changed.set()
 
-    def put(self, refusable: bool = True) -> int:
+    def put(self, refusable: bool = True, dropped: Dropped | None = None) -> int:
         number = self.storage.store.new_id(NOW)
         line, body = message(number)
-        self.storage.add([Put(number, line, body)], number, refusable)
+        self.storage.add([Put(number, line, body, dropped=dropped)], number, refusable)
         return number
 
     async def until(self, reached: Callable[[], bool]) -> None:
@@ -217,6 +217,43 @@ def test_an_owed_effect_closes_the_door_until_it_is_made(tmp_path: Path) -> None
         assert desk.durable == [number]  # acknowledged: the journal has it
         await desk.until(lambda: desk.storage.refusal is None)
         assert len(tree(tmp_path)) == 2
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_a_dropped_file_elsewhere_that_cannot_be_unlinked_stops_no_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns a folder outside the spool may close it to us; the unlinking is owed until he opens it (J12)."""
+    file = tmp_path / "elsewhere" / "letter.tmp"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    (tmp_path / "spool").mkdir()
+
+    async def story() -> None:
+        desk = Desk(tmp_path / "spool")
+        closed = True
+        unlink = desk.disk.unlink
+
+        def refuse(name: str) -> None:
+            if closed and name == str(file):
+                raise PermissionError(errno.EACCES, "Permission denied", name)
+            unlink(name)
+
+        monkeypatch.setattr(desk.disk, "unlink", refuse)
+        found = file.stat()
+        dropped = Dropped(str(file), found.st_ino, found.st_mtime_ns)
+        assert desk.storage.store.effects.claim(dropped)
+        desk.put(dropped=dropped)
+        await desk.until(lambda: desk.storage.store.effects.stuck is not None)
+        assert desk.storage.refusal is None
+        assert not desk.storage.store.effects.claim(dropped), "it is no second message"
+        desk.put()
+        await desk.until(lambda: len(tree(tmp_path / "spool")) == 4)
+        closed = False
+        await desk.until(lambda: not file.exists())
+        await desk.until(lambda: desk.storage.store.effects.stuck is None)
         await desk.storage.stop()
 
     asyncio.run(story())
