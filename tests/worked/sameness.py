@@ -20,6 +20,7 @@ _VARYING = (
     (re.compile(r"\bdelays?=[0-9./]+"), "DELAY"),
     (re.compile(r"\b\d+\.\d{3}\b"), "SECONDS"),
     (re.compile(r"[\d,]+ MiB are free"), "ROOM"),
+    (re.compile(r',"took":\d+'), ""),
     (re.compile(r"-{3,}"), "---"),
     (re.compile(r"[ \t]+"), " "),
 )

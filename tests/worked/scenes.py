@@ -11,6 +11,8 @@ from tests.fakes import EvilHop
 from tests.waiting import until
 from tests.worked.stage import CONFIGURATION, SECONDS, Scene
 
+LOGGED = CONFIGURATION.replace("workers = 1\n", "workers = 1\nmail_log = /var/log/kmq.log\n")
+
 
 def partner(scene: Scene) -> EvilHop:
     """The server of partner.example: it knows everybody but `nobody`."""
@@ -21,15 +23,15 @@ def partner(scene: Scene) -> EvilHop:
     )
 
 
-@contextmanager
-def quiet(folder: Path) -> Iterator[Scene]:
-    """kmqd runs, and its queue is empty."""
-    scene = Scene(folder)
-    scene.unit.start()
-    try:
-        yield scene
-    finally:
-        scene.unit.stop()
+def world(scene: Scene) -> FakeDNS:
+    """The resolver: it knows us and far.example, and asks nobody."""
+    zone = {
+        "mx.example.org": ["A 192.0.2.25"],
+        "example.org": ["MX 10 mx.example.org."],
+        "far.example": ["MX 10 mx.far.example."],
+        "mx.far.example": ["A 127.0.0.1"],
+    }
+    return FakeDNS(zone=zone, port=scene.dns)
 
 
 @contextmanager
@@ -40,6 +42,14 @@ def stopped(folder: Path) -> Iterator[Scene]:
         yield scene
     finally:
         scene.unit.stop()
+
+
+@contextmanager
+def quiet(folder: Path) -> Iterator[Scene]:
+    """kmqd runs, and its queue is empty."""
+    with stopped(folder) as scene, world(scene).threaded():
+        scene.unit.start()
+        yield scene
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def logged(folder: Path) -> Iterator[Scene]:
     with ExitStack() as stack:
         scene = stack.enter_context(stopped(folder))
         stack.enter_context(partner(scene).threaded())
-        scene.configure(CONFIGURATION.replace("workers = 1\n", "workers = 1\nmail_log = /var/log/kmq.log\n"))
+        scene.configure(LOGGED)
         scene.unit.start()
         scene.send("carol@partner.example", "Offer")
         scene.send("nobody@partner.example", "Bill")
@@ -90,19 +100,12 @@ def house(folder: Path) -> Iterator[Scene]:
     with ExitStack() as stack:
         scene = stack.enter_context(stopped(folder))
         stack.enter_context(partner(scene).threaded())
-        zone = {
-            "mx.example.org": ["A 192.0.2.25"],
-            "example.org": ["MX 10 mx.example.org."],
-            "far.example": ["MX 10 mx.far.example."],
-            "mx.far.example": ["A 127.0.0.1"],
-        }
-        stack.enter_context(FakeDNS(zone=zone, port=scene.dns).threaded())
+        stack.enter_context(world(scene).threaded())
         (folder / "etc" / "tls").mkdir()
         pair = Authority(folder / "etc" / "tls").issue("mx.example.org", days=90)
         pair.chain.rename(folder / "etc" / "tls" / "fullchain.pem")
         pair.key.rename(folder / "etc" / "tls" / "key.pem")
-        more = "mail_log = /var/log/kmq.log\ndns_servers = 127.0.0.1:5353"
-        scene.configure(CONFIGURATION.replace("workers = 1\n", f"workers = 1\n{more}\n"))
+        scene.configure(LOGGED)
         scene.unit.start()
         yield scene
 

@@ -14,11 +14,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pwd import getpwuid
 
 from tests.waiting import free_port, until
 from tests.worked.unit import Unit
 
 PROGRAMS = Path(sys.executable).parent
+USER = getpwuid(os.getuid()).pw_name  #: who is root in the documents
 PATIENCE = 20  #: seconds for a command
 SECONDS = "69212ad0"  #: of every ID in the documents
 
@@ -28,6 +30,7 @@ hostname = mx.example.org
 spool = /var/spool/kmq
 local_domains = example.org
 workers = 1
+dns_servers = 127.0.0.1:5353
 
 [queue]
 minimum_free = 0
@@ -127,6 +130,7 @@ class Scene:
         for shown, real in self._names():
             text = text.replace(real, shown)
         text = re.sub(r"\bqueue/[0-9a-f]{5}-0000\b", f"queue/{SECONDS[:5]}-0000", text)
+        text = re.sub(rf"\b(by |user=|from=<){re.escape(USER)}\b", r"\1root", text)
         return re.sub(r"\b[0-9a-f]{8}-(0000[0-9a-f]{4})\b", rf"{SECONDS}-\1", text)
 
     def _id(self, counter: str) -> str:
