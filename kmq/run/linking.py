@@ -94,7 +94,9 @@ def _link(disk: Disk, body: str, path: str) -> None:
     try:
         disk.link(body, path)
     except FileNotFoundError:
-        raise BodyLost("the body is missing") from None
+        if disk.status(body) is None:
+            raise BodyLost("the body is missing") from None
+        raise  # the folder of the new name is
 
 
 def _fill(disk: Disk, fd: int, body: Body) -> None:

@@ -125,8 +125,11 @@ class Walk:
         if isinstance(error, FileNotFoundError):
             self._done_damaged(job, f"the {what} is missing")
         else:
-            log.error(f"the {what} of a message cannot be read, it is tried again", id=job.assign.m, why=str(error))
-            self._done(job, job.result())
+            self._not_now(job, f"the {what} of a message cannot be read", error)
+
+    def _not_now(self, job: Job, what: str, error: OSError) -> None:
+        log.error(f"{what}, it is tried again", id=job.assign.m, why=str(error))
+        self._done(job, job.result())
 
     def _guarded(self, job: Job, step: Callable[[Job], None]) -> None:
         """A step of the walk; what it raises is this message's crash (design: poison)."""
@@ -192,7 +195,7 @@ class Walk:
             if isinstance(names, BodyLost):
                 self._done_damaged(job, str(names))
             elif isinstance(names, OSError):
-                self._unreadable(job, "body", names)
+                self._not_now(job, "the body of a message cannot be linked for an alias", names)
             elif isinstance(names, BaseException):
                 self._crashed(job, names)
             else:

@@ -98,6 +98,13 @@ def test_a_body_that_is_not_what_it_was_is_lost(spool: Path) -> None:
     assert names(spool) == []
 
 
+@pytest.mark.parametrize("text", [None, TEXT])
+def test_a_folder_that_is_missing_is_no_damage_of_the_message(spool: Path, text: bytes | None) -> None:
+    (spool / "incoming").rmdir()
+    made = place(spool, Body(text, str(spool / "queue" / "m.eml"), len(TEXT)), 2)
+    assert isinstance(made, FileNotFoundError)
+
+
 def test_a_link_in_place_of_a_body_is_not_followed(spool: Path) -> None:
     (spool / "secret").write_bytes(TEXT)
     (spool / "queue" / "evil.eml").symlink_to("../secret")
