@@ -168,18 +168,36 @@ class LocalCarrier(Carrier):
     def __init__(self, smtpd: "LocalSmtpd", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(smtpd, loop)
         self._names = smtpd.names
+        self._unnamed: Any = None
+        self._early = b""
 
     def connection_made(self, transport: Any) -> None:
         uid = peer_of(transport.get_extra_info("socket"))
         if self._names.known(uid) is not None:
             return super().connection_made(transport)
+        self._unnamed = transport
         transport.pause_reading()
         return self._names.look_up(uid, lambda: self._named(transport))
 
+    def data_received(self, read: bytes) -> None:
+        transport = self._unnamed
+        if transport is None:
+            return super().data_received(read)
+        # uvloop, and asyncio of Debian's 3.11.2, begin to read after connection_made even so: this time pausing counts,
+        # and what is kept is one read.
+        self._early += read
+        transport.resume_reading()
+        transport.pause_reading()
+        return None
+
     def _named(self, transport: Any) -> None:
+        self._unnamed = None
+        early, self._early = self._early, b""
         if not self._lost and not transport.is_closing():
             transport.resume_reading()
             super().connection_made(transport)
+            if early:
+                super().data_received(early)
 
 
 class Names:
