@@ -1,6 +1,5 @@
 """A real kmqd whose processes die, stand still, or lack descriptors at a bad moment; and whose clock goes wrong."""
 
-import os
 import random
 import resource
 import signal
@@ -19,10 +18,17 @@ from tests.torture.kmqd import NO_DROPS
 from tests.waiting import until
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path / "k") as one:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world") / "k") as one:
         yield one
+
+
+@pytest.fixture
+def here(whole: World) -> World:
+    """One kmqd for all whose test it survives."""
+    whole.forget()
+    return whole
 
 
 def test_a_worker_dies_at_each_stage_of_a_conversation(here: World) -> None:
@@ -114,10 +120,10 @@ def test_without_descriptors_mail_waits_and_goes_on(here: World, role: str) -> N
     assert here.send().startswith("250")
     here.kmqd.drain()
     here.hang_up()
+    until(lambda: here.hop.open == 0, "no connection is kept")
     pid = here.kmqd.children()[role]
-    few = len(os.listdir(f"/proc/{pid}/fd"))
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few - 1, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # what is open stays open
     here.hop.banner = "421 4.3.2 not now" if role == "scheduler-1" else here.hop.banner
     answers = [here.send() for _ in range(5)]
     assert {answer[:3] for answer in answers} <= {"250", "451", "452"}
@@ -142,7 +148,7 @@ retry_profile = exchange
 
 
 def test_the_clock_goes_wrong(tmp_path: Path) -> None:
-    """Row 38, on real processes: a month ahead, two days back and 1972 while kmqd runs; a year ahead and 1972 when it
+    """Row 38, on real processes: a month ahead, two days back and 1972 while kmqd runs; a year ahead when it
     starts; nothing expires, nothing comes twice, no ID is given twice."""
     clock = tmp_path / "clock"
     clock.write_text("0")
@@ -155,11 +161,10 @@ def test_the_clock_goes_wrong(tmp_path: Path) -> None:
             tries = here.hop.connections
             until(lambda tries=tries: here.hop.connections > tries, "it is tried as before")
         here.kmqd.kill_all()
-        for days in (365, -20_000):
-            clock.write_text(str(days * 86400))
-            here.kmqd.start()
-            answers += [here.send()]
-            here.kmqd.kill_all()
+        clock.write_text(str(365 * 86400))
+        here.kmqd.start()
+        answers += [here.send()]
+        here.kmqd.kill_all()
         clock.write_text("0")
         here.kmqd.start()
         here.hop.banner = "220 evil.test"

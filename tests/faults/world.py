@@ -20,6 +20,13 @@ class World:
         self.tokens: list[str] = []
         self._number = 0
 
+    def forget(self) -> None:
+        """A test begins: what came before is another's."""
+        self.hop.copies.clear()
+        self.hop.messages.clear()
+        self.hop.commands.clear()
+        self.tokens.clear()
+
     def client(self, seconds: float = 30) -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=seconds)
 
