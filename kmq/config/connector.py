@@ -112,7 +112,10 @@ class ConnectorSection:
     )
     helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="The name that EHLO says.")
     maildir: str = option(
-        kinds.maildir(), default="", doc="Mailbox: the Maildir of a user; it is made when the first mail comes. Needed."
+        kinds.maildir(),
+        default="",
+        doc="Mailbox: the Maildir of a user; it is made when the first mail comes, and belongs to the user that kmqd"
+        " runs as. Needed.",
     )
     users: str | tuple[str, ...] = option(
         people.users(),
