@@ -172,7 +172,10 @@ class Done(Frame, tag="done"):
 
 
 class Holding(Frame, tag="holding"):
-    """After the scheduler process came back: every assignment in hand, begun or not (J10). Results follow as Done."""
+    """After the scheduler process came back: every assignment in hand, begun or not (J10). Results follow as Done.
+
+    held: (n, m, hop, rcpt, attempt) of each. Raw: the same as JSON, where the head has no room for them (`laden`).
+    """
 
     held: list[tuple[int, str, str, str, int]] = []
 
@@ -331,6 +334,18 @@ def head(frame: Frame, raw_length: int = 0) -> bytes:
 def encode(frame: Frame, raw: bytes = b"") -> bytes:
     """A frame's bytes."""
     return head(frame, len(raw)) + raw
+
+
+def laden(holding: Holding) -> tuple[Holding, bytes]:
+    """The frame and its raw bytes, as they are sent: it is one word, and a worker may hold more than a head bears."""
+    if len(head(holding, 0)) <= HEAD_LIMIT:
+        return holding, b""
+    return Holding(), msgspec.json.encode(holding.held)
+
+
+def unladen(holding: Holding, raw: bytes) -> list[tuple[int, str, str, str, int]]:
+    """All that it says."""
+    return msgspec.json.decode(raw, type=list[tuple[int, str, str, str, int]]) if raw else holding.held
 
 
 class BrokenFrame(ValueError):

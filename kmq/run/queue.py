@@ -39,6 +39,7 @@ from kmq.model.frame import (
     Reaped,
     Reserve,
     Stop,
+    unladen,
 )
 from kmq.routing.standing import stands
 from kmq.run import memory, rotation
@@ -206,7 +207,7 @@ class QueueProcess:
             case Hello():
                 self._hello(link, frame)
             case Holding():
-                self._holding(link, frame)
+                self._holding(link, unladen(frame, raw))
             case Reaped():
                 if frame.role == "worker":
                     self.roll.reaped(frame)
@@ -251,13 +252,13 @@ class QueueProcess:
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
-    def _holding(self, link: Link, holding: Holding) -> None:
+    def _holding(self, link: Link, holding: list[tuple[int, str, str, str, int]]) -> None:
         hello = self._roles[link]
         worker = self.roll.workers.get(hello.n)
         if worker is None or worker.link is not link:
             return  # dead by now: what it has is free
         held = []
-        for n, name, hop, rcpt, attempt in holding.held:
+        for n, name, hop, rcpt, attempt in holding:
             number = queue_id.parse(name)
             self.loader.need(number)
             held.append(Held(n, number, hop, recipients.from_text(rcpt), attempt))

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 
 from kmq import log
-from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Stop
+from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Stop, laden
 from kmq.routing.table import Routes
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
@@ -88,7 +88,7 @@ class Worker:
         assigned = [job.assign for job in self.jobs.values() if job.done is None]
         assigned += [early for early, _ in self._early]
         held = [(one.n, one.m, one.hop, one.rcpt, one.attempt) for one in assigned]
-        link.send(Holding(held))
+        link.send(*laden(Holding(held)))
         for job in self.jobs.values():
             if job.done is not None:
                 link.send(job.done, job.raw)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from kmq.model.frame import LENGTHS, AnyFrame, Assign, Hello, Known, Reader, Stop, encode
+from kmq.model.frame import LENGTHS, AnyFrame, Assign, Hello, Holding, Known, Reader, Stop, encode, laden, unladen
 from kmq.run import link as links
 from kmq.run.link import Link, unix_name
 
@@ -405,3 +405,16 @@ def test_who_never_reads_is_cut_off(run: Callable[..., object], monkeypatch: pyt
         theirs.close()
 
     run(story())
+
+
+@pytest.mark.parametrize("count", [0, 200, 10_000])
+def test_a_worker_can_say_all_that_it_holds_in_one_frame(count: int) -> None:
+    """J10: as many assignments as it may have in hand, each with a hop of its own."""
+    held = [
+        (n, "69212ad0-0000a1f3", f"DnsConnectorDelivery;{n}.{'x' * 60}.{'y' * 60}.test;internet", "0,2,4-7", 1)
+        for n in range(count)
+    ]
+    said, raw = laden(Holding(held))
+    [(heard, heard_raw)] = Reader().feed(encode(said, raw))
+    assert isinstance(heard, Holding)
+    assert unladen(heard, heard_raw) == held
