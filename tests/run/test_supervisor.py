@@ -56,7 +56,7 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
 
 def test_the_first_word_to_the_scheduler_process_is_who_lives(kmqd: Kmqd) -> None:
     process = kmqd.start()
-    kmqd.signal(signal.SIGUSR1)  # reserved: it does nothing
+    kmqd.signal(signal.SIGUSR1)  # logs are opened anew, and nobody dies of it
     hello, living = (one["frame"] for one in kmqd.noted("heard")[:2])
     assert isinstance(hello, dict) and isinstance(living, dict)
     assert (hello["t"], hello["role"], hello["pid"]) == ("hello", "supervisor", process.pid)
