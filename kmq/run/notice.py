@@ -13,6 +13,9 @@ from kmq.model.envelope import Head, Recipient
 from kmq.model.reply import Reply
 from kmq.run.schedule import Schedules, schedules_of
 
+#: What stands in `source.how` of a notice, and of a copy for the postmaster.
+NOTICE, COPY = "dsn", "copy"
+
 
 class Action(Enum):
     """What is told of a recipient; the words of RFC 3464 2.3.3."""

@@ -17,13 +17,10 @@ from kmq.model import moment, reply
 from kmq.model.address import NotAnAddress, on_wire
 from kmq.model.envelope import Head, Recipient, Source, head_tail
 from kmq.run import notice_fields, notice_parts, notice_words
-from kmq.run.notice import Action, Letter, Lost, Office, Told, unix
+from kmq.run.notice import COPY, NOTICE, Action, Letter, Lost, Office, Told, unix
 
 _COPY_OF = b"X-kmq-Undeliverable"
 _ID_ROOM = b"0" * 17  # kept free in the Message-ID for the ID of the notice
-
-#: What stands in `source.how` of a notice, and of a copy for the postmaster.
-NOTICE, COPY = "dsn", "copy"
 
 #: What a sender who says nothing wants to hear (RFC 3461 4.1), and the word that asks for it.
 _ASKED = {

@@ -29,7 +29,7 @@ from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expan
 from kmq.model.hop import DeliveryType
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
-from kmq.run.notices import COPY, NOTICE
+from kmq.run.notice import COPY, NOTICE
 
 P = ParamSpec("P")
 

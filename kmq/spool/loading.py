@@ -15,7 +15,7 @@ from kmq.model.envelope import Head, State, fold
 from kmq.spool import layout
 from kmq.spool.disk import Disk
 
-_CHUNK = 500
+_CHUNK = 100
 
 
 @dataclass(slots=True, frozen=True)
