@@ -1,8 +1,15 @@
 """The next sequence number of each message's events (J2): above those in its envelope and in the journal.
 
-Memory:   messages without events are not in here; a small number costs no object of its own.
+Memory:   messages without events are not in here. Those that were read from the disk, a whole queue of them at a start,
+          stand in two flat rows, 9 bytes each; others cost a place in a table.
 Callers:  run.results, run.outcasts, run.operators, run.loader.
 """
+
+from array import array
+from bisect import bisect_left
+
+#: A number that does not fit into a byte of the row stands in the table.
+_ROOM = 255
 
 
 class Numbers:
@@ -10,16 +17,45 @@ class Numbers:
 
     def __init__(self) -> None:
         self._next: dict[int, int] = {}
+        self._ids = array("Q")  # ascending
+        self._seqs = bytearray()  # of the same messages; 0: not here, or in the table
 
     def next(self, number: int) -> int:
+        """The number of the next event of a message; the one after it is one more."""
+        place = self._place(number)
+        if place >= 0:
+            seq = self._seqs[place]
+            if seq < _ROOM:
+                self._seqs[place] = seq + 1
+                return seq
+            self._seqs[place] = 0
+            self._next[number] = seq
         seq = self._next.get(number, 1)
         self._next[number] = seq + 1
         return seq
 
     def begin(self, number: int, seq: int) -> None:
         """A message from the disk whose next event has this number."""
-        if seq > 1:
+        self.forget(number)
+        if seq <= 1:
+            return
+        if seq <= _ROOM and (not self._ids or number > self._ids[-1]):
+            self._ids.append(number)
+            self._seqs.append(seq)
+        else:
             self._next[number] = seq
 
     def forget(self, number: int) -> None:
+        """The message is gone."""
         self._next.pop(number, None)
+        place = self._place(number)
+        if place >= 0:
+            self._seqs[place] = 0
+
+    def _place(self, number: int) -> int:
+        """Where it stands in the rows, -1 when it does not."""
+        ids = self._ids
+        if not ids or number > ids[-1]:
+            return -1
+        place = bisect_left(ids, number)
+        return place if ids[place] == number and self._seqs[place] else -1
