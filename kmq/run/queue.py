@@ -432,6 +432,8 @@ class QueueProcess:
         self.outcasts.threshold = settings.queue.poison_threshold
         now = time.monotonic()
         self._fallen = [one.hop for one in self.core.queues(now) if not stands(hops.parse(one.hop), settings)]
+        # Said by the old one, and in their queues only when durable: `_reroute` would come too early for them.
+        self._outdated |= {one.id for one in self.storage.tickets() if isinstance(one, Result)}
         self._reroute()
 
     def _reroute(self) -> None:

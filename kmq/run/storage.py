@@ -14,7 +14,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from kmq import log
@@ -64,6 +65,7 @@ class Storage:
         self._wake = threading.Event()
         self._kicked = False
         self._last_batch = 0
+        self._batch: list[Pending] = []  # in the journal's thread
         self._turning = False
         self._turn_asked = False
         self._stopping = False
@@ -116,11 +118,13 @@ class Storage:
             return
         batch = self.store.take()
         if batch:
+            self._batch = batch
             self._last_batch = len(batch)
             self._jobs.put(batch)
 
     def _synced(self, batch: list[Pending], generation: int) -> None:
         self._broken = False
+        self._batch = []
         self.syncs += 1
         idle = self.store.effects.idle
         self.store.settle(batch, generation)
@@ -133,6 +137,7 @@ class Storage:
         self._on_durable(batch)
 
     def _unsynced(self, batch: list[Pending]) -> None:
+        self._batch = []
         refused = self.store.refuse(batch)
         for one in refused:
             for operation in one.operations:
@@ -163,6 +168,10 @@ class Storage:
     def _sick(self) -> bool:
         """A disk that fails again and again gets no new mail for a while; what is queued goes on."""
         return len(self._failures) == _SICK and time.monotonic() - self._failures[0] < _SICKNESS
+
+    def tickets(self) -> Iterator[object]:
+        """Those of the records that are not durable yet."""
+        return (one.ticket for one in chain(self._batch, self.store.pending))
 
     @property
     def refusal(self) -> Reply | None:

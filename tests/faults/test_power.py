@@ -56,12 +56,18 @@ def test_delivered_and_written_down_is_not_delivered_again(tmp_path: Path) -> No
         here.each_once()
 
 
+def routed(here: World) -> int:
+    """Messages whose files say where they go."""
+    return sum(b'"routed"' in path.read_bytes() for path in here.kmqd.queued())
+
+
 def test_what_was_not_written_down_comes_once_more(tmp_path: Path) -> None:
     """Row 55: the hop has said 250, the sync of that has not ended. RFC 5321 6.1: rather twice than never."""
     with powered(tmp_path) as (here, image, gate):
         here.hop.banner = "421 4.3.2 not now"
         assert [here.send()[:3] for _ in range(3)] == ["250"] * 3
         until(lambda: here.hop.connections >= 2, "the hop was tried")
+        until(lambda: routed(here) == 3, "what the workers said of it is durable")
         gate.touch()
         here.hop.banner = "220 evil.test"
         until(lambda: len(here.copies()) == 3, "the hop has them")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.fakes import EvilHop
 from tests.waiting import free_port, listening, until
 
@@ -37,6 +39,8 @@ maildir = {folder}/{mailboxes}/{{user}}
 users = alice, bob, carol
 {more}
 """
+
+TREE = Path(__file__).resolve().parents[2]
 
 
 class Here:
@@ -174,6 +178,25 @@ def test_what_nobody_served_goes_when_somebody_does(tmp_path: Path) -> None:
         isp = f"[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = 127.0.0.1:{hop.address[1]}\n"
         here.reload(more=isp)
         until(lambda: hop.delivered("b@example.net"), "it goes")
+
+
+def test_what_was_routed_just_before_is_routed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's word that nobody serves an address is not durable yet when a configuration counts that does."""
+    gate = tmp_path / "gate"  # while it is there, no sync of the journal ends
+    monkeypatch.setenv("KMQ_GATE", str(gate))
+    monkeypatch.setenv("PYTHONPATH", f"{TREE / 'tests' / 'torture' / 'within'}:{TREE}")
+    here = Here(tmp_path)
+    hop = EvilHop()
+    with hop.threaded(), here.running():
+        isp = f"[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = 127.0.0.1:{hop.port}\n"
+        for number in range(8):
+            with smtplib.SMTP("127.0.0.1", here.port, timeout=60) as client:
+                client.sendmail("a@example.org", [f"b{number}@example.net"], "Subject: nowhere\r\n\r\nx\r\n")
+                gate.touch()
+            here.reload(more=isp)
+            gate.unlink()
+            until(lambda: hop.delivered(f"b{number}@example.net"), "it goes")  # noqa: B023
+            here.reload(more="")
 
 
 def test_a_listener_moves_and_whoever_talks_on_the_old_one_talks_on(tmp_path: Path) -> None:
