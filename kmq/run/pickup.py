@@ -1,7 +1,7 @@
 """The pickup process: files of the drop directories in, at one end; the scheduler process at the other.
 
-Does:     watches the directories of [pickup] and [replay] (drop_taking), and keeps a connection to the scheduler
-          process for the messages that their files become, made anew whenever it ends.
+Does:     watches the directories of [pickup] and [replay] (drop_taking), and brings the messages that their files
+          become in through its doorway.
 Promise:  the scheduler process may die and come back: what was sent is asked for, and nothing is sent twice. Asked to
           stop, it begins no more files and waits `GRACE` seconds for those on their way.
 On crash: files stay as `.tmp`, and the next process takes them up; those that are messages already are refused (J12).
@@ -9,7 +9,6 @@ Callers:  cli.kmqd starts it; one loop (uvloop).
 """
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +20,12 @@ from kmq.intake.completion import Completion
 from kmq.intake.dropped import Reader
 from kmq.intake.pickup import Pickup
 from kmq.intake.replay import Replay
-from kmq.intake.submission import Submission
-from kmq.model.frame import AnyFrame, Frame, Hello
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
+from kmq.run.doorway import Doorway
 from kmq.run.drop_file import Ground
 from kmq.run.drop_taking import Taking
 from kmq.run.inheritance import Inheritance
-from kmq.run.link import Link
 from kmq.spool.disk import Disk
 from kmq.spool.status import StatusFile
 
@@ -46,13 +43,11 @@ class PickupProcess:
         self.settings = given.settings
         self.number = number
         self.status = status
-        self.started = started
         self.ward = Ward(given.cord, given.number, self._make)
         self._disk = Disk(self.settings.kmq.spool)
-        self.submission = Submission(self._send, self._disk, number)
+        self.doorway = Doorway(self.settings, self._disk, ROLE, number, started)
+        self.submission = self.doorway.submission
         self._loop = asyncio.get_running_loop()
-        self._link: Link | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._hasty = asyncio.Event()
         self._failed = self._loop.create_future()
@@ -64,7 +59,7 @@ class PickupProcess:
     async def run(self) -> None:
         """Takes files until told to stop."""
         self.ward.begin()
-        self._connect()
+        self.doorway.connect()
         self._work_by(self.settings)
         self.ward.serves()
         self._tick()
@@ -105,7 +100,7 @@ class PickupProcess:
         """Threads of its own: a disk that does not answer is one directory's."""
         threads = ThreadPoolExecutor(_THREADS, f"drop-{name}")
         small_body = self.settings.queue.small_body
-        return Ground(self._disk, self.submission, threads, lambda: self._link is not None, small_body)
+        return Ground(self._disk, self.submission, threads, lambda: self.doorway.connected, small_body)
 
     def _begin(self, taking: Taking) -> None:
         self.takings[taking.name] = taking
@@ -130,41 +125,8 @@ class PickupProcess:
         await asyncio.wait((ending, hasty), return_when=asyncio.FIRST_COMPLETED)
         hasty.cancel()
         ending.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._link is not None:
-            link, self._link = self._link, None
-            link.close()
+        self.doorway.close()
         self.ward.close()
-
-    # --- the scheduler process ---------------------------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        self._connecting = self._loop.create_task(self._introduce())
-
-    async def _introduce(self) -> None:
-        """Who we are, then what we want to know of before (J10), then what waited."""
-        link: Link | None = None
-        while link is None or not link.open:  # it may have ended by the time that we hear of it
-            link = Link(self._heard, self._ended, lambda _: self.submission.resume())
-            await link.connect(self.settings.kmq.run_directory / "queue.sock")
-        self._link = link
-        link.send(Hello(ROLE, self.number, os.getpid(), self.started))
-        self.submission.reconnected()
-
-    def _ended(self, link: Link) -> None:
-        """The scheduler process is gone; the supervisor begins another."""
-        if link is self._link:
-            self._link = None
-            self._connect()
-
-    def _heard(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
-        if not self.submission.heard(frame):
-            log.warning("a frame that the pickup process does not understand", frame=type(frame).__name__)
-
-    def _send(self, frame: Frame, raw: bytes) -> bool:
-        link = self._link
-        return link is not None and not link.full and link.send(frame, raw)
 
     # --- each second -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The receiver process: SMTP in, at one end; the scheduler process at the other.
 
-Does:     serves the listeners that it was handed (gates); keeps a connection to the
-          scheduler process for the submission, made anew whenever it ends; shows its counters in a status file.
+Does:     serves the listeners that it was handed (gates), brings mail in through its doorway, and shows its counters in
+          a status file.
 Promise:  the scheduler process may die and come back while clients talk: none of them notices more than a pause. Asked
           to stop, it takes nobody in any more and lets messages under way come to their end, for `GRACE` seconds.
 On crash: clients that had no 250 send again; the listeners live on in the supervisor, with those who wait there.
@@ -9,19 +9,16 @@ Callers:  cli.kmqd starts it; one loop (uvloop).
 """
 
 import asyncio
-import os
 import signal
 from collections.abc import Awaitable, Callable
 
 from kmq import log
 from kmq.errors import ConfigError
-from kmq.intake.submission import Submission
-from kmq.model.frame import AnyFrame, Frame, Hello
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
+from kmq.run.doorway import Doorway
 from kmq.run.gates import Gates
 from kmq.run.inheritance import Inheritance
-from kmq.run.link import Link
 from kmq.spool.disk import Disk
 from kmq.spool.status import StatusFile
 
@@ -38,12 +35,10 @@ class Receiver:
         self.ward = Ward(given.cord, given.number, self._make)
         self.number = number
         self.status = status
-        self.started = started
         self.disk = Disk(settings.kmq.spool)
-        self.submission = Submission(self._send, self.disk, number)
+        self.doorway = Doorway(settings, self.disk, "receiver", number, started)
+        self.submission = self.doorway.submission
         self.gates = Gates(self.submission, number - 1)
-        self._link: Link | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._hasty = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -55,7 +50,7 @@ class Receiver:
         gift = Gift(self.settings, dict(self.given.sockets), dict(self.given.tallies))
         count = self.gates.make(gift)
         self.ward.begin()
-        self._connect()
+        self.doorway.connect()
         await count()
         gift.close()
         self.ward.serves()
@@ -85,41 +80,8 @@ class Receiver:
         await asyncio.wait((closing, hasty), return_when=asyncio.FIRST_COMPLETED)
         hasty.cancel()
         closing.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._link is not None:
-            link, self._link = self._link, None
-            link.close()
+        self.doorway.close()
         self.ward.close()
-
-    # --- the scheduler process ---------------------------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        self._connecting = self._loop.create_task(self._introduce())
-
-    async def _introduce(self) -> None:
-        """Who we are, then what we want to know of before (J10), then what waited."""
-        link: Link | None = None
-        while link is None or not link.open:  # it may have ended by the time that we hear of it
-            link = Link(self._heard, self._ended, lambda _: self.submission.resume())
-            await link.connect(self.settings.kmq.run_directory / "queue.sock")
-        self._link = link
-        link.send(Hello("receiver", self.number, os.getpid(), self.started))
-        self.submission.reconnected()
-
-    def _ended(self, link: Link) -> None:
-        """The scheduler process is gone; the supervisor begins another."""
-        if link is self._link:
-            self._link = None
-            self._connect()
-
-    def _heard(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
-        if not self.submission.heard(frame):
-            log.warning("a frame that no receiver understands", frame=type(frame).__name__)
-
-    def _send(self, frame: Frame, raw: bytes) -> bool:
-        link = self._link
-        return link is not None and not link.full and link.send(frame, raw)
 
     # --- each second -------------------------------------------------------------------------------------------------
 
