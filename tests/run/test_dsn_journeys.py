@@ -118,7 +118,7 @@ def test_a_delay_is_told_once_though_everything_is_killed(tmp_path: Path, folder
 
     def warned() -> list[Path]:
         texts = {path: path.read_bytes() for path in kmqd.queued()}
-        return [path for path, text in texts.items() if b'"event":"delayed"' in text and b"ada" in text]
+        return [path for path, text in texts.items() if b'"event":"delayed"' in text and b'"sender":"ada@' in text]
 
     until(warned, "its envelope says so")
     (envelope,) = warned()
