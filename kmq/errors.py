@@ -55,3 +55,9 @@ class Unreachable(KmqError):
     """kmqd does not answer on its control socket."""
 
     exit_status = 75
+
+
+class FilterError(KmqError):
+    """A filter, an order or a bookmark cannot be understood; the text shows the place, and the names that exist."""
+
+    exit_status = 2
