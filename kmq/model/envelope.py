@@ -21,6 +21,10 @@ from kmq.model.event import (
     Expanded,
     Failed,
     Moved,
+    Redirected,
+    Removed,
+    Removing,
+    Resubmitted,
     Resumed,
     Routed,
     Suspended,
@@ -148,7 +152,7 @@ def read_event(line: bytes) -> AnyEvent | None:
 class State:
     """What the lines of an envelope add up to.
 
-    done:     index -> Delivered, Failed or Expanded; the rest is open.
+    done:     index -> Delivered, Failed, Expanded or Removed; the rest is open.
     results:  per recipient the number of results so far: the next attempt is one above (J10).
     warned:   recipients whose sender has been told that it takes longer.
     hop:      per recipient the last next hop, "" before it was routed.
@@ -156,7 +160,9 @@ class State:
     last:     per recipient the last result, None before the first.
     home:     "queue" or "poison"; why: the reason of the last move.
     crashes:  deaths of workers that this message caused alone; crash_number: the assignment of the last one.
-    suspended: an operator holds it.
+    held:     recipients that an operator holds.
+    removing: index -> the removal that waits for what is in hand; ends with `done`.
+    forced:   index -> the connector that an operator gave the recipient to.
     next_seq: the number of the next line.
     """
 
@@ -164,19 +170,21 @@ class State:
         "crash_number",
         "crashes",
         "done",
+        "forced",
+        "held",
         "home",
         "hop",
         "last",
         "next_seq",
+        "removing",
         "results",
-        "suspended",
         "until",
         "warned",
         "why",
     )
 
     def __init__(self, count: int) -> None:
-        self.done: dict[int, Delivered | Failed | Expanded] = {}
+        self.done: dict[int, Delivered | Failed | Expanded | Removed] = {}
         self.results = [0] * count
         self.warned: set[int] = set()
         self.hop = [""] * count
@@ -186,7 +194,9 @@ class State:
         self.why = ""
         self.crashes = 0
         self.crash_number = 0
-        self.suspended = False
+        self.held: set[int] = set()
+        self.removing: dict[int, Removing] = {}
+        self.forced: dict[int, str] = {}
         self.next_seq = 1
 
     def after(self, event: AnyEvent) -> None:
@@ -201,7 +211,7 @@ class State:
                     self._result(index, event)
             case Delayed():
                 self.warned.update(self._of(event.rcpt))
-            case Expanded():
+            case Expanded() | Removed():
                 self.done.update(dict.fromkeys(self._of(event.rcpt), event))
             case Crashed():
                 self.crashes, self.crash_number = event.count, event.n
@@ -209,12 +219,26 @@ class State:
                 self.home, self.why = event.home, event.reason
                 if event.home == "queue":
                     self.crashes = 0
-            case Suspended():
-                self.suspended = True
-            case Resumed():
-                self.suspended = False
+            case Suspended() | Resumed() | Removing() | Resubmitted() | Redirected():
+                self._operated(event)
             case _:
                 pass
+
+    def _operated(self, event: Suspended | Resumed | Removing | Resubmitted | Redirected) -> None:
+        """An operator's word about recipients, or about all."""
+        meant = self._of(event.rcpt) if event.rcpt else range(len(self.results))
+        match event:
+            case Suspended():
+                self.held.update(meant)
+            case Resumed():
+                self.held.difference_update(meant)
+            case Removing():
+                self.removing.update(dict.fromkeys(meant, event))
+            case Resubmitted() | Redirected():
+                for index in meant:
+                    self.hop[index] = self.until[index] = ""
+                if isinstance(event, Redirected):
+                    self.forced.update(dict.fromkeys(meant, event.connector))
 
     def _of(self, rcpt: str) -> list[int]:
         try:
@@ -229,6 +253,11 @@ class State:
             self.until[index] = event.until
         else:
             self.done[index] = event
+
+    @property
+    def suspended(self) -> bool:
+        """An operator holds all of it that is open."""
+        return bool(self.held) and self.held.issuperset(self.open)
 
     @property
     def open(self) -> list[int]:

@@ -108,26 +108,66 @@ class Moved(Event, tag="moved"):
 
 
 class Suspended(Event, tag="suspended"):
-    """An operator holds the message."""
+    """An operator holds these recipients; rcpt "" means all of the message. by: who, as `uid 0`."""
 
+    rcpt: str = ""
     by: str = ""
     reason: str = ""
 
 
 class Resumed(Event, tag="resumed"):
-    """An operator lets it go on."""
+    """An operator lets these recipients go on; "" means all of the message."""
 
+    rcpt: str = ""
     by: str = ""
     reason: str = ""
 
 
 class Retried(Event, tag="retried"):
-    """An operator asked for an attempt now."""
+    """An operator asked for an attempt now; rcpt "" means all of the message."""
 
     by: str = ""
     rcpt: str = ""
+    reason: str = ""
+
+
+class Removing(Event, tag="removing"):
+    """An operator removes these recipients ("" means all), which happens when the work in hand has ended, whatever
+    crashes meanwhile (J14). ndr: the sender is told then.
+    """
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+    ndr: bool = False
+
+
+class Removed(Event, tag="removed"):
+    """An operator has removed these recipients: they are done, undelivered, and nobody was told. The rest goes on."""
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class Resubmitted(Event, tag="resubmitted"):
+    """An operator sent these recipients ("" means all) back through the categorizer."""
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class Redirected(Event, tag="redirected"):
+    """An operator gave these recipients ("" means all) to another connector, whatever routing says from now on."""
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+    connector: str = ""
 
 
 AnyEvent = Union[  # noqa: UP007
-    Routed, Delivered, Failed, Deferred, Delayed, Expanded, Crashed, Moved, Suspended, Resumed, Retried
+    Routed, Delivered, Failed, Deferred, Delayed, Expanded, Crashed, Moved, Suspended, Resumed, Retried, Removing,
+    Removed, Resubmitted, Redirected
 ]  # fmt: skip

@@ -17,6 +17,10 @@ from kmq.model.event import (
     Expanded,
     Failed,
     Moved,
+    Redirected,
+    Removed,
+    Removing,
+    Resubmitted,
     Resumed,
     Retried,
     Routed,
@@ -24,6 +28,9 @@ from kmq.model.event import (
 )
 from kmq.spool.look import Found
 from kmq.view.words import counted, harmless, local_time
+
+#: What operators did.
+Operated = Suspended | Resumed | Retried | Removing | Removed | Resubmitted | Redirected
 
 #: Recipients that an event names one by one.
 _NAMED = 3
@@ -82,12 +89,30 @@ def _told(event: AnyEvent, head: Head) -> str:
             return f"crashed    a worker in {event.phase}, time {event.count}{trace}"
         case Moved():
             return f"moved      to {event.home}/: {event.reason}" if event.reason else f"moved      to {event.home}/"
+        case _:
+            return _operated(event, head)
+
+
+def _operated(event: Operated, head: Head) -> str:
+    whom = f"{_whom(event.rcpt, head)}, " if event.rcpt else ""
+    why = f": {event.reason}" if event.reason else ""
+    who = f"{whom}{person(event.by)}{why}"
+    match event:
         case Suspended():
-            return f"suspended  {_who(event)}"
+            return f"suspended  {who}"
         case Resumed():
-            return f"resumed    {_who(event)}"
+            return f"resumed    {who}"
         case Retried():
-            return f"retried    {person(event.by)}"
+            return f"retried    {who}"
+        case Removing():
+            told = ", and the sender is told" if event.ndr else ""
+            return f"removing   {who}; when the work in hand has ended{told}"
+        case Removed():
+            return f"removed    {who}"
+        case Resubmitted():
+            return f"resubmitted {who}"
+        case Redirected():
+            return f"redirected {who}; to connector {event.connector}"
 
 
 def expansion(event: Expanded) -> str:
@@ -112,11 +137,6 @@ def where(event: Delivered | Failed | Deferred) -> str:
     """Who gave a result, and what protected the conversation: ` (mx.example.org[192.0.2.1]:25, TLSv1.3 ...)`."""
     told = ", ".join(filter(None, (event.host, event.tls)))
     return f" ({told})" if told else ""
-
-
-def _who(event: Suspended | Resumed) -> str:
-    by = person(event.by)
-    return f"{by}: {event.reason}" if event.reason else by
 
 
 def addresses(rcpt: str, head: Head) -> Sequence[str]:

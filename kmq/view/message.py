@@ -12,7 +12,7 @@ import msgspec
 
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, properties, utc
-from kmq.model.event import Delivered, Expanded
+from kmq.model.event import Delivered, Expanded, Removed
 from kmq.spool.look import Damaged, Found, header_of
 from kmq.view.history import addresses, expansion, history, origin, where
 from kmq.view.mailq import next_try
@@ -108,7 +108,7 @@ def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:
         if isinstance(done, Expanded):
             yield RecipientState(recipient.address, "Expanded", "", None, attempts, expansion(done))
         elif done is not None or share is None:
-            word = "Delivered" if isinstance(done, Delivered) else "Failed"
+            word = "Delivered" if isinstance(done, Delivered) else "Removed" if isinstance(done, Removed) else "Failed"
             yield RecipientState(recipient.address, word, "", None, attempts, reply)
         else:
             trouble = share.trouble or reply

@@ -4,7 +4,20 @@ import pytest
 
 from kmq.model import envelope
 from kmq.model.envelope import Head, Recipient, Source, fold, head_line, head_tail, read_event, read_head, seal, unseal
-from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Resumed, Routed, Suspended
+from kmq.model.event import (
+    Crashed,
+    Deferred,
+    Delivered,
+    Failed,
+    Moved,
+    Redirected,
+    Removed,
+    Removing,
+    Resubmitted,
+    Resumed,
+    Routed,
+    Suspended,
+)
 
 NAME = "69212ad0-0000a1f3"
 AT = "2026-11-22T05:50:11.123Z"
@@ -75,6 +88,32 @@ def test_back_from_poison_forgets_crashes_and_resume_lets_go() -> None:
     folded = fold(text(Crashed(count=2), Moved(home="poison", reason="x"), Moved(home="queue"), Suspended(), Resumed()))
     assert folded is not None
     assert (folded[1].home, folded[1].crashes, folded[1].suspended) == ("queue", 0, False)
+
+
+def test_an_operator_may_mean_some_recipients() -> None:
+    folded = fold(text(Suspended(), Resumed(rcpt="1"), Removing(rcpt="1", by="uid 0", ndr=True)))
+    assert folded is not None
+    state = folded[1]
+    assert (state.held, state.suspended, state.open) == ({0}, False, [0, 1])
+    assert {index: event.ndr for index, event in state.removing.items()} == {1: True}
+    folded = fold(text(Suspended(rcpt="0"), Removed(rcpt="1", by="uid 0", reason="spam")))
+    assert folded is not None
+    assert (folded[1].open, folded[1].suspended) == ([0], True), "all that is left is held"
+
+
+def test_what_is_sent_back_is_routed_anew_with_its_attempts_and_without_its_wait() -> None:
+    folded = fold(
+        text(
+            Routed(rcpt="0-1", hop="SmtpDeliveryToMailbox;x;here"),
+            Deferred(rcpt="0-1", attempt=1, reply="451 later", until=AT),
+            Redirected(rcpt="0", by="uid 0", connector="relay"),
+            Resubmitted(rcpt="0"),
+        )
+    )
+    assert folded is not None
+    state = folded[1]
+    assert (state.hop, state.until, state.results) == (["", "SmtpDeliveryToMailbox;x;here"], ["", AT], [1, 1])
+    assert state.forced == {0: "relay"}
 
 
 @pytest.mark.parametrize("rcpt", ["x", "2-1", "0-99999999", "-1", "7"])
