@@ -141,7 +141,12 @@ def test_accidents_are_answers(serve: Serve, tmp_path: Path) -> None:
         ("remove", {"all": True, "reason": "x" * 501}, "at most 500"),
         ("remove", {"all": True, "reason": 7}, "reason is a text"),
         ("message", {}, "message needs IDs"),
-        ("flush", {"reason": "because"}, "flush takes no argument"),
+        ("flush", {"queue": "x"}, "flush takes no argument"),
+        ("redirect", {"all": True}, "redirect needs the name of a connector"),
+        ("remove", {"all": True, "ndr": 1}, "ndr is true or false"),
+        ("remove", {"ids": ["a\\" + "x" * 20]}, "not a queue ID"),
+        ("remove", {"ids": ["x" * 1001 + "\\" + ID]}, "not a queue ID"),
+        ("message", {"ids": ["hop\\" + ID]}, "not a queue ID"),
     ],
 )
 def test_what_is_not_well_formed_never_reaches_the_scheduler(
@@ -157,7 +162,9 @@ def test_what_is_not_well_formed_never_reaches_the_scheduler(
 def test_every_verb_of_the_table_can_be_asked() -> None:
     for verb, form in verbs.VERBS.items():
         arguments: dict[str, Any] = {"ids": [ID]} if form.target or form.ids else {}
-        assert verbs.trouble(verb, arguments | ({"reason": "why"} if form.reason else {})) == ""
+        arguments |= {"reason": "why"} if form.reason else {}
+        arguments |= {"connector": "spare"} if form.connector else {}
+        assert verbs.trouble(verb, arguments | ({"ndr": True} if form.ndr else {})) == ""
 
 
 def connect(folder: Path) -> socket.socket:
