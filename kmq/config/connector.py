@@ -3,7 +3,7 @@
 Promise:  as in `sections`, where they are exported with the others.
 """
 
-from kmq.config import kinds, people, steps
+from kmq.config import kinds, limits, people, steps
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import option, section
 
@@ -134,6 +134,11 @@ class ConnectorSection:
     delay_warning: float | None = option(
         steps.own_duration("0", "90d"), default="", doc="The same: left out, it is what the profile says."
     )
+    safety_net: bool = option(
+        kinds.yes_or_no(),
+        default="yes",
+        doc="Whether what was delivered this way is kept for as long as `safety_net_hold_time` in [queue] says.",
+    )
     connect_timeout: float = option(kinds.duration("100ms", "1h"), default="30s", doc="Longest wait for a connection.")
     greeting_timeout: float = option(
         kinds.duration("100ms", "1h"), default="300s", doc="Longest wait for the greeting (RFC 5321 4.5.3.2.1)."
@@ -155,8 +160,42 @@ class ConnectorSection:
         default="600s",
         doc="Longest wait for the reply to the final dot; too short a one sends mail twice (RFC 5321 4.5.3.2.6).",
     )
+    connections: int = option(
+        kinds.whole(1, 100000),
+        default="1000",
+        doc="Not for mailboxes: connections at once, to all its servers, over all workers together (Exchange's"
+        " MaxOutboundConnections).",
+    )
+    connections_per_domain: int | None = option(
+        limits.own_whole(1, 10000),
+        default="",
+        doc="The same for one next hop: a domain, or the smart host (Exchange's MaxPerDomainOutboundConnections). Left"
+        " out, it is `per_hop` of [queue].",
+    )
+    connections_per_host: int | None = option(
+        limits.own_whole(1, 10000),
+        default="",
+        doc="`dns`: the same for one address of a server, whichever domains its mail is for. Left out, it is `per_hop`"
+        " of [queue].",
+    )
+    messages_per_minute: int = option(
+        kinds.whole(0, 1000000),
+        default="0",
+        doc="Not for mailboxes: messages that leave in a minute, evenly spread; more wait (`throttled`). 0: no limit.",
+    )
+    messages_per_minute_per_domain: int = option(
+        kinds.whole(0, 1000000), default="0", doc="The same for each next hop by itself. 0: no limit."
+    )
+    slow_down: bool = option(
+        kinds.yes_or_no(),
+        default="yes",
+        doc="Not for mailboxes: when a next hop says 421, or 4.7 to several messages in a row, it is left alone for a"
+        " while and gets half as many connections; each has to earn its way back by messages that are taken.",
+    )
     messages_per_connection: int = option(
-        kinds.whole(1, 1000000), default="100", doc="Messages over one connection before it is closed."
+        kinds.whole(1, 1000000),
+        default="100",
+        doc="Messages over one connection before it is closed (Exchange's SmtpMaxMessagesPerConnection, 20 there).",
     )
     connection_idle: float = option(
         kinds.duration("0", "5m"), default="5s", doc="How long a connection is kept open without mail."

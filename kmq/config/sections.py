@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from kmq.config import kinds, steps
+from kmq.config import kinds, limits, steps
 from kmq.config.connector import ConnectorSection as ConnectorSection
 from kmq.config.drop import PickupSection as PickupSection
 from kmq.config.drop import ReplaySection as ReplaySection
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
+from kmq.config.receiver import ReceiverSection as ReceiverSection
 from kmq.config.retries import RetrySection as RetrySection
 from kmq.config.rewrite import RewriteSection as RewriteSection
 from kmq.config.sendmail import SendmailSection as SendmailSection
@@ -57,6 +58,20 @@ class KmqSection:
         doc="Files of aliases in the form of kmq-aliases(5); where two say something of one address the first one"
         " counts. They are read again when they change. `root`, `abuse` and `postmaster` of every local domain are"
         " taken in always: without an alias and a mailbox they are `postmaster`.",
+    )
+    operators_group: str = option(
+        kinds.group(),
+        default="",
+        restart=True,
+        doc="Who may steer the queue beside root and kmqd's own user: the members of this group. What kmqd is asked"
+        " over its control socket, it asks the kernel who asks. Nothing: nobody else.",
+    )
+    viewers_group: str = option(
+        kinds.group(),
+        default="",
+        restart=True,
+        doc="Who may look at the queues as kmqd sees them, and change nothing. The files of the queue, and so what is"
+        " in a message, remain those of root and kmqd's own user.",
     )
     receivers: int = option(kinds.whole(1, 64), default="1", doc="Processes that take mail in.")
     workers: int = option(kinds.whole(1, 64), default="2", doc="Processes that deliver.")
@@ -187,6 +202,46 @@ class QueueSection:
         default="20",
         doc="Connections to one next hop, and by DNS to one server, over all workers together.",
     )
+    priority_queuing: bool = option(
+        kinds.yes_or_no(),
+        default="no",
+        doc="Whether mail is more or less urgent than other mail by its header: `X-Priority` (1 and 2 high, 4 and 5 low),"
+        " else `Priority` (urgent, non-urgent), else `Importance` (high, low); whose header says so, see"
+        " `priority_from`. Urgent mail goes first, and its sender hears sooner that it does not arrive. It counts for"
+        " mail that comes in from then on. Exchange's PriorityQueuingEnabled, off there too: who marks a message as"
+        " important does not know that it is given up after hours then.",
+    )
+    high_priority_size: int = option(
+        kinds.size("1K", "2G"),
+        default="250K",
+        doc="Larger mail is never of high priority (MaxHighPriorityMessageSize).",
+    )
+    high_priority_delay_warning: float = option(
+        kinds.duration("0", "90d"),
+        default="30m",
+        doc="`delay_warning` of mail of high priority, if the profile has none that is sooner. 0: never.",
+    )
+    high_priority_lifetime: float = option(
+        kinds.duration("1s", "90d"),
+        default="8h",
+        doc="`message_lifetime` of mail of high priority, if the profile has none that is shorter.",
+    )
+    low_priority_delay_warning: float = option(
+        kinds.duration("0", "90d"),
+        default="8h",
+        doc="`delay_warning` of mail of low priority, if the profile has none that is later. 0: never.",
+    )
+    low_priority_lifetime: float | None = option(
+        steps.own_duration("1s", "90d"),
+        default="",
+        doc="`message_lifetime` of mail of low priority. Left out, it is that of other mail.",
+    )
+    priority_connections: tuple[int, int, int] = option(
+        limits.percentages(),
+        default="15, 75, 10",
+        doc="With `priority_queuing`, of 100 connections to a next hop those that mail of high, normal and low priority"
+        " may have, at least one each (Exchange: 3, 15 and 2 of 20). More than 100 in all means that they share some.",
+    )
     worker_slots: int = option(kinds.whole(1, 10000), default="200", doc="Messages in one worker's hands at once.")
     phase_limit: float = option(
         kinds.duration("10ms", "30d"), default="300s", doc="A worker whose loop stands still for longer is ended."
@@ -200,78 +255,21 @@ class QueueSection:
     minimum_free_inodes: int = option(
         kinds.whole(0), default="1000", doc="Free inodes on the spool's disk; below, nothing is taken in (452)."
     )
+    safety_net_hold_time: float = option(
+        kinds.duration("0", "90d"),
+        default="0",
+        doc="For how long delivered mail is kept in `sent/`, for `kmq replay`. 0: not at all. What is kept costs two"
+        " files a message, which mail that leaves at once does not need otherwise, and is private mail on the disk.",
+    )
+    safety_net_size: int = option(
+        kinds.size("1M"),
+        default="10G",
+        doc="Most bytes in `sent/`; beyond, the oldest mail there goes before its time.",
+    )
     small_body: int = option(
         kinds.size("1K", "1M"),
         default="64K",
         doc="Larger bodies are streamed to `incoming/`; smaller ones travel in the journal.",
-    )
-
-
-@section
-class ReceiverSection:
-    """A way in: addresses to listen on, who may send where, and limits.
-
-    A receiver is any section whose line of parents ends in [receiver]; what [receiver] itself says holds for all.
-    """
-
-    name: str
-    listen: tuple[Endpoint, ...] = option(
-        kinds.listeners(), default="", doc="Where to listen: 0.0.0.0:25, [::]:25. Needed."
-    )
-    relay_from: tuple[Network, ...] = option(
-        kinds.networks(), default="", doc="Clients that may send to any domain; all others to local domains alone."
-    )
-    submission: bool = option(
-        kinds.yes_or_no(),
-        default="no",
-        doc="`yes`: for the programs of users, as on port 587 (RFC 6409): Date, Message-ID and From are added where"
-        " they are missing, and addresses without a domain get the first local one. `no`: for other servers, as on"
-        " port 25: nothing is touched, and `Received:` goes on top.",
-    )
-    size_limit: int = option(kinds.size("1K", "2G"), default="25M", doc="Largest message (552 5.3.4).")
-    recipient_limit: int = option(
-        kinds.whole(1, 100000), default="1000", doc="Most recipients of one message (452 4.5.3; RFC 5321 4.5.3.1.8)."
-    )
-    sessions: int = option(
-        kinds.whole(1, 100000), default="1000", doc="Sessions at once, over all receiver processes (421 4.3.2)."
-    )
-    sessions_per_client: int = option(
-        kinds.whole(1, 100000), default="50", doc="Sessions at once from one address (421 4.3.2)."
-    )
-    error_limit: int = option(kinds.whole(1, 10000), default="20", doc="Errors before the session ends (421 4.7.0).")
-    command_limit: int = option(
-        kinds.whole(1, 10000), default="100", doc="Commands that do no mail (NOOP, RSET, VRFY) before the session ends."
-    )
-    command_timeout: float = option(
-        kinds.duration("100ms", "1h"),
-        default="300s",
-        doc="Longest silence of a client (421 4.4.2; RFC 5321 4.5.3.2.7).",
-    )
-    transaction_timeout: float = option(
-        kinds.duration("100ms", "1d"),
-        default="10m",
-        doc="Longest time from MAIL to the end of the message, beside the time that its bytes take at `minimum_rate`.",
-    )
-    minimum_rate: int = option(
-        kinds.size("1"), default="500", doc="Bytes a second that a client must send to be waited for."
-    )
-    hop_limit: int = option(
-        kinds.whole(1, 1000), default="50", doc="Most `Received:` lines; more is a loop (554 5.4.6)."
-    )
-    line_limit: int = option(
-        kinds.size("998", "1M"),
-        default="998",
-        doc="Longest line of a message in bytes without its end (500 5.5.2). Lines are never broken up; a larger"
-        " limit takes in mail that other servers may refuse (RFC 5322 2.1.1).",
-    )
-    tls_certificate: str = option(
-        kinds.file(),
-        default="",
-        doc="Certificate chain (PEM), the server's own first, for STARTTLS, which is offered when this is set. It is"
-        " loaded at the start and at each reload, so that a renewed one counts after `systemctl reload kmq`.",
-    )
-    tls_key: str = option(
-        kinds.file(), default="", doc="Its private key (PEM), without a passphrase, which kmqd's user can read."
     )
 
 
