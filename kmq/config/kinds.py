@@ -416,3 +416,16 @@ def _owner(text: str) -> str:
 def owners() -> Kind[tuple[str, ...]]:
     """Users of this machine, whose files they are."""
     return Kind("*, or a list of users of this machine, by name or number", _each(_owner))
+
+
+def _group(text: str) -> str:
+    if not text or _digits(text):
+        return text
+    if not text.isascii() or not text.replace("-", "a").replace("_", "a").replace(".", "a").isalnum():
+        raise ValueError(f"{text!r} is no group of this machine: write one name as in /etc/group, or a number")
+    return text
+
+
+def group() -> Kind[str]:
+    """A group of this machine; "" is none."""
+    return Kind("a group of this machine, by name or number", _group)

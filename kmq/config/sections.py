@@ -14,7 +14,7 @@ from kmq.config import kinds, limits, steps
 from kmq.config.connector import ConnectorSection as ConnectorSection
 from kmq.config.drop import PickupSection as PickupSection
 from kmq.config.drop import ReplaySection as ReplaySection
-from kmq.config.kinds import Endpoint, Network
+from kmq.config.kinds import Endpoint
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
 from kmq.config.receiver import ReceiverSection as ReceiverSection
@@ -205,8 +205,8 @@ class QueueSection:
     priority_queuing: bool = option(
         kinds.yes_or_no(),
         default="no",
-        doc="Whether mail is more or less urgent than other mail by its header: `X-Priority` (1 and 2 high, 4 and 5 low),"
-        " else `Priority` (urgent, non-urgent), else `Importance` (high, low); whose header says so, see"
+        doc="Whether mail is more or less urgent than other mail by its header: `X-Priority` (1 and 2 high, 4 and 5"
+        " low), else `Priority` (urgent, non-urgent), else `Importance` (high, low); whose header says so, see"
         " `priority_from`. Urgent mail goes first, and its sender hears sooner that it does not arrive. It counts for"
         " mail that comes in from then on. Exchange's PriorityQueuingEnabled, off there too: who marks a message as"
         " important does not know that it is given up after hours then.",
