@@ -66,6 +66,9 @@ def _queue_mistakes(queue: QueueSection) -> Iterator[Finding]:
     for option in ("retry_interval", "connection_retry_interval"):
         if getattr(queue, option) > queue.retry_interval_max:
             yield Finding("queue", option, f"{option} is longer than retry_interval_max, up to which it grows")
+    if queue.priority_queuing and queue.high_priority_delay_warning >= queue.high_priority_lifetime:
+        text = "high_priority_delay_warning is not before high_priority_lifetime: nobody would be warned"
+        yield Finding("queue", "high_priority_delay_warning", f"{text}; write 0 if that is meant")
 
 
 def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
@@ -75,6 +78,10 @@ def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
     if receiver.sessions_per_client > receiver.sessions:
         text = f"sessions_per_client is more than sessions = {receiver.sessions}, which is for all clients together"
         yield Finding(receiver.name, "sessions_per_client", text)
+    most = receiver.connections_per_minute
+    if receiver.client_connections_per_minute > most > 0:
+        text = f"client_connections_per_minute is more than connections_per_minute = {most}, which is for all clients"
+        yield Finding(receiver.name, "client_connections_per_minute", text)
 
 
 #: Options that have a meaning for one type of connector alone; written for another, something else was meant.
@@ -93,6 +100,14 @@ def _connector_mistakes(connector: ConnectorSection) -> Iterator[Finding]:
         if getattr(connector, option):
             text = f"{option} is for mail that goes elsewhere; whose mailboxes are here is not a question of who writes"
             yield Finding(connector.name, option, text)
+    for option in ("connections_per_domain", "connections_per_host"):
+        if (getattr(connector, option) or 0) > connector.connections:
+            text = f"{option} is more than connections = {connector.connections}, which is for all together"
+            yield Finding(connector.name, option, text)
+    if connector.messages_per_minute_per_domain > connector.messages_per_minute > 0:
+        text = f"is more than messages_per_minute = {connector.messages_per_minute}, which is for all together"
+        option = "messages_per_minute_per_domain"
+        yield Finding(connector.name, option, f"{option} {text}")
     for option, text in _tls_mistakes(connector):
         yield Finding(connector.name, option, text)
 
