@@ -16,6 +16,7 @@ from kmq.config.page import manual
 from kmq.config.printed import changes, restart_needed, show
 from kmq.config.reading import embedded, load, load_or_embedded, read
 from kmq.config.sections import (
+    BackPressureSection,
     ConnectorSection,
     KmqSection,
     Origin,
@@ -29,6 +30,7 @@ from kmq.config.sections import (
 
 __all__ = [
     "EMBEDDED",
+    "BackPressureSection",
     "ConnectorSection",
     "KmqSection",
     "Origin",

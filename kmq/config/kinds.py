@@ -224,6 +224,23 @@ def log_target() -> Kind[str]:
     return Kind("stderr, syslog, or the absolute path of a file", parse)
 
 
+def log_folder() -> Kind[str]:
+    """Where files of a log go: a word, or the path of a folder."""
+
+    def parse(text: str) -> str:
+        if text in LOG_FOLDERS:
+            return text
+        if not text.startswith("/"):
+            hint = nearest(text.lower(), LOG_FOLDERS)
+            raise ValueError(f"{text!r} is neither spool nor off nor the path of a folder, as /var/log/kmq{hint}")
+        return _check_path(text).rstrip("/") or "/"
+
+    return Kind("spool, off, or the absolute path of a folder", parse)
+
+
+#: What `log_folder` knows beside paths.
+LOG_FOLDERS = ("spool", "off")
+
 #: What `log_target` knows beside files.
 LOG_TARGETS = ("stderr", "syslog")
 

@@ -18,6 +18,7 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
     """(kind, name, section) of all that the settings hold."""
     yield "kmq", "kmq", settings.kmq
     yield "queue", "queue", settings.queue
+    yield "back_pressure", "back_pressure", settings.back_pressure
     yield "sendmail", "sendmail", settings.sendmail
     yield "pickup", "pickup", settings.pickup
     yield "replay", "replay", settings.replay

@@ -24,6 +24,7 @@ from kmq.config.sections import (
     DEFAULT,
     KINDS,
     OPTIONS,
+    BackPressureSection,
     ConnectorSection,
     KmqSection,
     Option,
@@ -44,7 +45,7 @@ ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
 Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection)
-Single = TypeVar("Single", KmqSection, QueueSection, PickupSection, ReplaySection, SendmailSection)
+Single = TypeVar("Single", KmqSection, QueueSection, BackPressureSection, PickupSection, ReplaySection, SendmailSection)
 
 
 def load(path: str | None = None) -> Settings:
@@ -98,6 +99,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     receivers, connectors = reading.all_of("receiver", ReceiverSection), reading.all_of("connector", ConnectorSection)
     pickup, replay = reading.single("pickup", PickupSection), reading.single("replay", ReplaySection)
     sendmail = reading.single("sendmail", SendmailSection)
+    back_pressure = reading.single("back_pressure", BackPressureSection)
     if kmq and pickup and replay:
         for name, sentence in drop.mistakes(kmq.spool, pickup.directory, replay.directory):
             reading.told[reading.locate(Finding(name, "directory", sentence))] = None
@@ -121,6 +123,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         sendmail=sendmail,
         pickup=pickup,
         replay=replay,
+        back_pressure=back_pressure or BackPressureSection(),
         receivers=receivers,
         connectors=connectors,
         retries=retries,

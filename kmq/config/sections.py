@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kmq.config import kinds, limits, steps
+from kmq.config.back_pressure import BackPressureSection as BackPressureSection
 from kmq.config.connector import ConnectorSection as ConnectorSection
 from kmq.config.drop import PickupSection as PickupSection
 from kmq.config.drop import ReplaySection as ReplaySection
@@ -107,6 +108,29 @@ class KmqSection:
         " `syslog`, the machine's syslog with the facility mail; or a file, which is opened anew on SIGUSR1. In syslog"
         " and in a file they stand whatever `log_level` says.",
     )
+    tracking_log: str = option(
+        kinds.log_folder(),
+        default="spool",
+        doc="Where the tracking log goes (kmq-tracking(5)): what happened to each message, as JSON lines, for `kmq track`,"
+        " `kmq history` of mail that has left, and `kmq mailq --at`. `spool`: the folder `log/` of the spool; the absolute"
+        " path of another folder; or `off`.",
+    )
+    tracking_file_size: int = option(
+        kinds.size("64K", "1G"),
+        default="10M",
+        doc="A file of the tracking log that is so large is followed by another; so is one of an earlier hour.",
+    )
+    tracking_size: int = option(
+        kinds.size("128K"), default="1G", doc="Most bytes of the tracking log; beyond, its oldest files go."
+    )
+    tracking_age: float = option(
+        kinds.duration("1h", "3650d"),
+        default="30d",
+        doc="Files of the tracking log that are older go when the next one is begun.",
+    )
+    tracking_subjects: bool = option(
+        kinds.yes_or_no(), default="no", doc="Whether the tracking log has the subjects of messages."
+    )
 
 
 @section
@@ -183,6 +207,14 @@ class QueueSection:
         default="20",
         doc="When so many messages, and more than 1 % of the queue, would be given up within a minute, nothing is given"
         " up any more until an operator says `kmq expire`: it may be our own line that is down. 0: no such limit.",
+    )
+    grace_hold: int = option(
+        kinds.whole(0, 1000000),
+        default="10",
+        doc="When so many recipients fail for good within a minute for a cause that is likely ours (a login that is"
+        " refused, relaying denied, our address blocked, every domain unknown), and hardly anything else of the same"
+        " connector is delivered, those mails are held instead of returned: the queue is suspended until `kmq resume"
+        " --queue`. 0: never.",
     )
     bounce_size_limit: int = option(
         kinds.size("0", "512K"),
@@ -283,12 +315,14 @@ Section = (
     | ReplaySection
     | SendmailSection
     | RewriteSection
+    | BackPressureSection
 )
 
 #: The kinds of sections: what ends a line of parents, and its class.
 KINDS: dict[str, type[Section]] = {
     "kmq": KmqSection,
     "queue": QueueSection,
+    "back_pressure": BackPressureSection,
     "sendmail": SendmailSection,
     "pickup": PickupSection,
     "replay": ReplaySection,
@@ -299,7 +333,7 @@ KINDS: dict[str, type[Section]] = {
 }
 
 #: Kinds of which there is exactly one section, without name.
-SINGLE = ("kmq", "queue", "sendmail", "pickup", "replay")
+SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay")
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
@@ -342,6 +376,7 @@ class Settings:
     sendmail: SendmailSection = field(default=SendmailSection(socket=""))
     pickup: PickupSection = field(default=PickupSection(directory=""))
     replay: ReplaySection = field(default=ReplaySection(directory=""))
+    back_pressure: BackPressureSection = field(default=BackPressureSection())
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
     retries: tuple[RetrySection, ...] = ()
