@@ -1,23 +1,28 @@
 """The control socket's server: operators ask, the scheduler process answers.
 
 What:     frames (model/frame) over the Unix socket that the supervisor bound; each Verb is checked against the table
-          of verbs and handed to `ask` with the asking user as the kernel says it (SO_PEERCRED).
+          of verbs and against the rights of the asking user, as the kernel says who it is (admin/rights), and handed
+          to `ask`. What changes something is told in the mail log (admin/deeds).
 Promise:  no question, however broken, and no client, however slow or gone, stops the server or the asked: connections,
-          waiting times and frames are bounded. A question that broke us is answered with status 1 and reported to the
-          loop's exception handler.
+          waiting times and frames are bounded, and who may ask nothing takes no place from those who may. A question
+          that broke us is answered with status 1 and reported to the loop's exception handler.
 On crash: the client sees the connection end and says so (75); what was answered before was durable.
-Callers:  run/queue, with a callable.
+Callers:  run/queue, by the wiring in cli.kmqd.
 """
 
 import asyncio
+import os
 import socket
-import struct
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import msgspec
 
+from kmq import log
 from kmq.admin import verbs
-from kmq.admin.verbs import Arguments
+from kmq.admin.deeds import Deeds
+from kmq.admin.rights import Caller, Right, Rights, caller_of
+from kmq.admin.verbs import VERBS, Arguments
 from kmq.errors import KmqError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
 
@@ -32,7 +37,10 @@ CONNECTIONS = 64
 IDLE = 60.0
 SLOW = 30.0
 
-_CREDENTIALS = struct.Struct("3i")
+#: Seconds between two lines about the same user who was refused, and users of whom that is known.
+QUIET = 60.0
+_KNOWN = 1000
+
 _json = msgspec.json.Encoder().encode
 
 
@@ -41,10 +49,12 @@ class _Gone(Exception):
 
 
 class Control:
-    """Serves one listening socket until closed."""
+    """Serves one listening socket until closed. rights: without them root and this user may ask, and nobody else."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, rights: Rights | None = None) -> None:
         self._ask = ask
+        self._rights = rights or Rights(None, None, os.geteuid())
+        self._refused: dict[int, float] = {}
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
@@ -62,47 +72,73 @@ class Control:
             await asyncio.wait(self._talks)
 
     def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._talks) >= CONNECTIONS:
-            writer.write(encode(Answer(status=verbs.NOT_NOW, text="too many operators at once, try again")))
+        try:
+            caller = caller_of(writer.get_extra_info("socket").fileno())
+        except OSError:
             writer.close()
             return
-        talk = asyncio.ensure_future(self._talk(reader, writer))
-        self._talks.add(talk)
-        talk.add_done_callback(self._talks.discard)
+        if self._rights.of(caller) is Right.NOTHING:
+            _dismiss(writer, verbs.REFUSED, self._refuse(caller, "anything"))
+        elif len(self._talks) >= CONNECTIONS:
+            _dismiss(writer, verbs.NOT_NOW, "too many operators at once, try again")
+        else:
+            talk = asyncio.ensure_future(self._talk(reader, writer, caller))
+            self._talks.add(talk)
+            talk.add_done_callback(self._talks.discard)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _refuse(self, caller: Caller, what: str) -> str:
+        """What somebody hears who may not; the log hears of him once a minute."""
+        now = time.monotonic()
+        if self._refused.get(caller.uid, -QUIET) <= now - QUIET:
+            if len(self._refused) >= _KNOWN:
+                self._refused.clear()
+            self._refused[caller.uid] = now
+            log.warning("somebody asked over the control socket who may not", by=f"uid {caller.uid}", what=what)
+        if self._rights.of(caller) is Right.LOOK:
+            return f"uid {caller.uid} may look, not {what}: that is for root, kmqd's user, and [kmq] operators_group"
+        return f"uid {caller.uid} may not ask kmqd: [kmq] operators_group and viewers_group say who may"
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
         frames = Reader()
+        deeds = Deeds(caller.uid)
         try:
-            uid = _uid_of(writer)
             while received := await asyncio.wait_for(reader.read(1 << 16), IDLE):
                 for frame, _ in frames.feed(received):
                     if not isinstance(frame, Verb):
                         return
-                    await self._answer(frame, uid, writer)
+                    await self._answer(frame, caller, deeds, writer)
         except (OSError, TimeoutError, _Gone, BrokenFrame):
             pass  # the client is gone, or speaks another language: nobody is left to tell
         finally:
+            deeds.tell()
             writer.close()
 
-    async def _answer(self, frame: Verb, uid: int, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, frame: Verb, caller: Caller, deeds: Deeds, writer: asyncio.StreamWriter) -> None:
         problem = verbs.trouble(frame.verb, frame.arguments)
         if problem:
-            last = Answer(status=verbs.USAGE, text=problem)
-        else:
-            try:
-                last = await self._asked(frame, uid, writer)
-            except _Gone:
-                raise
-            except KmqError as error:
-                last = Answer(status=error.exit_status, text=str(error))
-            except Exception as error:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": f"the verb {frame.verb} failed", "exception": error}
-                )
-                last = Answer(status=verbs.REFUSED, text=f"kmqd made a mistake ({type(error).__name__}); see its log")
+            await _send(writer, Answer(status=verbs.USAGE, text=problem))
+            return
+        looks = VERBS[frame.verb].looks
+        if not looks and self._rights.of(caller) is not Right.OPERATE:
+            await _send(writer, Answer(status=verbs.REFUSED, text=self._refuse(caller, frame.verb)))
+            return
+        if not looks:
+            deeds.begin(frame.verb, frame.arguments)
+        try:
+            last = await self._asked(frame, caller.uid, None if looks else deeds, writer)
+        except _Gone:
+            raise
+        except KmqError as error:
+            last = Answer(status=error.exit_status, text=str(error))
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the verb {frame.verb} failed", "exception": error}
+            )
+            last = Answer(status=verbs.REFUSED, text=f"kmqd made a mistake ({type(error).__name__}); see its log")
+        deeds.end(last.status)
         await _send(writer, last)
 
-    async def _asked(self, frame: Verb, uid: int, writer: asyncio.StreamWriter) -> Answer:
+    async def _asked(self, frame: Verb, uid: int, deeds: Deeds | None, writer: asyncio.StreamWriter) -> Answer:
         """Sends the lines as they come; returns the end of the answer."""
         answer = self._ask(frame.verb, frame.arguments, uid)
         if isinstance(answer, Answer):
@@ -111,11 +147,19 @@ class Control:
             async for line in answer:
                 if isinstance(line, Answer):
                     return line
+                if deeds is not None:
+                    deeds.heard(line)
                 await _send(writer, Answer(line={name: msgspec.Raw(_json(value)) for name, value in line.items()}))
         finally:
             if isinstance(answer, AsyncGenerator):
                 await answer.aclose()
         return Answer(status=verbs.DONE)
+
+
+def _dismiss(writer: asyncio.StreamWriter, status: int, text: str) -> None:
+    """One sentence, and the end."""
+    writer.write(encode(Answer(status=status, text=text)))
+    writer.close()
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
@@ -124,11 +168,3 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
         await asyncio.wait_for(writer.drain(), SLOW)
     except (OSError, TimeoutError):
         raise _Gone from None
-
-
-def _uid_of(writer: asyncio.StreamWriter) -> int:
-    """The user at the other end. The loop's socket object may be a stand-in (uvloop), so its descriptor is asked."""
-    stand_in = writer.get_extra_info("socket")
-    with socket.fromfd(stand_in.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return int(uid)

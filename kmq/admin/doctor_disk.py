@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
+from kmq.run import listeners
 from kmq.spool.layout import FOLDERS
 
 #: Options of a mount with which a sync promises less than kmq needs.
@@ -21,8 +22,6 @@ _LOOSE = frozenset({"nobarrier", "barrier=0", "data=writeback", "norecovery", "n
 #: Seconds of a sync above which each message is felt.
 _SLOW = 0.1
 _SYNCS = 5
-#: Sockets of the run directory -> what its mode may be at most, as kmq-spool(5) says.
-_SOCKETS = {"queue.sock": 0o600, "control.sock": 0o660, "submit.sock": 0o666}
 
 
 def examine(settings: Settings) -> Iterator[Verdict]:
@@ -115,10 +114,17 @@ def permissions(settings: Settings) -> Iterator[Verdict]:
     root, run = settings.kmq.spool, settings.kmq.run_directory
     owner = os.stat(root).st_uid
     wrong = [verdict for name, most in FOLDERS.items() for verdict in _permission(root / name, most, owner)]
-    wrong += [verdict for name, most in _SOCKETS.items() for verdict in _permission(run / name, most, owner)]
+    wrong += [verdict for name, most in _sockets(settings) for verdict in _permission(run / name, most, owner)]
     yield from wrong
     if not wrong:
         yield Verdict(Grade.GOOD, f"permissions of folders and sockets; all are {_name(owner)}'s")
+
+
+def _sockets(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Sockets of the run directory, and what their modes may be at most."""
+    modes = listeners.modes(settings)
+    for name, key in (("queue", listeners.QUEUE), ("control", listeners.CONTROL), ("submit", listeners.SUBMIT)):
+        yield f"{name}.sock", modes[key]
 
 
 def _permission(path: Path, most: int, owner: int) -> Iterator[Verdict]:

@@ -95,9 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scheduler(given: Inheritance, number: int, started: float) -> Life:
     from kmq.admin.control import Control
+    from kmq.admin.rights import rights_of
     from kmq.run import queue
 
-    return lambda: queue.main(given, number, started, Control)
+    rights = rights_of(given.settings.kmq)
+    return lambda: queue.main(given, number, started, lambda ask: Control(ask, rights))
 
 
 def _receiver(given: Inheritance, number: int, started: float) -> Life:

@@ -44,6 +44,15 @@ KEYS: dict[str, str] = {
     "size": "Bytes of the message.",
     "nrcpt": "How many recipients.",
     "rcpt": "Recipients by their places in the envelope, where the addresses are not at hand.",
+    "verb": "What an operator asked for, a verb of kmq(1).",
+    "connector": "The connector by which it is to go.",
+    "selection": "How the messages were chosen, as the operator wrote it.",
+    "count": "How many messages, or parts of messages in one queue, an operator named.",
+    "done": "How many of them it was done to.",
+    "pending": "How many were in somebody's hands: it is done when that ended.",
+    "gone": "How many were not there any more.",
+    "skipped": "How many were left as they are, for a reason that the operator heard.",
+    "exit": "The exit status of the answer; 0 is done.",
     "by": "Who asked for it, as the kernel says.",
     "reason": "Why.",
 }
@@ -112,6 +121,24 @@ WORDS: dict[str, Word] = {
     "resume-queue": Word("An operator lets a queue go on.", ("queue", "by", "reason")),
     "retry": Word("An operator asked for an attempt now.", ("queue", "by")),
     "flush": Word("An operator asked for an attempt of everything now.", ("by",)),
+    "operator": Word(
+        "An operator asked for something that changes mail or kmqd, and what came of it: one line for all of the"
+        " messages of one command. What was done to each stands in its envelope.",
+        (
+            "queue",
+            "verb",
+            "connector",
+            "selection",
+            "count",
+            "done",
+            "pending",
+            "gone",
+            "skipped",
+            "exit",
+            "by",
+            "reason",
+        ),
+    ),
     "tls-failed": Word("A client's STARTTLS failed.", ("client", "reason")),
 }
 

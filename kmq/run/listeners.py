@@ -4,7 +4,8 @@ What:     `bind` finds a socket for each address of a configuration: one that sy
           earlier configuration, else a new one.
 Promise:  all or none: when one address cannot be bound, none of the new ones stays open and the error names the section
           and why. What was given and belongs to nobody is refused. The socket between the processes is for this user
-          alone (queue), that of operators for its group (control), that of programs for everybody (submit).
+          alone (queue), and so is that of operators (control), unless groups are named that may ask: then everybody
+          may knock, and hears what he may (admin/rights). That of programs is for everybody (submit).
 On crash: the names of the Unix sockets stay; the next supervisor, which holds kmqd's lock, replaces them.
 Callers:  the supervisor; receivers find theirs by name.
 """
@@ -30,7 +31,7 @@ CONTROL = "control"
 SUBMIT = f"{RECEIVER}#0"  #: served by receivers, as those of a section are
 
 #: The Unix sockets with their modes: in the run directory, but for that of programs, which may be elsewhere.
-UNIX = {QUEUE: 0o600, CONTROL: 0o660, SUBMIT: 0o666}
+UNIX = {QUEUE: 0o600, CONTROL: 0o600, SUBMIT: 0o666}
 
 BACKLOG = 1024
 
@@ -50,6 +51,12 @@ _TEMPORARY = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EMFILE, err
 def name_of(section: str, place: int) -> str:
     """The name under which a receiver section's `place`th listener is handed down."""
     return f"{section}#{place}"
+
+
+def modes(settings: Settings) -> dict[str, int]:
+    """The modes of the Unix sockets, as a configuration wants them."""
+    groups = settings.kmq.operators_group or settings.kmq.viewers_group
+    return UNIX | {CONTROL: 0o666} if groups else UNIX
 
 
 def section_of(name: str) -> str:
@@ -131,7 +138,7 @@ def _wanted(settings: Settings) -> Iterator[_Want]:
         for place, (host, port) in enumerate(section.listen):
             where = f"[{section.name}] listen = {write_endpoint(host, port)}"
             yield _Want(name_of(section.name, place), (str(ip_address(host)), port), where)
-    for name, mode in UNIX.items():
+    for name, mode in modes(settings).items():
         path = settings.sendmail.socket if name == SUBMIT else settings.kmq.run_directory / f"{name}.sock"
         if path:
             real = os.path.realpath(path)
