@@ -47,7 +47,7 @@ def _reason(text: str) -> str:
 
 
 def _watch(verb: ArgumentParser) -> None:
-    verb.add_argument("--watch", action="store_true", help="draw it again every second, until Ctrl-C")
+    verb.add_argument("--watch", action="store_true", help="draw it again when something changes, until q or Ctrl-C")
 
 
 def _mailq(verb: ArgumentParser) -> None:

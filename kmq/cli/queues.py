@@ -27,7 +27,7 @@ def run(call: Call) -> int:
     elif call.arguments.watch:
         from kmq.view.watch import watch
 
-        watch(lambda page: _report(call, page), call.out)
+        watch(lambda page: _report(call, page), call.out, call.settings.kmq.spool / "status")
     else:
         call.tell(_report(call, call.page))
     return DONE

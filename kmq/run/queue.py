@@ -53,11 +53,11 @@ from kmq.run.loader import Loader
 from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
-from kmq.run.overdue import Brakeman
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
 from kmq.run.schedule import schedules_of
 from kmq.run.scheduler import Scheduler
+from kmq.run.showing import Showing
 from kmq.run.storage import Storage
 from kmq.spool import layout
 from kmq.spool.checkpoint import Note
@@ -162,7 +162,7 @@ class QueueProcess:
         self.loader.known = self._assign_soon
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
-        self.brakeman = Brakeman(self.core)
+        self.showing = Showing(self.status, self.core, self.storage)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
         self.operators.reload = self.ward.reload
 
@@ -303,6 +303,7 @@ class QueueProcess:
             self._hand_out(one)
         if self.core.closings != self._closings:
             self._closings = self.core.closings
+            self.showing.changed()
             closed = Closed(self.core.closed())
             for worker in self.roll.workers.values():
                 if worker.link is not None:
@@ -354,6 +355,7 @@ class QueueProcess:
             elif isinstance(ticket, Told):
                 ticket.tell()
         now = time.monotonic()
+        self.showing.changed()
         if arrivals:
             self.arrivals.durable(arrivals)
             for arrival in arrivals:
@@ -396,24 +398,7 @@ class QueueProcess:
         if now > self._looked + _UNREACHABLE_LOOKS:
             self._looked = now
             self.core.expire_unreachable(now)
-        counters = self.status.counters
-        counters["queued"] = len(self.core)
-        counters["in_hand"] = self.core.in_hand
-        counters["accepted"] = self.arrivals.accepted
-        counters["refused"] = self.arrivals.refused
-        counters["delivered"] = self.results.delivered
-        counters["failed"] = self.results.failed
-        counters["deferred"] = self.results.deferred
-        counters["removed"] = self.outcasts.removed
-        counters["poison"] = len(self.outcasts.poison)
-        counters["syncs"] = self.storage.syncs
-        counters["failed_syncs"] = self.storage.failed_syncs
-        counters["checkpoints"] = self.storage.checkpoints
-        counters["journal_bytes"] = self.storage.store.written_bytes
-        counters["uncovered"] = int(self.storage.uncovered)
-        counters["log_lines_lost"] = log.lost()
-        counters["expiry_stopped"] = self.brakeman.look()
-        self.status.flush()
+        self.showing.beat(self.arrivals, self.results, self.outcasts)
         self._assign_soon()
 
     # --- a new configuration -----------------------------------------------------------------------------------------
@@ -424,7 +409,7 @@ class QueueProcess:
     def _count(self, settings: Settings) -> None:
         """It counts from here on: every worker is ready for it, and will do by it what is assigned from here on."""
         self.settings = settings
-        log.start("scheduler-1", settings.kmq.log_level, settings.kmq.mail_log)
+        log.begin("scheduler-1", settings.kmq)
         if not self._ready:
             return
         self.core.configure(settings.queue, schedules_of(settings))

@@ -4,7 +4,8 @@ Shape:    `status/<role>-<n>.status`, fixed lines of 512 bytes: space-padded JSO
           Line 0 is the process, then one line per message in its hands; a blank line is a free slot.
 Promise:  `begin` has put the message on the disk's side of the process before it returns, and a phase on local bytes
           is there before it begins: what kills a process stands in its file. All else follows within a `flush`.
-          A full or broken disk is counted (`lost`) and hinders nobody.
+          A full or broken disk is counted (`lost`) and hinders nobody. When more than its beat has changed, the file's
+          times are set (`stir`, spool/bell): who watches need not look each second.
 On crash: the file stays and the lock beside it (`<role>-<n>.lock`) is free: that is how one knows. The next process
           of the name sets it aside as `<role>-<n>.<time>.dead`; ten of them are kept.
 Callers:  every process of kmqd writes its own; kmq.spool.processes reads.
@@ -114,6 +115,8 @@ class StatusFile:
         self._free: list[int] = []
         self._dirty: set[int] = set()
         self._beaten = 0.0
+        self._stirred = True
+        self._told: dict[str, int] = {}
         self._lock: Lock | None = None
         self._fd = -1
         try:
@@ -135,6 +138,7 @@ class StatusFile:
         line.server = ""
         line.percent = 0
         self._write_slot(slot)
+        self._stirred = True
         return slot
 
     def enter(self, slot: int, phase: Phase) -> None:
@@ -143,6 +147,7 @@ class StatusFile:
         self._lines[slot].status = status
         if status in LOCAL_STATUS and self._shown[slot] not in LOCAL_STATUS:
             self._write_slot(slot)
+            self._stirred = True
         else:
             self._dirty.add(slot)
 
@@ -167,6 +172,12 @@ class StatusFile:
         dirty, self._dirty = self._dirty, set()
         for slot in dirty:
             self._write_slot(slot)
+        if self._stirred or dirty:
+            self._ring()
+
+    def stir(self) -> None:
+        """Something has changed that others look at, here or elsewhere: the next `flush` rings (spool/bell)."""
+        self._stirred = True
 
     def close(self) -> None:
         """A process that ends in order leaves no status file; its lock file stays, free."""
@@ -202,6 +213,15 @@ class StatusFile:
         process.lost = self.lost
         process.counters = self.counters
         self._write(_padded(process), 0)
+        if self.counters != self._told:
+            self._told = dict(self.counters)
+            self._stirred = True
+
+    def _ring(self) -> None:
+        self._stirred = False
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):  # whoever watches sees it with the next change
+                os.utime(self._fd)
 
     def _new_slot(self) -> int:
         self._lines.append(InHand())

@@ -5,6 +5,7 @@ Callers:  kmq.cli.
 
 import time
 from collections.abc import Iterable, Iterator
+from enum import Enum
 
 from kmq.model import moment
 from kmq.spool.processes import Condition, ProcessStatus
@@ -24,14 +25,21 @@ COLUMNS = (
 )
 
 
-def processes(statuses: Iterable[ProcessStatus], page: Page) -> Iterator[str]:
+class Since(Enum):
+    """How it is told since when a process is as it is."""
+
+    DURATION = "for 3 min 5 s"
+    MOMENT = "since 2026-11-22 06:50:11 +0100"
+
+
+def processes(statuses: Iterable[ProcessStatus], page: Page, since: Since = Since.DURATION) -> Iterator[str]:
     """One paragraph per process."""
     first = True
     for status in statuses:
         if not first:
             yield ""
         first = False
-        title = harmless(_title(status))
+        title = harmless(_title(status, since))
         yield f"{BOLD}{title}{PLAIN}" if page.colours else title
         if status.trouble:
             yield f"  {harmless(status.trouble)}"
@@ -40,15 +48,14 @@ def processes(statuses: Iterable[ProcessStatus], page: Page) -> Iterator[str]:
         yield from (f"  {line}" for line in _in_hand(status, page))
 
 
-def _title(status: ProcessStatus) -> str:
-    now = time.time()
+def _title(status: ProcessStatus, since: Since) -> str:
     name = status.name
     pid = f"  pid {status.pid}" if status.pid else ""
     match status.condition:
         case Condition.RUNNING:
-            said = f"running for {duration(now - status.started)}"
+            said = f"running {_since(status.started, since)}"
         case Condition.SILENT:
-            said = f"stands still for {duration(status.silence)}"
+            said = f"stands still {_since(time.time() - status.silence, since)}"
         case Condition.DEAD:
             boot = "" if status.same_boot else ", before the machine was started anew"
             said = f"dead; last seen {local_time(status.beat)}{boot}"
@@ -57,6 +64,10 @@ def _title(status: ProcessStatus) -> str:
     counted_up = [(key.replace("_", " "), count) for key, count in status.counters.items() if count]
     counters = "".join(f"  {key} {count:,}" for key, count in counted_up)
     return f"{name}{pid}  {said}{counters}"
+
+
+def _since(at: float, since: Since) -> str:
+    return f"for {duration(time.time() - at)}" if since is Since.DURATION else f"since {local_time(at)}"
 
 
 def _in_hand(status: ProcessStatus, page: Page) -> Iterator[str]:
