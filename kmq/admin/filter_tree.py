@@ -6,7 +6,7 @@ Grammar:  either   = both { -or both }
           value    = quoted text | words up to the next operator or parenthesis | $null | $true | $false
                      | for -in: values with commas between, with parentheses around them or not
           It is Exchange's OPATH as documented for queues and messages (-eq -ne -gt -ge -lt -le -like -contains -and),
-          and beyond: -or -not ( ) -notlike -notcontains -match -in. Case counts nowhere. `*` in -like stands for anything.
+          and beyond: -or -not ( ) -notlike -notcontains -match -in. Case counts nowhere. `*` in -like is anything.
 Promise:  pure and bounded: length, depth, and number of comparisons; a mistake is a FilterError with its place and what
           would be right there.
 Callers:  selection, tracking; filter_match and filter_sql read the tree.
