@@ -36,6 +36,8 @@ CONNECTIONS = 64
 #: Seconds: a client may be silent for so long between questions, or take so long to read an answer.
 IDLE = 60.0
 SLOW = 30.0
+#: Bytes of lines that are sent in one go: a bulk verb answers a line for each message.
+GATHERED = 1 << 16
 
 #: Seconds between two lines about the same user who was refused, and users of whom that is known.
 QUIET = 60.0
@@ -139,20 +141,25 @@ class Control:
         await _send(writer, last)
 
     async def _asked(self, frame: Verb, uid: int, deeds: Deeds | None, writer: asyncio.StreamWriter) -> Answer:
-        """Sends the lines as they come; returns the end of the answer."""
+        """Sends the lines, many in one go; returns the end of the answer."""
         answer = self._ask(frame.verb, frame.arguments, uid)
         if isinstance(answer, Answer):
             return answer
+        gathered = bytearray()
         try:
             async for line in answer:
                 if isinstance(line, Answer):
                     return line
                 if deeds is not None:
                     deeds.heard(line)
-                await _send(writer, Answer(line={name: msgspec.Raw(_json(value)) for name, value in line.items()}))
+                gathered += encode(Answer(line={name: msgspec.Raw(_json(value)) for name, value in line.items()}))
+                if len(gathered) >= GATHERED:
+                    await _write(writer, bytes(gathered))
+                    gathered.clear()
         finally:
             if isinstance(answer, AsyncGenerator):
                 await answer.aclose()
+            writer.write(bytes(gathered))
         return Answer(status=verbs.DONE)
 
 
@@ -163,7 +170,11 @@ def _dismiss(writer: asyncio.StreamWriter, status: int, text: str) -> None:
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    writer.write(encode(answer))
+    await _write(writer, encode(answer))
+
+
+async def _write(writer: asyncio.StreamWriter, text: bytes) -> None:
+    writer.write(text)
     try:
         await asyncio.wait_for(writer.drain(), SLOW)
     except (OSError, TimeoutError):

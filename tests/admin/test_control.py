@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmq.admin import client, control, verbs
-from kmq.admin.client import SOCKET, Response, ask, ask_in_parts
+from kmq.admin.client import SOCKET, Response, ask
 from kmq.admin.control import Control, Line
 from kmq.admin.verbs import Arguments
 from kmq.errors import StorageFailed, Unreachable
-from kmq.model.frame import Answer, Reader, Stop, Verb, encode
+from kmq.model.frame import HEAD_LIMIT, Answer, Reader, Stop, Verb, encode
 
 ID = "69212ad0-0000a1f3"
 
@@ -231,15 +233,22 @@ def test_more_operators_than_fit_are_told_so(serve: Serve, tmp_path: Path, monke
         one.close()
 
 
-def test_ids_beyond_the_limit_are_asked_for_in_parts(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_names_are_asked_for_in_parts_over_one_connection(serve: Serve, tmp_path: Path) -> None:
     asked = serve(tmp_path)
-    monkeypatch.setattr(verbs, "IDS_LIMIT", 2)
-    ids = [f"69212ad0-0000000{n}" for n in range(5)]
-    response = ask_in_parts(tmp_path, "remove", ids, {"reason": "spam"})
-    assert [question[1]["ids"] for question in asked.questions] == [ids[0:2], ids[2:4], ids[4:5]]
-    assert (response.status, len(response.lines)) == (1, 3)
+    short = [f"69212ad0-{n:08x}" for n in range(2500)]
+    with client.Talk(tmp_path) as talk:
+        for part in client.parts(short):
+            assert talk.ask("remove", {"ids": part, "reason": "spam"}).status == 1
+    assert [len(question[1]["ids"]) for question in asked.questions] == [1000, 1000, 500]
+    assert [name for question in asked.questions for name in question[1]["ids"]] == short
+
+
+@given(st.lists(st.text(min_size=1, max_size=verbs.QUEUE_LIMIT), max_size=50), st.integers(1, 40))
+def test_parts_are_all_of_it_in_order_and_fit_into_a_frame(hops: list[str], times: int) -> None:
+    names = [f"{hop}\\{ID}" for hop in hops * times]
+    found = list(client.parts(names))
+    assert [name for part in found for name in part] == names
+    assert all(part and len(encode(Verb("remove", {"ids": part}))) <= HEAD_LIMIT for part in found)
 
 
 def test_a_path_longer_than_a_socket_address_is_reached(serve: Serve, tmp_path: Path) -> None:
