@@ -1,4 +1,4 @@
-"""Asking kmqd: one question over its control socket, with a plain blocking socket.
+"""Asking kmqd: questions over its control socket, with a plain blocking socket.
 
 Promise:  what a verb was answered was durable before the answer. Unreachable (exit status 75) says why kmqd does not
           answer and what to do; the queue on disk can be looked at all the same.
@@ -8,13 +8,13 @@ Callers:  kmq.cli, kmq.view. No asyncio here: the programs that ask live for mil
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from kmq.admin import verbs
 from kmq.admin.verbs import Arguments
 from kmq.errors import Unreachable
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
@@ -26,6 +26,11 @@ PATIENCE = 15.0
 
 #: Bytes of a path that fit into a Unix socket's address.
 _ADDRESS = 107
+
+#: Names in one question, and bytes of them (a frame's head has room for four times as many); what JSON adds to each.
+_PART = 1000
+_PART_BYTES = 256 * 1024
+_QUOTES = 8
 
 _decode = msgspec.json.decode
 
@@ -41,38 +46,63 @@ class Response:
 
 def ask(run_directory: Path, verb: str, arguments: Arguments | None = None) -> Response:
     """One question and its whole answer; Unreachable when kmqd does not answer."""
-    frame = Verb(verb=verb, arguments=dict(arguments or {}))
-    path = run_directory / SOCKET
-    lines: list[dict[str, object]] = []
-    try:
-        with _connected(path) as connection:
-            _say(connection, frame)
-            for answer in _answers(connection):
+    with Talk(run_directory) as talk:
+        return talk.ask(verb, arguments or {})
+
+
+class Talk:
+    """One connection, for one question after the other. Unreachable when kmqd does not answer."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self._path = run_directory / SOCKET
+        with _explained(self._path):
+            self._connection = _connected(self._path)
+
+    def __enter__(self) -> "Talk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, verb: str, arguments: Arguments) -> Response:
+        """A question and its whole answer."""
+        lines: list[dict[str, object]] = []
+        with _explained(self._path):
+            _say(self._connection, Verb(verb=verb, arguments=dict(arguments)))
+            for answer in _answers(self._connection):
                 if answer.status >= 0:
                     return Response(answer.status, answer.text, lines)
                 lines.append({name: _decode(value) for name, value in answer.line.items()})
+        raise Unreachable(f"kmqd broke off its answer on {self._path}; ask again")
+
+
+def parts(names: Sequence[str]) -> Iterator[list[str]]:
+    """Names of messages (`ids` of a verb) in portions, each of which is one question that is answered in a moment."""
+    part: list[str] = []
+    room = _PART_BYTES
+    for name in names:
+        room -= len(name.encode(errors="surrogatepass")) + _QUOTES
+        if part and (len(part) == _PART or room < 0):
+            yield part
+            part, room = [], _PART_BYTES
+        part.append(name)
+    if part:
+        yield part
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What goes wrong with a connection, as a person is to hear it."""
+    try:
+        yield
     except TimeoutError:
         raise Unreachable(f"kmqd does not answer on {path}; `kmq processes` shows what it does") from None
     except (ConnectionRefusedError, FileNotFoundError):
         raise Unreachable(f"kmqd does not run (nobody listens on {path})") from None
     except PermissionError:
-        raise Unreachable(f"this user may not ask kmqd on {path}; ask as root or as the user it runs as") from None
+        raise Unreachable(f"this user may not ask kmqd on {path}: [kmq] operators_group says who may") from None
     except (OSError, BrokenFrame) as error:
         raise Unreachable(f"kmqd broke off its answer on {path}: {error}") from None
-    raise Unreachable(f"kmqd broke off its answer on {path}; ask again")
-
-
-def ask_in_parts(run_directory: Path, verb: str, ids: list[str], arguments: Arguments) -> Response:
-    """The same for any number of IDs; the statuses' worst, all lines, the sentences of all parts."""
-    whole = Response(verbs.DONE, "")
-    said: list[str] = []
-    for at in range(0, len(ids), verbs.IDS_LIMIT):
-        part = ask(run_directory, verb, {**arguments, "ids": ids[at : at + verbs.IDS_LIMIT]})
-        whole.status = max(whole.status, part.status)
-        whole.lines += part.lines
-        said.append(part.text)
-    whole.text = "\n".join(text for text in said if text)
-    return whole
 
 
 def _say(connection: socket.socket, frame: Verb) -> None:
