@@ -51,6 +51,7 @@ WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPF
 #: Who changes files outside kmq/spool, and which.
 WRITERS = {
     "kmq/log/outlet.py": "its own standard error, opened once more, and the mail log",
+    "kmq/log/tracking_files.py": "the tracking log",
     "kmq/cli/letter.py": "a file without a name, for a large message on its way to kmqd",
     "kmq/admin/doctor_disk.py": "a file without a name, to see how long a sync takes",
     "kmq/cli/alone.py": "the run directory, for the lock",

@@ -42,7 +42,7 @@ def main() -> int:
         return _child(arguments.role, arguments.number)
     try:
         settings = embedded() if arguments.trial else load(arguments.config)
-        log.start("kmqd", settings.kmq.log_level, settings.kmq.mail_log)
+        log.begin("kmqd", settings.kmq)
         if sys.stdout.isatty():
             print(welcome(settings), flush=True)
         return supervisor.main(settings)
@@ -135,7 +135,7 @@ def _child(role: str, number: int) -> int:
     if given is None:
         print("kmqd: --role is for kmqd itself, which begins its own children", file=sys.stderr)
         return 2
-    log.start(f"{role}-{number}", given.settings.kmq.log_level, given.settings.kmq.mail_log)
+    log.begin(f"{role}-{number}", given.settings.kmq)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor reads the configuration, for all of us
     faulthandler.enable()  # a crash, and the SIGABRT that ends a process which stands still, tell where
     sys.setswitchinterval(_SWITCH)

@@ -11,17 +11,22 @@ Callers:  everybody above the model, from any thread.
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from kmq.log.lines import Log, Value, named
 from kmq.log.outlet import ERROR, WARNING, LogFile, Outlet, Syslog
 from kmq.log.text import traced
 
-__all__ = ["error", "event", "flush", "gather", "lost", "mail_lines", "reopen", "start", "traced", "warning"]
+if TYPE_CHECKING:
+    from kmq.config.sections import KmqSection
+
+__all__ = ["begin", "error", "event", "flush", "gather", "lost", "mail_lines", "reopen", "start", "traced", "warning"]
 
 STDERR, SYSLOG = "stderr", "syslog"
 
 _log = Log()
 _mail = _log
+_tracking: Log | None = None
 _where = STDERR
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -36,6 +41,27 @@ def start(name: str, level: str = "info", mail_log: str = STDERR) -> None:
     logging.root.handlers[:] = [_Bridge()]
     logging.root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+
+
+def begin(name: str, section: "KmqSection") -> None:
+    """A process of kmqd begins, or goes on by a new configuration: as it says, and with a tracking log."""
+    from kmq.log import tracking  # only here: looking programs keep none, and need not load msgspec for it
+
+    global _tracking
+    start(name, section.log_level, section.mail_log)
+    former, _tracking = _tracking, tracking.begin(tracking.keeping_of(section), section.tracking_subjects)
+    if _tracking is not None and _tracking is not former:
+        _tracking.on_trouble = _tracking_trouble
+        if _loop is not None:
+            _tracking.gather(_loop)
+
+
+def _tracking_trouble(why: OSError) -> None:
+    error("the tracking log cannot be written; mail goes on, and the lines are counted", why=why.strerror)
+
+
+def _all() -> tuple[Log, ...]:
+    return (_log, _mail) if _tracking is None else (_log, _mail, _tracking)
 
 
 def _direct(name: str, where: str) -> None:
@@ -66,7 +92,7 @@ def gather(loop: asyncio.AbstractEventLoop) -> None:
     """From now on lines wait for others up to 50 ms of this loop; call it in the loop's thread."""
     global _loop
     _loop = loop
-    for one in (_log, _mail):
+    for one in _all():
         one.gather(loop)
 
 
@@ -92,7 +118,7 @@ def error(text: str, /, **keys: Value) -> None:
 
 def flush() -> None:
     """Writes what is gathered; before a process ends."""
-    for one in (_log, _mail):
+    for one in _all():
         one.flush()
 
 
@@ -104,7 +130,7 @@ def reopen() -> None:
 
 def lost() -> int:
     """How many lines could not be written (reliability: the log's disk is full, its reader gone)."""
-    return _log.lost + (_mail.lost if _mail is not _log else 0)
+    return sum(one.lost for one in {*_all()})
 
 
 class _Bridge(logging.Handler):

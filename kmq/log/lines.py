@@ -115,8 +115,7 @@ class Log:
             else:
                 if self.lost > telling:
                     telling = self.lost
-                    text = f"{_WORD[WARNING]}{telling} lines of this log could not be written so far"
-                    lines.append(self._line(WARNING, text))
+                    lines.append(self._line(WARNING, self._missing(telling)))
                 self._rest += "".join(lines).encode("utf-8", "backslashreplace")
             del self._lines[:taken]  # another thread may have added one meanwhile
             self._volume = 0
@@ -171,6 +170,9 @@ class Log:
     def _gathered(self) -> None:
         self._due = False
         self.flush()
+
+    def _missing(self, count: int) -> str:
+        return f"{_WORD[WARNING]}{count} lines of this log could not be written so far"
 
     def _line(self, level: int, text: str) -> str:
         return f"{self.outlet.front(level)}{self._name}{text}\n"

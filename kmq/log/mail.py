@@ -8,7 +8,7 @@ Callers:  whoever hears that something is durable: receivers (accepted, refused)
           process (the rest). `kmq report` reads it, with the same tables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from kmq import log
@@ -35,6 +35,7 @@ KEYS: dict[str, str] = {
     "notice": "The ID of the report to the sender (DSN).",
     "child": "The ID of the message that goes on in its place.",
     "parent": "The ID of the message that this one was made for.",
+    "msgid": "The Message-ID of the header.",
     "client": "The address of the client.",
     "helo": "The name by which the client introduced itself.",
     "proto": "How it came in: smtp, sendmail, pickup, dsn, ...",
@@ -81,6 +82,7 @@ WORDS: dict[str, Word] = {
             "tls",
             "delay",
             "parent",
+            "msgid",
             "client",
             "helo",
             "proto",
@@ -142,19 +144,41 @@ WORDS: dict[str, Word] = {
     "tls-failed": Word("A client's STARTTLS failed.", ("client", "reason")),
 }
 
+
+class Besides(NamedTuple):
+    """What the tracking log has beyond a line. recipients: all of them; subject: as it stands in the header."""
+
+    recipients: Sequence[str] = ()
+    subject: str = ""
+
+
+NOTHING = Besides()
+
+#: The tracking log, where there is one (`kmq.log.tracking`): hears what is told here.
+tracker: Callable[[str, str, Mapping[str, Value], Besides], None] | None = None
+
 #: Keys whose values are addresses.
 _ADDRESSES = frozenset({"from", "to", "orig_to"})
 
 
-def tell(word: str, queue_id: str = "", /, keys: Mapping[str, Value] | None = None, **more: Value) -> None:
+def tell(
+    word: str,
+    queue_id: str = "",
+    /,
+    keys: Mapping[str, Value] | None = None,
+    besides: Besides = NOTHING,
+    **more: Value,
+) -> None:
     """`tell("removed", id, by="uid 0", reason="spam")`; `from` is no name in Python, so it comes in `keys`.
 
     What has no place in the line of this word stands at its end rather than nowhere.
     """
     found = WORDS[word]
+    said = {**keys, **more} if keys else more
+    if tracker is not None:
+        tracker(word, queue_id, said, besides)
     if not log.mail_lines().says(found.level):
         return
-    said = {**keys, **more} if keys else more
     ordered = {key: said[key] for key in found.keys if key in said}
     say(word, queue_id, pairs(ordered if len(ordered) == len(said) else ordered | said))
 

@@ -153,11 +153,11 @@ class LogFile(_Stream):
 
     def _put(self, piece: bytes) -> int:
         if self._fd < 0:
-            self._fd = _opened(self.path)
+            self._fd = opened(self.path)
         return os.write(self._fd, piece)
 
 
-def _opened(path: str) -> int:
+def opened(path: str) -> int:
     """Never through a link that somebody laid there, and never a device or pipe that could make us wait."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(path, flags, 0o640)

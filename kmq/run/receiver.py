@@ -68,7 +68,7 @@ class Receiver:
 
         async def count() -> None:
             self.settings = gift.settings
-            log.start(f"receiver-{self.number}", gift.settings.kmq.log_level, gift.settings.kmq.mail_log)
+            log.begin(f"receiver-{self.number}", gift.settings.kmq)
             await ready()
 
         return count

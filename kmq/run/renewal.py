@@ -88,7 +88,7 @@ class Renewal:
                 change.cancel()
                 return refusal
             self.estate = heir
-            log.start("kmqd", heir.settings.kmq.log_level, heir.settings.kmq.mail_log)
+            log.begin("kmqd", heir.settings.kmq)
             change.commit()
             self._fit()
             for name in await change.done():

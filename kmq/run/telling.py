@@ -19,7 +19,7 @@ from itertools import islice
 from typing import ParamSpec
 
 from kmq import log
-from kmq.log import mail
+from kmq.log import mail, tracking
 from kmq.log.lines import Value
 from kmq.log.text import shown
 from kmq.model import hop as hops
@@ -27,6 +27,7 @@ from kmq.model import moment, recipients
 from kmq.model.envelope import read_head
 from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.model.hop import DeliveryType
+from kmq.run import tracing
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
 from kmq.run.notice import COPY, NOTICE
@@ -115,7 +116,7 @@ class Teller:
         if not self._waiting:
             return
         loop = asyncio.get_running_loop()
-        if not log.mail_lines().roomy:
+        if not (log.mail_lines().roomy and tracking.roomy()):
             loop.call_later(_PAUSE, self._go_on)
             return
         if _portion(self._waiting[0]):
@@ -136,7 +137,8 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     """One line per recipient and step."""
     target = job.routed[0].hop if len(job.routed) == 1 and isinstance(job.routed[0], Routed) else job.assign.hop
     place, local = _place(target)
-    timing = _timing(job)
+    times = _times(job)
+    timing = f" delay={times[0]} delays={times[1]}" if times else ""
     head = job.head
     sender = shown(f"<{head.sender}>")
     for event in job.events:
@@ -152,6 +154,8 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
             original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
             mail.say(word, head.id, f" from={sender} to={shown(f'<{to.address}>')}{original}{rest}")
             yield
+    if tracking.wanted():
+        yield from tracing.entries(job, times or ("", ""))
 
 
 def _nobody_heard(event: Event) -> bool:
@@ -168,6 +172,8 @@ def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
             word, status = found
             rcpt = shown(getattr(event, "rcpt", ""))
             mail.say(word, name, f"{_said(event, False, '', status)}{_more(event)} rcpt={rcpt}")
+    if tracking.wanted():
+        tracing.of_the_dead(name, events)
 
 
 def _said(event: Event, local: bool, timing: str, status: str | None) -> str:
@@ -218,7 +224,8 @@ def tell_of_a_child(line: bytes) -> None:
     keys: dict[str, Value] = {"from": head.sender, "parent": head.parent, "proto": head.source.how}
     if len(head.recipients) == 1:
         keys["to"] = head.recipients[0].address
-    mail.tell(word, head.id, keys, size=head.size, nrcpt=len(head.recipients))
+    besides = mail.Besides([one.address for one in head.recipients])
+    mail.tell(word, head.id, keys, besides, size=head.size, nrcpt=len(head.recipients))
 
 
 class Troubles:
@@ -239,6 +246,8 @@ class Troubles:
         place, _ = _place(facts.hop)
         said = f" dsn={mail.status_of(facts.last_error)} reply={shown(facts.last_error)}"
         mail.say("unavailable", "", f"{said}{place} attempt={facts.failures} until={until}")
+        if tracking.wanted():
+            tracing.unavailable(facts.hop, facts.last_error, facts.failures, until)
 
 
 @lru_cache(1024)
@@ -255,15 +264,15 @@ def _place(hop: str) -> tuple[str, bool]:
 # --- delays -----------------------------------------------------------------------------------------------------------
 
 
-def _timing(job: Job) -> str:
-    """All the time since the message began to come, and its parts (see mail.KEYS)."""
+def _times(job: Job) -> tuple[str, str] | None:
+    """All the time since the message began to come, and its parts (see mail.KEYS); None when nobody knows."""
     try:
         created = moment.from_text(job.head.created)
     except ValueError:
-        return ""
+        return None
     before = job.head.took / 1000
     here = max(0.0, job.ended - job.taken)
     queued = max(0.0, job.at - here - created)
     connecting = min(here, max(0.0, job.begun - job.taken)) if job.begun else 0.0
     whole = before + queued + here
-    return f" delay={whole:.3f} delays={before:.3f}/{queued:.3f}/{connecting:.3f}/{here - connecting:.3f}"
+    return f"{whole:.3f}", f"{before:.3f}/{queued:.3f}/{connecting:.3f}/{here - connecting:.3f}"

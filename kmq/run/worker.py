@@ -55,7 +55,7 @@ class Worker:
             self.settings = gift.settings
             self.walk.configure(gift.settings, routes)
             self.walk.configuration = self.ward.number
-            log.start(f"worker-{self.number}", gift.settings.kmq.log_level, gift.settings.kmq.mail_log)
+            log.begin(f"worker-{self.number}", gift.settings.kmq)
             asyncio.get_running_loop().call_soon(self._begin_early)
 
         return count

@@ -7,6 +7,7 @@ incoming/                 large bodies on their way in
 journal/                  log segments, checkpoint, spare segments
 status/  run/             status files; sockets and locks
 pickup/ replay/ shadow/ sent/ backup/ drop/   for what comes and goes by folder
+log/                      the tracking log
 """
 
 import json
@@ -31,13 +32,21 @@ FOLDERS = {
     "sent": 0o700,
     "backup": 0o700,
     "drop": 0o700,
+    "log": 0o750,
 }
 HOMES = ("queue", "poison")
+#: Below it the safety net keeps delivered mail, a folder for each UTC day.
+SENT = "sent"
 
 
 def folder(number: int, home: str = "queue") -> str:
     """The folder of a message."""
     return f"queue/{queue_id.generation(number)}" if home == "queue" else home
+
+
+def kept_on(day: str) -> str:
+    """The home of what was delivered on a day (`2026-11-22`)."""
+    return f"{SENT}/{day}"
 
 
 def stem(number: int, home: str = "queue") -> str:

@@ -1,0 +1,159 @@
+"""A worker's results as entries of the tracking log: one for each event and its recipients.
+
+Promise:  as `telling`, beside which it is called: of what is durable, once. What has very many recipients is several.
+On crash: as `telling`.
+Callers:  run.telling.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+from kmq.log import tracking
+from kmq.log.tracking import Details, Entry
+from kmq.model import hop as hops
+from kmq.model import recipients
+from kmq.model.envelope import Head
+from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Removed, Routed
+from kmq.model.hop import DeliveryType, NextHop
+from kmq.run.job import Job
+
+#: Event -> event-id. What is not here is told by others, or by nobody.
+_EVENTS: Final[dict[type, str]] = {
+    Delivered: "SEND",
+    Failed: "FAIL",
+    Deferred: "DEFER",
+    Expanded: "EXPAND",
+    Delayed: "DEFER",
+    Routed: "RESOLVE",
+    Removed: "DROP",
+}
+_LOCAL = "STOREDRIVER"
+
+
+def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
+    """Notes what a result says; each step is one entry. timing: delay and delays, as the mail log has them."""
+    told = _only_route(job)
+    target = told.hop if told is not None else job.assign.hop
+    for event in job.events:
+        kind = type(event)
+        if kind not in _EVENTS or event is told or (kind is Delayed and not event.notice):  # type: ignore[attr-defined]
+            continue
+        made = _entry(event, event.hop if kind is Routed else target)  # type: ignore[attr-defined]
+        details = made.custom_data
+        assert details is not None
+        if told is not None:
+            details.rule = told.rule
+        if kind is Delivered:
+            details.delay, details.delays = timing
+        if kind is Failed and job.assign.expire:
+            made.source, details.status = "QUEUE", "expired"
+        yield from _each(made, event.rcpt, job.head)  # type: ignore[attr-defined]
+
+
+def of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
+    """A result whose worker died before it could hear: without addresses, which only it had."""
+    for event in events:
+        if type(event) in _EVENTS and not (isinstance(event, Delayed) and not event.notice):
+            made = _entry(event, getattr(event, "hop", ""))
+            made.internal_message_id = name
+            made.recipient_address = [f"#{event.rcpt}"]  # type: ignore[union-attr]
+            tracking.note(made)
+
+
+def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
+    """A next hop that could not be reached: an entry of the queue, of no message."""
+    target = _next_hop(hop)
+    tracking.note(
+        Entry(
+            event_id="DEFER",
+            source="QUEUE",
+            connector_id=target.connector if target is not None else "",
+            recipient_status=(reply,),
+            custom_data=Details(queue=hop, attempt=attempt, until=until),
+        )
+    )
+
+
+def _only_route(job: Job) -> Routed | None:
+    """The routing of all its recipients, when their results follow it at once: it is told along with them."""
+    routed = job.routed
+    if len(routed) == 1 and isinstance(routed[0], Routed) and len(job.events) > 1:
+        return routed[0]
+    return None
+
+
+def _entry(event: Event, hop: str) -> Entry:
+    """What does not depend on the recipients."""
+    target = _next_hop(hop)
+    kind = type(event)
+    local = target is not None and target.delivery_type is DeliveryType.MAILBOX
+    made = Entry(event_id=_EVENTS[kind], source=_LOCAL if local else "SMTP")
+    details = made.custom_data = Details(queue=hop if target is not None else "")
+    if target is not None:
+        made.connector_id = target.connector
+    if kind is Delivered and local:
+        made.event_id = "DELIVER"
+    elif kind in (Expanded, Routed):
+        made.source = "ROUTING"
+        details.rule = event.rule  # type: ignore[attr-defined]
+    elif kind is Delayed:
+        made.source = "DSN"
+    elif kind is Removed:
+        made.source = "ADMIN"
+        details.by, details.reason = event.by, event.reason  # type: ignore[attr-defined]
+    _heard(made, details, event)
+    made.reference = (getattr(event, "notice", "") or getattr(event, "child", "")).split()
+    return made
+
+
+def _heard(made: Entry, details: Details, event: Event) -> None:
+    """What was said, by whom, in which attempt."""
+    reply = getattr(event, "reply", "")
+    if reply:
+        made.recipient_status = (reply,)
+    host = getattr(event, "host", "")
+    if host:
+        made.server_hostname, made.server_ip = _server(host)
+    elif made.source == "SMTP" and isinstance(event, (Failed, Deferred)):
+        made.source = "ROUTING" if not details.queue else "QUEUE"  # nobody else said it
+    details.attempt = getattr(event, "attempt", 0)
+    details.until = getattr(event, "until", "")
+    details.tls = getattr(event, "tls", "")
+
+
+@lru_cache(1024)
+def _server(host: str) -> tuple[str, str]:
+    """`mx.example.org[192.0.2.1]:25` -> its name, and its address with the port."""
+    name, bracket, rest = host.partition("[")
+    address, _, port = rest.rpartition("]")
+    if not bracket:
+        return host, ""
+    return name, f"[{address}]{port}" if ":" in address else f"{address}{port}"
+
+
+@lru_cache(1024)
+def _next_hop(text: str) -> NextHop | None:
+    """None for what is no delivery queue."""
+    try:
+        found = hops.parse(text)
+    except ValueError:
+        return None
+    return None if found in (hops.SUBMISSION, hops.POISON) else found
+
+
+def _each(made: Entry, rcpt: str, head: Head) -> Iterator[None]:
+    """The entry for its recipients, as many at a time as a line may have."""
+    made.internal_message_id = head.id
+    made.sender_address = head.sender
+    made.total_bytes = head.size
+    made.message_info = head.created
+    indices = (0,) if rcpt == "0" else recipients.from_text(rcpt)
+    for at in range(0, max(1, len(indices)), tracking.MOST_RECIPIENTS):
+        some = [head.recipients[index] for index in indices[at : at + tracking.MOST_RECIPIENTS]]
+        made.recipient_address = [one.address for one in some]
+        made.recipient_count = len(some)
+        if len(some) == 1:
+            made.related_recipient_address = some[0].original
+        tracking.note(made)
+        yield
