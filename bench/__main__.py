@@ -138,11 +138,11 @@ def tell(run: Steady) -> None:
     print(report.line(run), flush=True)
 
 
-def keep(facts: dict[str, object], found: dict[str, object]) -> None:
-    """The whole of it, for later comparisons."""
+def keep(facts: dict[str, object], found: dict[str, object], kind: str = "") -> None:
+    """The whole of it, for later comparisons. kind: of benchmark, for the name of the file."""
     results = TREE / "bench/results"
     results.mkdir(exist_ok=True)
-    path = results / f"{str(facts['time']).replace(':', '')}.json"
+    path = results / f"{str(facts['time']).replace(':', '')}{kind}.json"
     path.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
     print(f"\nAll numbers: {path.relative_to(TREE)}")
 

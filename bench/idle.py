@@ -67,7 +67,7 @@ class Sink:
             future.set_result(at)
 
 
-async def measure(port: int, sink_port: int, messages: int) -> list[float]:
+async def measure(port: int, sink_port: int, messages: int, pause: float = PAUSE) -> list[float]:
     """Seconds from the dot to the sink, for each of `messages` sent one after the other."""
     sink = Sink()
     server = await asyncio.start_server(sink.serve, "127.0.0.1", sink_port)
@@ -80,7 +80,7 @@ async def measure(port: int, sink_port: int, messages: int) -> list[float]:
             if answered == REFUSED:
                 raise RuntimeError("the MTA refused a message while it was idle")
             found.append(await asyncio.wait_for(arrival, PATIENCE) - dot)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
     finally:
         server.close()
         await sink.close()

@@ -44,11 +44,12 @@ class Kmq:
     """One kmqd below `folder`, listening on `port`, sending everything to `hop_port`."""
 
     name = "kmq"
+    configuration = CONFIGURATION
 
     def __init__(self, folder: Path, port: int, hop_port: int) -> None:
         self.port = port
         self._folder = folder
-        self._hop_port = hop_port
+        self.hop_port = hop_port
         self._daemon: subprocess.Popen[bytes] | None = None
         self._checkpoints: list[Span] = []
         self._read = 0  # bytes of the log, which grows by megabytes a second
@@ -60,8 +61,12 @@ class Kmq:
 
     def start(self) -> None:
         (self._folder / "spool").mkdir(mode=0o750)
-        text = CONFIGURATION.format(folder=self._folder, port=self.port, hop_port=self._hop_port)
+        text = self.configuration.format(folder=self._folder, port=self.port, hop_port=self.hop_port)
         (self._folder / "kmq.conf").write_text(text)
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts it on the spool and the configuration that are there."""
         with (self._folder / "log").open("wb") as log:
             self._daemon = subprocess.Popen(
                 [KMQD, "-c", self._folder / "kmq.conf"], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
