@@ -91,6 +91,8 @@ VERBS: dict[str, Form] = {
     # A copy is about to be made of messages that are held: it is written down who wants it. Lines: `exported` when it
     # may be made, `skipped` when the message is not held (or still in somebody's hands).
     "export": Form(target=True, reason=True),
+    # What may run short, one line per resource: Resource, Description, Level, Figure, Unit, the four thresholds, Since.
+    "pressure": Form(looks=True),
     # The configuration is read again. Lines: Option and Counts (`now`, `after a restart`); Warning; Problem; Waiting.
     "reload": Form(),
     # The files of the queue are brought up to the journal: all that was accepted before the word is in them.

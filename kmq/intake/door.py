@@ -7,7 +7,7 @@ Callers:  the SMTP session's carrier; whatever else brings mail in. `intake/subm
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kmq.model.reply import Reply
 
@@ -16,6 +16,18 @@ ANOTHER_FILE = Reply(450, "4.2.0", "That file is a message already, or is not th
 
 #: A dropped file as the journal names it: name, inode, modification time in nanoseconds.
 DroppedFile = tuple[str, int, int]
+
+
+class Pressed(NamedTuple):
+    """Back pressure, as a kind of client feels it at MAIL. refusal: what it hears; wait: else, for how many seconds it
+    waits. A message whose MAIL was taken is taken."""
+
+    refusal: Reply | None = None
+    wait: float = 0.0
+
+
+#: There is none.
+FREE = Pressed()
 
 #: Told once, in the loop, perhaps before the call returns: (ID, None) when it is done, ("", reply) when refused.
 Answer = Callable[[str, Reply | None], None]
@@ -44,6 +56,9 @@ class Door(Protocol):
     @property
     def refusal(self) -> Reply | None:
         """Set while nothing may come in, such as 452 4.3.1: heard at MAIL and before 354. A read costs nothing."""
+
+    def pressed(self, user: bool) -> Pressed:
+        """Back pressure, for a user of this server or for another server (and dropped files). Costs nothing."""
 
     def put(
         self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None

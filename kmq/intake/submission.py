@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from kmq import log
-from kmq.intake.door import Answer, DroppedFile, LargeBody
+from kmq.intake.door import FREE, Answer, DroppedFile, LargeBody, Pressed
 from kmq.intake.large import Large
 from kmq.model import reply
 from kmq.model.frame import AnyFrame, Ask, Frame, Intake, Put, Refused, Reserve, Reserved, Stored
@@ -68,6 +68,7 @@ class Submission:
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._closed: Reply | None = None
+        self._pressed = (FREE, FREE)  # other servers, users
         self.stored = 0
         self.refused = 0
 
@@ -79,6 +80,10 @@ class Submission:
         if self._closed is None and self._overfull:
             return UNAVAILABLE
         return self._closed
+
+    def pressed(self, user: bool) -> Pressed:
+        """What the scheduler process said last."""
+        return self._pressed[user]
 
     def put(
         self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
@@ -133,7 +138,9 @@ class Submission:
             case Reserved():
                 self._tell(self._reserving.pop(frame.token, None), frame.m, None)
             case Intake():
-                self._closed = reply.parse(frame.reply) if frame.reply else None
+                self._closed = _reply(frame.reply)
+                servers = Pressed(_reply(frame.servers), frame.servers_wait)
+                self._pressed = (servers, Pressed(_reply(frame.users), frame.users_wait))
             case _:
                 return False
         return True
@@ -202,3 +209,7 @@ class Submission:
             answer(queue_id, refused)
         except Exception as error:
             log.error("our program failed on an answer", id=queue_id, trace=log.traced(error))
+
+
+def _reply(text: str) -> Reply | None:
+    return reply.parse(text) if text else None

@@ -90,9 +90,17 @@ class Reserved(Frame, tag="reserved"):
 
 
 class Intake(Frame, tag="intake"):
-    """Whether mail may come in: "" or the reply that every client hears until this is said again."""
+    """Whether mail may come in: "" or the reply that every client hears until this is said again.
+
+    servers, users: what other servers and users of this one hear at MAIL (back pressure), "" for nothing; servers_wait,
+    users_wait: seconds for which MAIL waits.
+    """
 
     reply: str = ""
+    servers: str = ""
+    users: str = ""
+    servers_wait: float = 0.0
+    users_wait: float = 0.0
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -195,6 +203,23 @@ class Closed(Frame, tag="closed"):
     """Next hops that are not to be begun for fresh messages (suspended, or waiting for a retry)."""
 
     hops: list[str]
+
+
+# --- the index -----------------------------------------------------------------------------------------------------
+
+
+class Changed(Frame, tag="changed"):
+    """These messages' files have changed or gone, by `at` (Unix time); answered by Indexed. raw: IDs, 8 bytes each.
+
+    lost: nobody knows which; all are compared.
+    """
+
+    at: float
+    lost: bool = False
+
+
+class Indexed(Frame, tag="indexed"):
+    """The index is as the last Changed has it, or could not be made so."""
 
 
 # --- supervisor -----------------------------------------------------------------------------------------------
@@ -319,6 +344,7 @@ class Answer(Frame, tag="answer"):
 AnyFrame = Union[  # noqa: UP007
     Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
     End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
+    Changed, Indexed,
 ]  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode

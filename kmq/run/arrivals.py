@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from kmq import log
-from kmq.intake.door import ANOTHER_FILE
+from kmq.intake.door import ANOTHER_FILE, FREE, Pressed
 from kmq.model import queue_id
 from kmq.model.envelope import head_line
 from kmq.model.frame import Ask, Intake, Put, Refused, Reserve, Reserved, Stored
@@ -99,6 +99,7 @@ class Arrivals:
         self.storage = storage
         self.fresh = Fresh(storage)
         self.refusal: Reply | None = None
+        self._servers = self._users = FREE
         self.accepted = 0
         self.refused = 0
         self.links: set[Link] = set()
@@ -112,7 +113,7 @@ class Arrivals:
 
     def joined(self, link: Link) -> None:
         self.links.add(link)
-        link.send(Intake(str(self.refusal) if self.refusal else ""))
+        link.send(self._intake())
 
     def put(self, link: Link, put: Put, raw: bytes) -> None:
         """A message; raw is the head's tail and the body."""
@@ -246,5 +247,22 @@ class Arrivals:
         if refusal != self.refusal:
             self.refusal = refusal
             log.warning("no mail is taken in" if refusal else "mail is taken in again", why=str(refusal or ""))
-            for link in self.links:
-                link.send(Intake(str(refusal) if refusal else ""))
+            self._tell()
+
+    def press(self, servers: Pressed, users: Pressed) -> None:
+        """Back pressure: what other servers and users meet at MAIL from now on."""
+        if (servers, users) != (self._servers, self._users):
+            self._servers, self._users = servers, users
+            self._tell()
+
+    def _tell(self) -> None:
+        for link in self.links:
+            link.send(self._intake())
+
+    def _intake(self) -> Intake:
+        servers, users = self._servers, self._users
+        return Intake(_text(self.refusal), _text(servers.refusal), _text(users.refusal), servers.wait, users.wait)
+
+
+def _text(reply: Reply | None) -> str:
+    return str(reply) if reply else ""

@@ -228,7 +228,8 @@ class Taking:
         self._pump()
 
     def _may_begin(self) -> bool:
-        return not self._stopping and self._ground.ready() and self._ground.door.refusal is None
+        door = self._ground.door
+        return not self._stopping and self._ground.ready() and not (door.refusal or door.pressed(user=False).refusal)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -1,0 +1,109 @@
+"""What the machine has left: room on the disks of spool and log, and memory.
+
+Does:     looks from threads of its own, one for each disk and one for memory, so that a disk which does not answer
+          keeps neither the loop waiting nor the other looks.
+Promise:  a figure that cannot be had is missing, never wrong; one that is old is missing too, and `silent` names what
+          does not answer. The threads are daemons: a process ends although one of them hangs in the kernel.
+Callers:  run/metering, in the scheduler process.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kmq.run.pressure import Resource
+
+#: What one look finds. sizes: of disks in bytes or inodes, for thresholds that follow them.
+Figures = dict[Resource, float]
+
+#: Seconds beyond the interval after which a look that has not come back counts as no answer.
+_LATE = 10.0
+
+
+class Disk:
+    """One file system, by a folder on it. sizes: of it, as the last look found."""
+
+    def __init__(self, folder: str, space: Resource, inodes: Resource) -> None:
+        self.folder = folder
+        self.sizes: Figures = {}
+        self._space, self._inodes = space, inodes
+
+    def look(self) -> Figures:
+        """Bytes and inodes that are free for us. A file system that counts no inodes never lacks them."""
+        room = os.statvfs(self.folder)
+        self.sizes = {self._space: room.f_blocks * room.f_frsize, self._inodes: room.f_files}
+        found: Figures = {self._space: room.f_bavail * room.f_frsize}
+        if room.f_files:
+            found[self._inodes] = room.f_favail
+        return found
+
+
+def memory() -> Figures:
+    """Percent of the machine's memory that our processes have for themselves, and that is not available to anybody."""
+    total, available = _meminfo()
+    own = sum(_private(pid) for pid in _family())
+    return {Resource.OWN_MEMORY: 100 * own / total, Resource.SYSTEM_MEMORY: 100 * (total - available) / total}
+
+
+def _meminfo() -> tuple[int, int]:
+    """Bytes: of all memory, and of what is available without swapping (proc_meminfo(5))."""
+    found = {}
+    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("MemTotal", "MemAvailable"):
+            found[name] = int(rest.split()[0]) << 10
+    return found["MemTotal"], found["MemAvailable"]
+
+
+def _family() -> list[int]:
+    """The supervisor, which began us, and all that it began; where the kernel does not tell of those, we alone."""
+    parent = os.getppid()
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()
+    except OSError:
+        return [os.getpid()]
+    return [parent, *map(int, children)] if str(os.getpid()) in children else [os.getpid()]
+
+
+def _private(pid: int) -> int:
+    """Bytes of memory that a process shares with no file; 0 when it is gone."""
+    try:
+        resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text("ascii").split()[1:3])
+    except OSError:
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Probe:
+    """One look, made again and again. name: what is looked at, for people."""
+
+    def __init__(self, name: str, look: Callable[[], Figures], interval: float) -> None:
+        self.name = name
+        self.interval = interval
+        self._look = look
+        self._found: tuple[Figures, float] = {}, time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name=f"gauge {name}", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                found = self._look()
+            except (OSError, ValueError, KeyError):
+                found = {}
+            self._found = found, time.monotonic()
+            self._ended.wait(self.interval)
+
+    def figures(self, now: float) -> Figures:
+        """The last ones, as long as they are not old."""
+        found, at = self._found
+        return found if now - at <= self.interval + _LATE else {}
+
+    def silent(self, now: float) -> bool:
+        """Whether it hangs."""
+        return now - self._found[1] > self.interval + _LATE
+
+    def end(self) -> None:
+        self._ended.set()
