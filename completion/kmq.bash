@@ -23,12 +23,36 @@ _kmq() {
         'mailq --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
         'mailq --limit') true; return ;;
         'retry --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
-        'remove --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
-        'remove --reason') true; return ;;
+        'retry --filter') true; return ;;
+        'retry --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'retry --reason') true; return ;;
+        'flush --reason') true; return ;;
         'suspend --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'suspend --filter') true; return ;;
+        'suspend --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         'suspend --reason') true; return ;;
         'resume --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'resume --filter') true; return ;;
+        'resume --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         'resume --reason') true; return ;;
+        'resubmit --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'resubmit --filter') true; return ;;
+        'resubmit --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'resubmit --reason') true; return ;;
+        'redirect --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'redirect --filter') true; return ;;
+        'redirect --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'redirect --reason') true; return ;;
+        'redirect --to-connector') _kmq_lines "$(kmq config 2>/dev/null | sed -n 's/^\[\([^]]*\) : connector\]$/\1/p')" "$word"; return ;;
+        'remove --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'remove --filter') true; return ;;
+        'remove --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'remove --reason') true; return ;;
+        'export --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'export --filter') true; return ;;
+        'export --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        'export --reason') true; return ;;
+        'export --to') mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
         'submit --from') true; return ;;
         'submit --to') true; return ;;
         'report --day') _kmq_lines "$(printf '%s\n' today yesterday)" "$word"; return ;;
@@ -44,7 +68,7 @@ _kmq() {
         *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     esac
     case $verb in
-        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history retry flush expire remove suspend resume submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history retry flush expire suspend resume resubmit redirect remove export submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
         mailq)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --limit --ids --watch)" "$word"
@@ -76,14 +100,14 @@ _kmq() {
             ;;
         retry)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --messages)" "$word"
             else
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
             fi
             ;;
         flush)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --reason)" "$word"
             fi
             ;;
         expire)
@@ -91,23 +115,44 @@ _kmq() {
                 _kmq_lines "$(printf '%s\n' --help --config --json --what-if)" "$word"
             fi
             ;;
-        remove)
-            if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason --yes)" "$word"
-            else
-                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
-            fi
-            ;;
         suspend)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --messages)" "$word"
             else
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
             fi
             ;;
         resume)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --queue --all --what-if --reason)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --messages)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        resubmit)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        redirect)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --to-connector)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        remove)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --with-ndr)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        export)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --to)" "$word"
             else
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
             fi

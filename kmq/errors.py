@@ -61,3 +61,9 @@ class FilterError(KmqError):
     """A filter, an order or a bookmark cannot be understood; the text shows the place, and the names that exist."""
 
     exit_status = 2
+
+
+class UsageError(KmqError):
+    """What was asked for cannot be understood, or is not said clearly enough to be done."""
+
+    exit_status = 2

@@ -1,170 +1,205 @@
-"""`kmq retry | remove | suspend | resume`: an operator acts on messages, or on a queue.
+"""`kmq retry | remove | suspend | resume | resubmit | redirect | export`: an operator acts on messages, or on a queue.
 
-Promise:  nothing is done before all that was named has been understood. `remove` asks when it is more than ten messages
-          and takes no answer for no. What kmqd answered was durable before.
+What:     suspend, resume and retry of a queue by name are the queue's (Exchange's Suspend-Queue and so on); everything
+          else acts on messages, or on their parts in one queue.
+Promise:  nothing is done before all that was named has been understood. The targets are chosen once: what --what-if
+          lists, what is asked about, and what is done are the same. What kmqd answered was durable before.
 Callers:  kmq.cli.kmq.
 """
 
-import sys
-from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
-from kmq.admin import client
-from kmq.admin.circumstances import Circumstances, text_of
-from kmq.admin.client import Response
-from kmq.admin.listing import Listed, is_named, listed, next_hop
-from kmq.admin.verbs import VERBS, Argument
+from kmq.admin import choice
+from kmq.admin.choice import Choice, Named
+from kmq.admin.circumstances import Circumstances
+from kmq.admin.listing import is_named, next_hop, properties
+from kmq.admin.selection import Row
+from kmq.admin.verbs import SELECTION_LIMIT, VERBS, Argument
+from kmq.cli import act_queues
+from kmq.cli.act_bulk import Bulk
+from kmq.cli.act_consent import UNASKED, consent
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
-from kmq.cli.parser import Identity
-from kmq.model import queue_id
 from kmq.model.hop import POISON
-from kmq.spool.look import Damaged, Found, find, walk
 from kmq.view.mailq import Tally, mailq
 from kmq.view.words import counted, harmless
 
-#: More messages than this are not removed without a question.
-UNASKED = 10
+#: Verbs that a queue has of its own.
+OF_QUEUES = frozenset({"suspend", "resume", "retry"})
 
-#: Messages of which a line each is shown; the rest is counted.
-SHOWN = 100
+#: Messages of which a line each is shown before something is done; the rest is counted.
+SAMPLE = 20
 
 
 def run(call: Call) -> int:
     """The verb."""
-    arguments = call.arguments
-    ways = [bool(arguments.id), arguments.queue is not None, arguments.all]
-    if sum(ways) != 1:
-        call.warn(f"{arguments.verb} needs IDs, --queue Q, or --all: exactly one of them")
+    act = Act(call)
+    problem = act.problem()
+    if problem:
+        call.warn(problem)
         return USAGE
-    if arguments.what_if:
-        return _what_if(call)
-    if arguments.verb == "remove" and not _sure(call):
+    if act.is_for_queue:
+        return act_queues.run(call)
+    chosen = act.chosen()
+    if not (chosen.targets or chosen.absent):
+        call.warn(harmless(act.nothing()))
         return REFUSED
-    named: dict[str, Argument] = {}
-    if VERBS[arguments.verb].reason and arguments.reason:
-        named["reason"] = arguments.reason
-    run_directory = call.settings.kmq.run_directory
-    if arguments.all:
-        return tell(call, client.ask(run_directory, arguments.verb, {**named, "all": True}))
-    if arguments.queue is not None and not is_named(POISON, arguments.queue):
-        return _on_queue(call, named)
-    ids, refused = _whole(call)
-    if refused:
-        return REFUSED
-    return tell(call, client.ask_in_parts(run_directory, arguments.verb, ids, named))
+    if call.arguments.what_if:
+        return act.what_if(chosen)
+    return act.carry_out(chosen)
 
 
-def tell(call: Call, response: Response) -> int:
-    """Prints what kmqd answered; its status is ours."""
-    if call.json:
-        call.tell_objects(response.lines)
-    else:
-        call.tell(harmless(_sentence(line)) for line in response.lines[:SHOWN])
-        if len(response.lines) > SHOWN:
-            call.tell([f"... and {len(response.lines) - SHOWN:,} more"])
-    if response.status == DONE and not call.json:
-        call.tell(response.text.splitlines())
-    elif response.text:
-        call.warn(harmless(response.text))
-    return response.status
+class Act:
+    """One command on messages."""
 
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.arguments = call.arguments
+        self.settings = call.settings
 
-def _sentence(line: dict[str, object]) -> str:
-    """A line of an answer: `69212ad0-0000a1f3 removed`."""
-    return " ".join(str(value) for value in line.values() if value is not None)
+    @cached_property
+    def around(self) -> Circumstances:
+        return self.call.around()
 
+    # --- what is meant -----------------------------------------------------------------------------------------------
 
-def _on_queue(call: Call, named: dict[str, Argument]) -> int:
-    """The verb for one queue, which kmqd must have; it is named to kmqd by the whole text of its next hop."""
-    verb, wanted = call.arguments.verb, call.arguments.queue
-    run_directory = call.settings.kmq.run_directory
-    hops = [text_of(line, "NextHop") for line in client.ask(run_directory, "queues").lines]
-    meant = [hop for hop in hops if is_named(next_hop(hop), wanted)]
-    if len(meant) == 1:
-        return tell(call, client.ask(run_directory, verb, {**named, "queue": meant[0]}))
-    if meant:
-        call.warn(f"{len(meant)} queues are called {wanted}: say which one, {' or '.join(meant)}")
-    else:
-        there = ", ".join(next_hop(hop).name for hop in hops) or "none"
-        call.warn(harmless(f"no queue is called {wanted}; there are: {there}"))
-    return REFUSED
+    def problem(self) -> str:
+        """What is wrong with the way in which messages are named; "" when it is clear."""
+        one = self.arguments
+        ways = [bool(one.id), one.ids_from is not None, one.queue is not None or one.filter is not None, one.all]
+        if sum(ways) != 1:
+            kinds = "IDs, --queue Q, --filter EXPR, --ids-from FILE, or --all"
+            return f"{one.verb} needs {kinds}: exactly one of them (--queue and --filter go together)"
+        return ""
 
+    @property
+    def is_for_queue(self) -> bool:
+        """Whether the queue itself is meant, and not what waits in it. poison/ is none that could be held."""
+        one = self.arguments
+        if one.verb not in OF_QUEUES or one.queue is None or one.filter is not None or one.messages:
+            return False
+        return not is_named(POISON, one.queue)
 
-def _whole(call: Call) -> tuple[list[str], bool]:
-    """The IDs (those in poison/, when that is the queue), and whether something was named that is not to be touched.
+    def chosen(self) -> Choice:
+        """The targets."""
+        one = self.arguments
+        if one.ids_from is not None:
+            from kmq.cli import act_names
 
-    Verbs act on whole messages; who names a queue with the ID means that part, so it must be all there is.
-    """
-    ids: dict[str, None] = {}
-    refused = False
-    if call.arguments.queue is not None:
-        ids = {entry.id: None for entry in _affected(call, Circumstances(0.0, ""))}
-        refused = not ids
-        if refused:
-            call.warn("poison/ is empty")
-    for one in call.arguments.id:
-        ids[one.id] = None
-        if one.queue and not _only_there(call, one):
-            refused = True
-            call.warn(harmless(f"{one.id} does not wait in {one.queue} alone: give the ID without a queue"))
-    return list(ids), refused
+            names = act_names.read(one.ids_from)
+            return choice.of_names(names, self.settings, self._where(names))
+        if one.id:
+            names = [Named(*name) for name in one.id]
+            return choice.of_names(names, self.settings, self._where(names))
+        if one.all:
+            return choice.of_all(choice.selected(self.settings, self.around))
+        return choice.of_rows(self._rows())
 
+    def _where(self, names: list[Named]) -> Circumstances | None:
+        """What kmqd says of its queues, when a name has one."""
+        return self.around if any(name.queue for name in names) else None
 
-def _only_there(call: Call, one: Identity) -> bool:
-    found = find(call.settings.kmq.spool, queue_id.parse(one.id))
-    if found is None:
-        return True  # kmqd says so
-    shares = listed(found, Circumstances(0.0, "")).shares
-    return all(is_named(share.hop, one.queue) for share in shares)
+    def _rows(self) -> list[Row]:
+        filter, queue = self.arguments.filter or "", self.arguments.queue or ""
+        if "*" not in queue and "?" not in queue:
+            return choice.selected(self.settings, self.around, queue, filter)
+        rows = choice.selected(self.settings, self.around, "", filter)
+        return [row for row in rows if choice.queues_named(queue, [row.hop])]
 
+    def nothing(self) -> str:
+        """Why there is nothing to act on."""
+        queue = self.arguments.queue
+        if queue is None:
+            return "no message matches" if self.arguments.filter is not None else "the queue is empty"
+        if is_named(POISON, queue):
+            return "poison/ is empty"
+        if choice.queues_named(queue, self.around.queues):
+            return f"no message{' that matches' * (self.arguments.filter is not None)} waits in {queue}"
+        there = ", ".join(next_hop(hop).name for hop in self.around.queues) or "none"
+        return f"no queue is called {queue}; there are: {there}"
 
-def _affected(call: Call, around: Circumstances) -> Iterator[Listed]:
-    """The messages that the arguments name, as they are on disk now."""
-    arguments, spool = call.arguments, call.settings.kmq.spool
-    for message in _named(arguments.id, spool) if arguments.id else walk(spool):
-        entry = listed(message, around)
-        if arguments.queue is not None and not any(is_named(share.hop, arguments.queue) for share in entry.shares):
-            continue
-        if arguments.all and message.home == "poison":
-            continue  # out of circulation: touched only by who names it
-        yield entry
+    # --- what is shown -----------------------------------------------------------------------------------------------
 
+    def what_if(self, chosen: Choice) -> int:
+        """Shows the targets; does nothing."""
+        if self.call.json:
+            return self._what_if_objects(chosen)
+        count = chosen.messages
+        tally = Tally()
+        sample = tally.of(choice.entries(chosen.targets, self.settings, self.around))
+        self.call.tell(mailq(islice(sample, SAMPLE), self.call.page))
+        if not tally.messages:
+            self.call.warn("nothing matches")
+            return REFUSED
+        if count > SAMPLE:
+            self.call.tell([f"... and {count - tally.messages:,} more: --json shows all"])
+            self.call.tell([f"-- {counted(count, 'message')}. Nothing was done (--what-if)."])
+        else:
+            self.call.tell([f"-- {tally.line}. Nothing was done (--what-if)."])
+        return DONE
 
-def _named(identities: list[Identity], spool: Path) -> Iterator[Found | Damaged]:
-    for name in dict.fromkeys(one.id for one in identities):
-        found = find(spool, queue_id.parse(name))
-        if found is not None:
-            yield found
+    def _what_if_objects(self, chosen: Choice) -> int:
+        """All of them, in the form that --ids-from takes."""
+        if chosen.rows:
+            self.call.tell_objects({**row.properties, "NextHop": row.hop} for row in chosen.rows)
+            count = chosen.messages
+        else:
+            found = list(choice.entries(chosen.targets, self.settings, self.around))
+            for entry in found:
+                rows = [{**properties(entry, share, self.around), "NextHop": str(share.hop)} for share in entry.shares]
+                self.call.tell_objects(rows)
+            count = len(found)
+        self.call.warn(f"{counted(count, 'message')}. Nothing was done (--what-if).")
+        return DONE if count else REFUSED
 
+    # --- what is done ------------------------------------------------------------------------------------------------
 
-def _what_if(call: Call) -> int:
-    """Shows the messages; does nothing."""
-    tally = Tally()
-    entries = tally.of(_affected(call, call.around()))
-    call.tell(mailq(islice(entries, SHOWN), call.page))
-    for _ in entries:
-        pass
-    if not tally.messages:
-        call.warn("nothing matches")
-        return REFUSED
-    call.tell([f"-- {tally.line}. Nothing was done (--what-if)."])
-    return DONE
+    def carry_out(self, chosen: Choice) -> int:
+        """Asks where it is much, and does it."""
+        if chosen.messages > UNASKED or self.arguments.all:
+            answer = consent(self.call, *self._question(chosen.messages))
+            if answer != DONE:
+                return answer
+        if self.arguments.verb == "export":
+            from kmq.cli.export import run as export
 
+            return export(self.call, chosen, self.named())
+        return Bulk(self.call, self.arguments.verb, self.named()).run(chosen)
 
-def _sure(call: Call) -> bool:
-    """Whether that many may be removed: few are, for many somebody is asked."""
-    if call.arguments.yes or (call.arguments.id and len(call.arguments.id) <= UNASKED):
-        return True
-    section = call.settings.kmq
-    number = sum(1 for _ in _affected(call, Circumstances(0.0, section.hostname)))
-    if number <= UNASKED:
-        return True
-    if not sys.stdin.isatty():
-        call.warn(f"{counted(number, 'message')} would be removed: say --yes if that is meant")
-        return False
-    print(f"Remove {counted(number, 'message')}? Nobody will be told. [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    call.warn("nothing was removed")
-    return False
+    def _question(self, count: int) -> tuple[str, str]:
+        """The deed, and what else comes of it."""
+        one, deed = self.arguments, f"{self.arguments.verb} {counted(count, 'message')}"
+        match one.verb:
+            case "remove":
+                return deed, "Their senders will be told." if one.with_ndr else "Nobody will be told."
+            case "redirect":
+                return f"{deed} to {one.to_connector}", ""
+            case "export":
+                return f"{deed} to {one.to}", ""
+            case _:
+                return deed, ""
+
+    def named(self) -> dict[str, Argument]:
+        """The arguments of the verb, but for the targets."""
+        one, form = self.arguments, VERBS[self.arguments.verb]
+        named: dict[str, Argument] = {}
+        if form.reason and one.reason:
+            named["reason"] = one.reason
+        if form.ndr and one.with_ndr:
+            named["ndr"] = True
+        if form.connector:
+            named["connector"] = one.to_connector
+        words = self._selection()
+        if words:
+            named["selection"] = words[:SELECTION_LIMIT]
+        return named
+
+    def _selection(self) -> str:
+        """How the messages were chosen, for the log; "" when they were named."""
+        one = self.arguments
+        if one.all:
+            return "--all"
+        if one.ids_from is not None:
+            return f"--ids-from {one.ids_from}"
+        said = [("--queue", one.queue), ("--filter", one.filter)]
+        return " ".join(f"{name} {value}" for name, value in said if value is not None)

@@ -14,10 +14,12 @@ from kmq.cli.parser import VERBS, parser
 
 #: What is completed, by the name of an argument.
 _KINDS = {"ID": "ids", "Q": "queues", "FILE": "files", "CONF": "files", "DIR": "folders", "DAY": "days"}
+_KINDS["C"] = "connectors"
 
 #: How a shell finds out. Both look only, and say nothing when kmq cannot.
 IDS = "kmq mailq --ids 2>/dev/null"
 QUEUES = """kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\\([^"]*\\)".*/\\1/p'"""
+CONNECTORS = "kmq config 2>/dev/null | sed -n 's/^\\[\\([^]]*\\) : connector\\]$/\\1/p'"
 DAYS = ("today", "yesterday")
 
 
@@ -125,6 +127,7 @@ def _bash_way(kind: str) -> str:
     return {
         "ids": f'_kmq_lines "$({IDS})" "$word"',
         "queues": f'_kmq_lines "$({QUEUES})" "$word"',
+        "connectors": f'_kmq_lines "$({CONNECTORS})" "$word"',
         "days": f'_kmq_lines "$(printf \'%s\\n\' {" ".join(DAYS)})" "$word"',
         "files": 'mapfile -t COMPREPLY < <(compgen -f -- "$word")',
         "folders": 'mapfile -t COMPREPLY < <(compgen -d -- "$word")',
@@ -151,6 +154,12 @@ def zsh() -> str:
         "    local -a queues",
         f'    queues=(${{(f)"$({QUEUES})"}})',
         "    compadd -a queues",
+        "}",
+        "",
+        "_kmq_connectors() {",
+        "    local -a names",
+        f'    names=(${{(f)"$({CONNECTORS})"}})',
+        "    compadd -a names",
         "}",
         "",
         "_kmq() {",
@@ -180,6 +189,7 @@ def zsh() -> str:
 
 
 _ZSH = {"ids": "_kmq_ids", "queues": "_kmq_queues", "files": "_files", "folders": "_files -/", "": " "}
+_ZSH["connectors"] = "_kmq_connectors"
 _ZSH["days"] = f"({' '.join(DAYS)})"
 
 
@@ -224,6 +234,7 @@ def fish() -> str:
 _FISH = {
     "ids": f"-a '({IDS})'",
     "queues": '-a "({})"'.format(QUEUES.replace('"', '\\"')),
+    "connectors": '-a "({})"'.format(CONNECTORS.replace('"', '\\"').replace("$/", "\\$/")),
     "files": "-F",
     "folders": "-a '(__fish_complete_directories)'",
     "days": f"-a '{' '.join(DAYS)}'",

@@ -4,7 +4,7 @@ Callers:  kmq.cli.kmq.
 """
 
 from kmq.admin import client
-from kmq.cli.act import tell
+from kmq.cli.answer import tell
 from kmq.cli.call import Call
 
 

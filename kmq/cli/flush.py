@@ -4,10 +4,11 @@ Callers:  kmq.cli.kmq.
 """
 
 from kmq.admin import client
-from kmq.cli.act import tell
+from kmq.cli.answer import tell
 from kmq.cli.call import Call
 
 
 def run(call: Call) -> int:
     """The verb."""
-    return tell(call, client.ask(call.settings.kmq.run_directory, "flush"))
+    reason = {"reason": call.arguments.reason} if call.arguments.reason else {}
+    return tell(call, client.ask(call.settings.kmq.run_directory, "flush", reason))

@@ -62,24 +62,43 @@ def _one(verb: ArgumentParser) -> None:
 
 
 def _target(verb: ArgumentParser) -> None:
-    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="messages")
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="messages, or Queue\\ID: their part in it")
     verb.add_argument("--queue", metavar="Q", help="what waits in this queue")
-    verb.add_argument("--all", action="store_true", help="all messages")
+    verb.add_argument("--filter", metavar="EXPR", help="what matches: 'FromAddress -like \"*@example.org\"'")
+    verb.add_argument("--all", action="store_true", help="all messages in the queue")
+    verb.add_argument("--ids-from", metavar="FILE", help="those of a list, as --json prints it; - is standard input")
     verb.add_argument("--what-if", action="store_true", help="only say what would be done")
+    verb.add_argument("--yes", action="store_true", help="do not ask, however many they are")
+    verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
+
+
+def _either(verb: ArgumentParser) -> None:
+    """A queue may be meant, or its messages."""
+    _target(verb)
+    verb.add_argument("--messages", action="store_true", help="with --queue: its messages, not the queue")
 
 
 def _what_if(verb: ArgumentParser) -> None:
     verb.add_argument("--what-if", action="store_true", help="only say what would be done")
 
 
-def _hold(verb: ArgumentParser) -> None:
-    _target(verb)
-    verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
-
-
 def _remove(verb: ArgumentParser) -> None:
-    _hold(verb)
-    verb.add_argument("--yes", action="store_true", help="do not ask, however many they are")
+    _target(verb)
+    verb.add_argument("--with-ndr", action="store_true", help="tell the senders that it was not delivered")
+
+
+def _redirect(verb: ArgumentParser) -> None:
+    _target(verb)
+    verb.add_argument("--to-connector", metavar="C", required=True, help="the connector by which they are to go")
+
+
+def _export(verb: ArgumentParser) -> None:
+    _target(verb)
+    verb.add_argument("--to", metavar="DIR", required=True, help="the folder, which is there already")
+
+
+def _flush(verb: ArgumentParser) -> None:
+    verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the log")
 
 
 def _config(verb: ArgumentParser) -> None:
@@ -145,12 +164,15 @@ VERBS: dict[str, Verb] = {
     "processes": Verb("processes", "what each process of kmqd has in hand", _watch),
     "show": Verb("show", "one message: recipients, history, files, header", _one),
     "history": Verb("history", "what happened to one message", _one),
-    "retry": Verb("act", "make the next attempt now", _target),
-    "flush": Verb("flush", "make the next attempt of everything now"),
+    "retry": Verb("act", "make the next attempt now", _either),
+    "flush": Verb("flush", "make the next attempt of everything now", _flush),
     "expire": Verb("expire", "give up what is overdue, although it is much", _what_if),
-    "remove": Verb("act", "take messages out of the queue; no report is sent", _remove),
-    "suspend": Verb("act", "hold messages, or a queue", _hold),
-    "resume": Verb("act", "let them go on", _hold),
+    "suspend": Verb("act", "hold messages, or a queue", _either),
+    "resume": Verb("act", "let them go on", _either),
+    "resubmit": Verb("act", "back to the categorizer, to be routed anew", _target),
+    "redirect": Verb("act", "send by another connector than routing says", _redirect),
+    "remove": Verb("act", "take messages out of the queue", _remove),
+    "export": Verb("act", "a copy of held messages, as files for replay/", _export),
     "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),

@@ -13,7 +13,7 @@ import pytest
 
 from kmq.admin.client import SOCKET
 from kmq.admin.control import Control, Line
-from kmq.admin.verbs import Arguments
+from kmq.admin.verbs import RESULTS, Arguments
 from kmq.cli.kmq import main
 from kmq.model.frame import Answer
 from tests.mailbag import Mailbag
@@ -72,7 +72,7 @@ def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
 
 @dataclass
 class Kmqd:
-    """The scheduler process's side of the control socket: answers what a test laid ready."""
+    """The scheduler process's side of the control socket: it answers what a test laid ready, else it obeys."""
 
     queues: list[dict[str, object]] = field(default_factory=list)
     answers: dict[str, list[Line | Answer]] = field(default_factory=dict)
@@ -80,8 +80,15 @@ class Kmqd:
 
     async def ask(self, verb: str, arguments: Arguments, _: int) -> AsyncIterator[Line | Answer]:
         self.asked.append((verb, dict(arguments)))
-        for line in self.queues if verb == "queues" else self.answers.get(verb, [Answer(status=0, text="done")]):
+        for line in self.queues if verb == "queues" else self.answers.get(verb, _obeyed(verb, arguments)):
             yield line
+
+
+def _obeyed(verb: str, arguments: Arguments) -> list[Line | Answer]:
+    names = arguments.get("ids")
+    if verb not in RESULTS or not isinstance(names, list):
+        return [Answer(status=0, text="done")]
+    return [*({"ID": name, "Result": RESULTS[verb]} for name in names), Answer(status=0)]
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def place(tmp_path: Path) -> Path:
         "[ \"$2\" = queues ] && cat <<'END'\n"
         '{"Identity":"mx\\\\\\\\x","NextHopDomain":"far.test","Status":"Ready"}\n'
         f'{{"NextHopDomain":"{EVIL}","Status":"Ready"}}\n'
-        "END\nexit 0\n"
+        "END\n"
+        "[ \"$1\" = config ] && printf '[isp : connector]\\ntype = smarthost\\n[mx : receiver]\\n[own : connector]\\n'\n"
+        "exit 0\n"
     )
     program.chmod(0o755)
     (tmp_path / "some file.log").touch()
@@ -101,6 +103,12 @@ def test_messages_and_queues(shell: str, place: Path) -> None:
     assert completed(place, shell, "retry", "--queue", "fa") == ["far.test"]
     every = completed(place, shell, "retry", "--queue", "''" if shell == "fish" else "")
     assert len(every) == 2, "a name that looks like a command is a name"
+
+
+@pytest.mark.parametrize("shell", shells("bash", "fish"))
+def test_connectors(shell: str, place: Path) -> None:
+    nothing = "''" if shell == "fish" else ""
+    assert completed(place, shell, "redirect", "--to-connector", nothing) == ["isp", "own"]
 
 
 def test_bash_completes_files_folders_and_days(place: Path) -> None:

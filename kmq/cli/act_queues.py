@@ -1,0 +1,77 @@
+"""`kmq suspend | resume | retry --queue Q`: the queue itself, as Exchange's Suspend-Queue, Resume-Queue, Retry-Queue.
+
+What:     Q is a name, which may have `*` and `?` in it, or the whole text of a next hop where two queues have one name.
+Promise:  nothing is done before every queue that is meant is known. The messages in it keep their own states.
+Callers:  kmq.cli.act.
+"""
+
+from kmq.admin import choice
+from kmq.admin.circumstances import text_of
+from kmq.admin.client import Talk
+from kmq.admin.listing import next_hop
+from kmq.admin.verbs import Argument
+from kmq.cli.act_consent import UNASKED, consent
+from kmq.cli.call import DONE, REFUSED, Call
+from kmq.view.queues import queues
+from kmq.view.words import counted, harmless
+
+Line = dict[str, object]
+
+
+def run(call: Call) -> int:
+    """The verb."""
+    name = call.arguments.queue
+    with Talk(call.settings.kmq.run_directory) as talk:
+        lines = {text_of(line, "NextHop"): line for line in talk.ask("queues", {}).lines}
+        meant = choice.queues_named(name, lines)
+        problem = _problem(name, meant, list(lines))
+        if problem:
+            call.warn(harmless(problem))
+            return REFUSED
+        if call.arguments.what_if:
+            return _what_if(call, [lines[hop] for hop in meant])
+        if len(meant) > UNASKED:
+            answer = consent(call, f"{call.arguments.verb} {counted(len(meant), 'queue')}")
+            if answer != DONE:
+                return answer
+        return _carry_out(call, talk, meant)
+
+
+def _problem(name: str, meant: list[str], there: list[str]) -> str:
+    if not meant:
+        return f"no queue is called {name}; there are: {', '.join(next_hop(hop).name for hop in there) or 'none'}"
+    if len(meant) > 1 and "*" not in name and "?" not in name:
+        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(meant)}"
+    return ""
+
+
+def _what_if(call: Call, lines: list[Line]) -> int:
+    if call.json:
+        call.tell_objects(lines)
+    else:
+        call.tell(queues(lines, call.page))
+    if not call.json:
+        call.tell([f"-- {counted(len(lines), 'queue')}. Nothing was done (--what-if)."])
+    return DONE
+
+
+def _carry_out(call: Call, talk: Talk, hops: list[str]) -> int:
+    """One question for each; what kmqd says of one queue is said as it is, of several with the queue's name."""
+    named: dict[str, Argument] = {"reason": call.arguments.reason} if call.arguments.reason else {}
+    best = REFUSED
+    for hop in hops:
+        response = talk.ask(call.arguments.verb, {**named, "queue": hop})
+        if response.status > REFUSED:
+            call.warn(harmless(response.text))
+            return response.status
+        best = min(best, response.status)
+        if call.json:
+            result = "done" if response.status == DONE else "refused"
+            call.tell_objects([{"Queue": next_hop(hop).name, "NextHop": hop, "Result": result, "Why": response.text}])
+            continue
+        text = response.text if len(hops) == 1 else f"{next_hop(hop).name}: {response.text}"
+        if response.status == DONE:
+            call.tell([harmless(text)])
+        else:
+            call.warn(harmless(text))
+    return best

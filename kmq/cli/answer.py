@@ -1,0 +1,29 @@
+"""What kmqd answered to one question, for people or programs.
+
+Callers:  kmq.cli.flush, kmq.cli.expire, kmq.cli.act_bulk.
+"""
+
+from collections.abc import Mapping
+
+from kmq.admin.client import Response
+from kmq.cli.call import DONE, Call
+from kmq.view.words import harmless
+
+
+def tell(call: Call, response: Response) -> int:
+    """Prints it; its status is ours."""
+    if call.json:
+        call.tell_objects(response.lines)
+    else:
+        call.tell(harmless(sentence(line)) for line in response.lines)
+    if response.status == DONE and not call.json:
+        call.tell(response.text.splitlines())
+    elif response.text:
+        call.warn(harmless(response.text))
+    return response.status
+
+
+def sentence(line: Mapping[str, object]) -> str:
+    """A line of an answer: `69212ad0-0000a1f3 skipped: it is suspended`."""
+    words = " ".join(str(value) for name, value in line.items() if name != "Why" and value is not None)
+    return f"{words}: {line['Why']}" if line.get("Why") else words
