@@ -285,6 +285,7 @@ class Storage:
         until = time.monotonic() - (0 if self._stopping else self.settings.effects_delay)
         while (at := effects.next_at()) is not None and at <= until:
             effects.apply_next()
+        effects.let_go()
         if effects.owed:
             self._tell_owed()
 

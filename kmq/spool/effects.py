@@ -2,7 +2,7 @@
 
 Promise:  effects of one message happen in the order of their records. An effect that fails is owed: the later ones of
           its message wait behind it, those of other messages go on (J13). A message that is put and removed before its
-          files were begun needs none (J1).
+          files were begun needs none (J1), but for those that the safety net keeps (spool.net).
 On crash: recovery does from the records what is missing here; doing an effect twice changes nothing.
 Callers:  `add` from the loop, all else from one thread.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from kmq.spool import layout
 from kmq.spool.disk import Disk
 from kmq.spool.homes import Homes
-from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
+from kmq.spool.net import Net
+from kmq.spool.record import Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Effects:
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
         self.disk = disk
         self.homes = Homes(disk, poison)
+        self.net = Net(self.homes)
         self.owed: dict[int, deque[tuple[int, Operation]]] = {}
         self.trouble: OSError | None = None
         self.stuck: OSError | None = None
@@ -63,8 +65,11 @@ class Effects:
                         self._fresh.add(operation.id)
                         self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
-                    elif isinstance(operation, Remove) and operation.id in self._fresh:
-                        self._doomed.add(operation.id)
+                    elif operation.id in self._fresh:
+                        if isinstance(operation, Remove):
+                            self._doomed.add(operation.id)
+                        elif isinstance(operation, Keep):
+                            self.net.gather(operation.id)
                 self._waiting.append(one)
 
     def claim(self, dropped: Dropped) -> bool:
@@ -97,7 +102,7 @@ class Effects:
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self.owed
+        return not self._waiting and not self.owed and self.net.idle
 
     # --- the thread's side ---------------------------------------------------------------------------------------
 
@@ -109,7 +114,7 @@ class Effects:
         """Whether every effect of this generation and of older ones is done or cancelled (J3)."""
         waiting = self._waiting[0].generation if self._waiting else generation + 1
         owed = min((operations[0][0] for operations in self.owed.values()), default=generation + 1)
-        return min(waiting, owed) > generation
+        return min(waiting, owed) > generation and self.net.finished(generation)
 
     def apply_next(self) -> bool:
         """The effects of the next record; False when none waits. Never raises for the disk: what fails is owed."""
@@ -117,11 +122,19 @@ class Effects:
             return False
         one = self._waiting[0]
         ends = {operation.id for operation in one.operations if isinstance(operation, Remove)}
+        ends.difference_update([operation.id for operation in one.operations if isinstance(operation, Keep)])
         for operation in one.operations:
             if not (isinstance(operation, Append) and operation.id in ends):  # its file goes with the same record
                 self._apply_or_owe(one.generation, operation)
+        if self.net.full or len(self._waiting) == 1:
+            self.let_go()
         self._waiting.popleft()  # only now: `finished` must not see a record gone whose effects are under way
         return True
+
+    def let_go(self) -> None:
+        """What is kept elsewhere by now leaves the queue. StorageFailed."""
+        for generation, number in self.net.let_go():
+            self._apply_or_owe(generation, Remove(number))
 
     def retry_owed(self) -> bool:
         """Tries again what is owed, message by message; True when nothing is left."""
@@ -177,7 +190,11 @@ class Effects:
                 case Put():
                     self._put(generation, operation)
                 case Remove():
-                    self._remove(operation.id)
+                    self._remove(generation, operation.id)
+                case Keep():
+                    self._keep(generation, operation)
+                case Mark():
+                    self.net.mark(operation)
                 case Move():
                     self._move(operation)
         except OSError as error:
@@ -192,11 +209,13 @@ class Effects:
             self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
         if put.id not in self._doomed and put.id in self._unmade:
             self._make(put, again=not first)
+        elif self.net.gathers(put.id):
+            self.net.take(generation, put)
         self.made(put.id)
         if put.dropped:
             self.homes.unlink_dropped(put.dropped)
             self._dropped.discard(put.dropped)
-        if put.incoming:
+        if put.incoming and not self.net.gathers(put.id):
             self.incoming.append((generation, put.incoming))
         with self._turn:
             self.waiting_bytes -= len(put.body or b"")
@@ -210,19 +229,31 @@ class Effects:
         self.homes.make(envelope, put.line, again)
 
     def _append(self, line: Append) -> None:
-        if line.id not in self._doomed:
+        if line.id in self._doomed:
+            self.net.take_line(line.id, line.line)
+        else:
             self.homes.append(line.id, line.line)
 
     def _move(self, move: Move) -> None:
-        if move.id in self._doomed or not self.homes.enter(move):
+        if move.id in self._doomed:
+            self.net.take_line(move.id, move.line)
+            return
+        if not self.homes.enter(move):
             return
         self.homes.sync_names(move.id, move.home)  # the new names are durable before the old ones go (J4)
         self.homes.moved(move.id, move.home)
         self.homes.leave(move.id, "queue" if move.home == "poison" else "poison")
 
-    def _remove(self, number: int) -> None:
+    def _keep(self, generation: int, keep: Keep) -> None:
+        incoming = self.net.keep(keep)
+        if incoming:
+            self.incoming.append((generation, incoming))
+
+    def _remove(self, generation: int, number: int) -> None:
         if number in self._doomed:
             self._doomed.discard(number)
+            return
+        if self.net.leaves(generation, number):
             return
         self.homes.leave(number, self.homes.of(number))
         self.homes.moved(number, "queue")

@@ -20,8 +20,8 @@ from kmq.model.event import Moved
 from kmq.spool import aside, checkpoint, journal, layout, recovery
 from kmq.spool.checkpoint import Checkpoint
 from kmq.spool.disk import Disk
-from kmq.spool.recovery import Traced
 from kmq.spool.states import AT_REST, MOVING, NOTHING, STATES, Files, Part, Said, row
+from kmq.spool.tracing import Traced, trace
 
 QUEUE, POISON = layout.HOMES
 
@@ -72,7 +72,7 @@ def read_log(disk: Disk) -> Log:
             segments = journal.read(disk)
             if checkpoint.read(disk) == known:
                 first = recovery.first_needed(known, segments)
-                traced, _ = recovery.trace(segments, first)
+                traced, _ = trace(segments, first)
                 lost = known is None and disk.status(checkpoint.FILE) is not None
                 return Log(known, lost, traced, recovery.damage_of(segments, first))
     raise SpoolError(f"{disk.root}/journal changes faster than it can be read: try again")

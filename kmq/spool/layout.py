@@ -5,6 +5,7 @@ queue/<gen>/<id>.env|.eml the mail queue; <gen> follows from the ID
 poison/                   set aside, with the reason in the envelope
 incoming/                 large bodies on their way in
 journal/                  log segments, checkpoint, spare segments
+index/                    what listings read, a cache
 status/  run/             status files; sockets and locks
 pickup/ replay/ shadow/ sent/ backup/ drop/   for what comes and goes by folder
 log/                      the tracking log
@@ -24,6 +25,7 @@ FOLDERS = {
     "poison": 0o700,
     "incoming": 0o700,
     "journal": 0o700,
+    "index": 0o700,
     "status": 0o750,
     "run": 0o755,
     "pickup": 0o770,

@@ -10,6 +10,8 @@ Shape of an operation: kind (8)  ID (64)  seq (32)  a (32)  b (32), then its tex
     2 append  a = length of the line
     3 move    a = length of the line, b = 1 into poison/, 0 back into queue/
     4 remove
+    5 keep    b = the day as a number (20261122); stands before the remove of a message that was delivered
+    6 mark    a = length of the line, b = the day: one more line of a message that is kept
 """
 
 import json
@@ -23,7 +25,7 @@ MAGIC = b"kmqR"
 HEADER = Struct("<4sIIQI")
 _POSITION = Struct("<IQIQ")
 _OPERATION = Struct("<BQIII")
-PUT, APPEND, MOVE, REMOVE = 1, 2, 3, 4
+PUT, APPEND, MOVE, REMOVE, KEEP, MARK = 1, 2, 3, 4, 5, 6
 NO_TOKEN = bytes(16)
 #: A record is at most this large, so that the smallest segment takes it.
 RECORD_LIMIT = 768 * 1024
@@ -99,7 +101,40 @@ class Remove:
         return _OPERATION.pack(REMOVE, self.id, 0, 0, 0)
 
 
-Operation = Put | Append | Move | Remove
+@dataclass(slots=True)
+class Keep:
+    """The message was delivered: its files get names in sent/<day>/ (`2026-11-22`) before the remove of this record."""
+
+    id: int
+    day: str
+
+    def encode(self) -> bytes:
+        return _OPERATION.pack(KEEP, self.id, 0, 0, _number_of(self.day))
+
+
+@dataclass(slots=True)
+class Mark:
+    """One more line of the envelope of a message that lies in sent/<day>/."""
+
+    id: int
+    seq: int
+    line: bytes
+    day: str
+
+    def encode(self) -> bytes:
+        return _OPERATION.pack(MARK, self.id, self.seq, len(self.line), _number_of(self.day)) + self.line
+
+
+Operation = Put | Append | Move | Remove | Keep | Mark
+
+
+def _number_of(day: str) -> int:
+    return int(day.replace("-", ""))
+
+
+def _day_of(number: int) -> str:
+    text = f"{number:08d}"
+    return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
 
 
 def _position(generation: int, number: int, length: int, offset: int) -> int:
@@ -151,6 +186,11 @@ def operations(payload: memoryview) -> Iterator[Operation]:
             at += a
         elif kind == REMOVE:
             yield Remove(number)
+        elif kind == KEEP:
+            yield Keep(number, _day_of(b))
+        elif kind == MARK:
+            yield Mark(number, seq, bytes(payload[at : at + a]), _day_of(b))
+            at += a
         else:
             raise ValueError(f"operation {kind} is of a later kmq")
 

@@ -19,37 +19,20 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kmq.errors import SpoolError, StorageFailed
+from kmq.errors import StorageFailed
 from kmq.model import queue_id
 from kmq.model.envelope import Head, lines_of, read_event, read_head, unseal
 from kmq.model.event import Moved
-from kmq.spool import checkpoint, journal, layout, record, strays
+from kmq.spool import checkpoint, journal, layout, strays
 from kmq.spool.checkpoint import Checkpoint, Note
 from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
-from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
+from kmq.spool.record import Dropped, Put
 from kmq.spool.store import remove_quietly, sync_all
+from kmq.spool.tracing import Traced, trace
 
 #: So many bytes of each file are fetched ahead.
 _FETCHED = 1 << 20
-
-
-@dataclass(slots=True)
-class Traced:
-    """What the journal says of one message. lines: (seq, line) of events, moves among them."""
-
-    put: Put | None = None
-    lines: list[tuple[int, bytes]] = field(default_factory=list)
-    removed: bool = False
-
-    def take(self, operation: Operation) -> None:
-        match operation:
-            case Put():
-                self.put = operation
-            case Remove():
-                self.removed = True
-            case Append() | Move():
-                self.lines.append((operation.seq, operation.line))
 
 
 @dataclass(slots=True)
@@ -138,6 +121,7 @@ class Recovery:
             self._rename(plan)
         self._sync()
         set_aside = strays.sweep(self.disk, traced, plain)
+        strays.sweep_kept(self.disk, {one.kept for one in traced.values() if one.kept})
         for plan in plans.values():
             for name in plan.gone:
                 self._drop(name)
@@ -147,6 +131,8 @@ class Recovery:
         newest = max((made for made, _, _ in journal.segment_names(self.disk)), default=0)
         generation = max(newest, known.generation if known else 0) + 1
         last_id = max([known.next_id - 1 if known else 0, *traced, *strays.newest_ids(self.disk)])
+        if known is None:  # a damaged disk: what was issued last may have been delivered
+            last_id = max(last_id, strays.newest_kept(self.disk))
         log = self._begin(generation, last_id, segments)
         recovered = Recovered(
             generation,
@@ -204,6 +190,8 @@ class Recovery:
     def _plan(self, number: int, one: Traced) -> Plan:
         """Makes new files under temporary names; nothing that anybody reads is changed yet."""
         plan = Plan(gone=self._leavings(one))
+        if one.kept:
+            return self._plan_kept(number, one, plan)
         if one.removed:
             plan.gone += [name for home in layout.HOMES for name in _files(number, home)]
             plan.gone.append(layout.reason(number))
@@ -224,11 +212,28 @@ class Recovery:
             plan.gone += _files(number, "poison" if home == "queue" else "queue")
         return plan
 
-    def _best_envelope(self, number: int, put: Put | None) -> Copy | None:
+    def _plan_kept(self, number: int, one: Traced, plan: Plan) -> Plan:
+        """A delivered message lies in sent/ and nowhere else. Of one of which nothing is left there the net has let go;
+        of one whose body is damaged it does: it has been delivered."""
+        place = layout.kept_on(one.kept)
+        homes = (*layout.HOMES, place)
+        plan.gone += [name for home in layout.HOMES for name in _files(number, home)]
+        found = self._best_envelope(number, one.put, homes)
+        old = found.lines if found else [one.put.line] if one.put else []
+        lines = _merged(old, one.lines)
+        if old:
+            self._plan_body(number, place, one, lines[0], plan, homes)
+        if not old or plan.lost:
+            plan.gone += _files(number, place)
+        elif self.rewrite or not found or not found.whole or found.home != place or lines != old:
+            self._make(layout.envelope(number, place), b"\n".join(lines), plan)
+        return plan
+
+    def _best_envelope(self, number: int, put: Put | None, homes: Sequence[str] = layout.HOMES) -> Copy | None:
         """The copy that has most lines, the queue's of two that are alike. One whose head is damaged counts when the
         journal knows the head."""
         copies = []
-        for home in layout.HOMES:
+        for home in homes:
             try:
                 lines = lines_of(self.disk.read(layout.envelope(number, home)))
             except OSError:
@@ -251,11 +256,13 @@ class Recovery:
                 if missing and text is not None:
                     self._make(name, b"\n".join([text, *missing]), plan)
 
-    def _plan_body(self, number: int, home: str, one: Traced, head_line: bytes, plan: Plan) -> None:
-        head = read_head(head_line)
+    def _plan_body(
+        self, number: int, home: str, one: Traced, line: bytes, plan: Plan, homes: Sequence[str] = layout.HOMES
+    ) -> None:
+        head = read_head(line)
         assert head is not None
         target = layout.body(number, home)
-        places = [target] + [layout.body(number, place) for place in layout.HOMES if place != home]
+        places = [target] + [layout.body(number, place) for place in homes if place != home]
         whole = next((place for place in places if self._whole(place, head)), None)
         incoming = f"incoming/{one.put.incoming}" if one.put and one.put.incoming else ""
         if whole is not None and not self.rewrite:
@@ -429,27 +436,6 @@ def _dropped_of(head: Head | None) -> Dropped | None:
     """The dropped file that a message was: where no record names it, its head does (J12)."""
     source = head.source if head is not None else None
     return Dropped(source.file, source.inode, source.mtime_ns) if source is not None and source.inode else None
-
-
-def trace(segments: list[Segment], from_generation: int) -> tuple[dict[int, Traced], dict[bytes, int]]:
-    """What the journal says from a generation on: message by message, and the tokens of its puts."""
-    traced: dict[int, Traced] = {}
-    tokens: dict[bytes, int] = {}
-    for generation, payloads in sorted(journal.valid(segments).items()):
-        if generation >= from_generation:
-            for payload in payloads:
-                for operation in _operations(payload):
-                    traced.setdefault(operation.id, Traced()).take(operation)
-                    if isinstance(operation, Put) and operation.token != record.NO_TOKEN:
-                        tokens[operation.token] = operation.id
-    return traced, tokens
-
-
-def _operations(payload: memoryview) -> list[Operation]:
-    try:
-        return list(record.operations(payload))
-    except ValueError as error:
-        raise SpoolError(f"the journal cannot be read: {error}; install the kmq that wrote it") from error
 
 
 def _files(number: int, home: str) -> tuple[str, str]:

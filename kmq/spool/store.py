@@ -22,7 +22,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Keep, Mark, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
@@ -270,6 +270,12 @@ class FileStore(Store):
             case Move():
                 if self._homes.enter(operation):
                     self._homes.moved(operation.id, operation.home)
+            case Keep():
+                self.effects.net.keep(operation)
+                self.effects.net.forget(operation.id)
+            case Mark() if (operation.id, operation.seq) not in self._done:
+                self.effects.net.mark(operation)
+                self._done.add((operation.id, operation.seq))
             case Remove():
                 for home in layout.HOMES:
                     self._homes.unlink(layout.envelope(operation.id, home))

@@ -9,7 +9,7 @@ Callers:  recovery.
 import contextlib
 import re
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from kmq.model import queue_id
 from kmq.spool import layout
@@ -18,6 +18,8 @@ from kmq.spool.disk import Disk
 
 _NAME = re.compile(r"([0-9a-f]{8}-[0-9a-f]{8})\.(env|eml|put|env\.new|eml\.new)")
 _FOLDER = re.compile(r"[0-9a-f]{5}-[0-9a-f]{4}")
+#: The folder of a day below sent/.
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def names(disk: Disk, home: str) -> Iterator[tuple[int, str, str]]:
@@ -48,6 +50,14 @@ def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
                     set_aside(disk, number, "a body without an envelope")
                     aside.append(f"{path}: a body without an envelope")
     return aside
+
+
+def sweep_kept(disk: Disk, days: Iterable[str]) -> None:
+    """Temporary names that a recovery which was cut left in sent/, where messages of these days were made."""
+    for day in days:
+        for name in disk.names(layout.kept_on(day)):
+            if name.endswith(".new"):
+                _unlink_file(disk, f"{layout.kept_on(day)}/{name}")
 
 
 def _odd(disk: Disk, home: str) -> list[tuple[int, str, str]]:
@@ -102,6 +112,13 @@ def newest_ids(disk: Disk) -> list[int]:
                 found.append(queue_id.parse(match[1]))
                 break
     return found
+
+
+def newest_kept(disk: Disk) -> int:
+    """The newest ID of the last day in sent/, 0 when nothing is kept."""
+    newest = max((name for name in disk.names(layout.SENT) if DAY.fullmatch(name)), default="")
+    stems = (name[: queue_id.LENGTH] for name in (disk.names(layout.kept_on(newest)) if newest else ()))
+    return max((queue_id.parse(stem) for stem in stems if queue_id.PATTERN.fullmatch(stem)), default=0)
 
 
 def poisoned(disk: Disk) -> set[int]:

@@ -4,7 +4,7 @@ What:     a `Ledger` is told of every record that is written, and of every one t
           `judge` looks at a spool after recovery and names every broken promise in a sentence.
 Promise:  what it names is wrong by the rules of the journal: acknowledged mail is in exactly one home, whole, with
           every event once; removed mail is nowhere; what was never told is whole or absent, record by record, in the
-          order of writing; nothing is litter; no ID is issued twice.
+          order of writing; nothing is litter; no ID is issued twice. What is kept lies in sent/ alone, with every line.
 Callers:  the tests of the spool.
 """
 
@@ -17,7 +17,7 @@ from kmq.model.envelope import lines_of, read_event, unseal
 from kmq.model.event import Moved
 from kmq.spool import layout, loading
 from kmq.spool.disk import Disk
-from kmq.spool.record import NO_TOKEN, Append, Dropped, Move, Operation, Put, Remove
+from kmq.spool.record import NO_TOKEN, Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
 from kmq.spool.recovery import Recovered
 
 HOMES = ("queue", "poison")
@@ -48,8 +48,20 @@ class Found:
         return bool(self.envelopes or self.bodies)
 
 
+@dataclass(slots=True)
+class Kept:
+    """What is promised of a delivered message: the day under which it lies in sent/, its lines, its body."""
+
+    day: str
+    lines: list[bytes]
+    body: bytes
+
+
 class Ledger:
-    """atomic: the store keeps records all or none and in order (the journal does, plain files cannot)."""
+    """atomic: the store keeps records all or none and in order (the journal does, plain files cannot).
+
+    lossy: the disk may have been too full to keep what was delivered.
+    """
 
     def __init__(self, atomic: bool = True) -> None:
         self.atomic = atomic
@@ -59,6 +71,8 @@ class Ledger:
         self.handed: set[str] = set()  # names in incoming/ of durable puts
         self.offered: dict[Dropped, bool] = {}  # files of a drop directory -> a durable put took it
         self.highest = 0  # the last ID that was told
+        self.kept: dict[int, Kept] = {}
+        self.lossy = not atomic
 
     # --- what is told ------------------------------------------------------------------------------------------------
 
@@ -75,6 +89,15 @@ class Ledger:
                 self.offered[operation.dropped] = True
             if isinstance(operation, Put) and operation.incoming:
                 self.handed.add(operation.incoming)
+            if isinstance(operation, Keep):
+                self.kept[operation.id] = self._kept(operation)
+            if isinstance(operation, Mark) and operation.id in self.kept:
+                self.kept[operation.id].lines.append(operation.line)
+
+    def _kept(self, keep: Keep) -> Kept:
+        story = [op for one in self.records if one.told for op in one.operations if op.id == keep.id]
+        lines = [op.line for op in story if isinstance(op, Put | Append | Move)]
+        return Kept(keep.day, lines, self.bodies[keep.id])
 
     def refuse(self, one: Written) -> None:
         self.records.remove(one)
@@ -84,6 +107,7 @@ class Ledger:
         other = Ledger(self.atomic)
         other.records, other.bodies, other.offered = self.records, self.bodies, self.offered
         other.highest, other.handed = self.highest, self.handed
+        other.kept, other.lossy = self.kept, self.lossy
         other.incoming = dict.fromkeys(self.incoming, False)
         return other
 
@@ -99,6 +123,7 @@ class Ledger:
             wrong += self._judge_message(disk, number, story, found.get(number) or Found())
         wrong += self._judge_incoming(disk, stories)
         wrong += self._judge_dropped(disk, stories, found)
+        wrong += self._judge_kept(disk, found)
         wrong += self._judge_order(found) if self.atomic else self._judge_notices(found)
         if recovered:
             wrong += self._judge_knowledge(disk, recovered, found)
@@ -110,7 +135,7 @@ class Ledger:
         for one in list(self.records):
             if one.told:
                 continue
-            there = [op for op in one.operations if one.sent and self._evidence(op, found.get(op.id) or Found())]
+            there = [op for op in one.operations if one.sent and self._shown(disk, op, found)]
             if there:
                 one.operations = there
                 self.tell(one)
@@ -141,6 +166,8 @@ class Ledger:
         stories: dict[int, list[tuple[Written, Operation]]] = defaultdict(list)
         for one in self.records:
             for operation in one.operations if one.sent else ():
+                if isinstance(operation, Mark):
+                    continue  # of a message that is gone
                 stories[operation.id].append((one, operation))
         return stories
 
@@ -188,6 +215,27 @@ class Ledger:
             wrong.append(f"{name}: in the wrong home {home}")
         return wrong
 
+    def _judge_kept(self, disk: Disk, found: dict[int, Found]) -> list[str]:
+        """What is in the net is whole, and nowhere else."""
+        there = _look_sent(disk)
+        tried = {op.id for one in self.records if one.sent for op in one.operations if isinstance(op, Keep)}
+        wrong = [
+            f"{queue_id.text(number)}: in sent/ from nowhere" for number in there.keys() - self.kept.keys() - tried
+        ]
+        for number, parts in there.items():
+            if parts.keys() != {"env", "eml"} and self.atomic:
+                wrong.append(f"{queue_id.text(number)}: half a message in sent/: {sorted(parts)}")
+            if number in found and self.atomic:
+                wrong.append(f"{queue_id.text(number)}: in sent/ and in the queue")
+        for number, kept in self.kept.items():
+            parts = there.get(number, {})
+            if not parts and self.lossy:
+                continue
+            missing = [line for line in kept.lines if line not in lines_of(parts.get("env", b""))]
+            if parts.get("eml") != kept.body or missing:
+                wrong.append(f"{queue_id.text(number)}: was kept, and is not in sent/ as it was: {missing}")
+        return wrong
+
     # --- what lies elsewhere -----------------------------------------------------------------------------------------
 
     def _judge_incoming(self, disk: Disk, stories: dict[int, list[tuple[Written, Operation]]]) -> list[str]:
@@ -221,6 +269,14 @@ class Ledger:
 
     # --- records -----------------------------------------------------------------------------------------------------
 
+    def _shown(self, disk: Disk, operation: Operation, found: dict[int, Found]) -> bool | None:
+        """The same, with a look at sent/."""
+        if isinstance(operation, Keep):
+            return operation.id in _look_sent(disk)
+        if isinstance(operation, Mark):
+            return operation.line in lines_of(_look_sent(disk).get(operation.id, {}).get("env", b""))
+        return self._evidence(operation, found.get(operation.id) or Found())
+
     def _evidence(self, operation: Operation, found: Found) -> bool | None:
         """Whether the disk shows that this operation is durable; None when it can show neither."""
         match operation:
@@ -230,6 +286,8 @@ class Ledger:
                 return operation.line in found.lines if found.there else None
             case Remove():
                 return not found.there
+            case Keep() | Mark():
+                return None
 
     def _judge_order(self, found: dict[int, Found]) -> list[str]:
         """Records that were not told: all or none of each, and none behind one that is lost."""
@@ -311,6 +369,14 @@ def _look(disk: Disk) -> tuple[dict[int, Found], list[str]]:
         else:
             found[number].bodies[home] = text
     return dict(found), wrong
+
+
+def _look_sent(disk: Disk) -> dict[int, dict[str, bytes]]:
+    """Of each message in sent/ the files that are there, by ending."""
+    found: dict[int, dict[str, bytes]] = defaultdict(dict)
+    for folder, name in disk.walk("sent"):
+        found[queue_id.parse(name[:-4])][name[-3:]] = disk.read(f"{folder}/{name}")
+    return dict(found)
 
 
 def _lies(disk: Disk, dropped: Dropped) -> bool:

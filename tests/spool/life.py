@@ -16,7 +16,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Dropped, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
 from kmq.spool.recovery import Recovered, Recovery
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 from tests.spool.ghost import GhostDisk, GhostNote, Kernel, Watch
@@ -25,6 +25,8 @@ from tests.spool.world import NOW, event, message
 
 #: Bytes of a segment: small enough that a short story turns generations by itself.
 SEGMENT = 24 << 10
+#: The day under which what is delivered is kept.
+DAY = "2025-11-22"
 
 
 def recover(disk: Disk, note: Note, ledger: Ledger) -> tuple[Recovered, Journal]:
@@ -62,6 +64,7 @@ class Life:
         self.durable: set[int] = set()
         self.seq: dict[int, int] = {}
         self.home: dict[int, str] = {}
+        self.kept: dict[int, int] = {}  # delivered, and in the net -> the number of the next event
         for home in layout.HOMES:
             for one in itertools.chain.from_iterable(loading.everything(disk, home)):
                 if isinstance(one, loading.Loaded):
@@ -136,6 +139,19 @@ class Life:
         """The last result, and the end of the message, in one record."""
         self._add([self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok"), Remove(number)])
         self._gone(number)
+
+    def keep(self, number: int) -> None:
+        """The same, and the message is kept."""
+        line = self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok")
+        self.kept[number] = self.seq[number]
+        self._add([line, Keep(number, DAY), Remove(number)])
+        self._gone(number)
+
+    def mark(self, number: int) -> None:
+        """Something more happens to a message that is kept."""
+        seq = self.kept[number]
+        self.kept[number] = seq + 1
+        self._add([Mark(number, seq, event(seq, "deferred", rcpt="0", reply="of the net"), DAY)])
 
     def fail(self, number: int) -> int:
         """A notice is put, and the recipient failed, in one record; the message goes on for the other recipient."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kmq.model import envelope
-from kmq.spool import checkpoint, effects, homes, journal, record, recovery, store
+from kmq.spool import checkpoint, effects, homes, journal, net, record, recovery, store
 from tests.spool import stories
 from tests.spool.life import Story
 
@@ -246,6 +246,51 @@ MUTANTS = (
         "_merged",
         (("{_seq_of(line) for line in lines[1:]}", "set()"),),
         stories.results,
+    ),
+    Mutant(
+        "J4 names in the queue go before those in sent/ are durable",
+        net.Net,
+        "let_go",
+        (("                disk.sync_folder(layout.kept_on(day))", "                pass"),),
+        stories.kept_later,
+    ),
+    Mutant(
+        "J4 the day's folder is not durable",
+        net.Net,
+        "let_go",
+        (("        disk.sync_folder(layout.SENT)\n", ""),),
+        stories.kept_later,
+        seeds=8,
+    ),
+    Mutant(
+        "J1 cancelled mail is not gathered for the net",
+        Apply,
+        "add",
+        (("self.net.gather(operation.id)", "pass"),),
+        stories.kept_fresh,
+    ),
+    Mutant(
+        "J3 what is gathered for the net does not hold",
+        Apply,
+        "finished",
+        ((" and self.net.finished(generation)", ""),),
+        stories.kept_fresh,
+    ),
+    Mutant(
+        "J5 what is kept is removed",
+        Recover,
+        "_plan",
+        (("if one.kept:", "if False:"),),
+        stories.kept_later,
+    ),
+    Mutant(
+        "J5 half-made names stay in sent/",
+        Recover,
+        "_recover",
+        (("    strays.sweep_kept(self.disk, {one.kept for one in traced.values() if one.kept})\n", ""),),
+        stories.kept_later,
+        seeds=1,
+        depth=0.3,
     ),
     # --- J5 ---------------------------------------------------------------------------------------------------------
     Mutant(

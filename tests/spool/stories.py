@@ -253,6 +253,74 @@ def generations(life: Life) -> None:
     life.checkpoint()
 
 
+def kept_later(life: Life) -> None:
+    """The safety net: delivered when the put is covered, with an event before."""
+    number = life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.defer(number)
+    life.keep(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+
+
+def kept_fresh(life: Life) -> None:
+    """Delivered before the files were begun, in a later generation than the put."""
+    small, large = life.put(), life.put_large("1-1-1-1")
+    life.sync()
+    life.turn()
+    life.keep(small)
+    life.keep(large)
+    life.sync()
+    life.apply(2)
+    life.checkpoint()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def marked(life: Life) -> None:
+    """A message of the net gets one more line, before its names are made and when all is covered."""
+    number = life.put()
+    life.sync()
+    life.keep(number)
+    life.mark(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.mark(number)
+    life.settle()
+
+
+def kept_on_a_full_disk(life: Life) -> None:
+    """What cannot be kept is gone like what nobody keeps; what can is."""
+    life.ledger.lossy = True
+    first, second = life.put(), life.put()
+    life.settle()
+    life.disk.fault = Failing("link", errno.ENOSPC, 1)
+    life.keep(first)
+    life.keep(second)
+    fresh = life.put()
+    life.sync()
+    life.keep(fresh)
+    life.sync()
+    life.disk.fault = Failing("create", errno.ENOSPC, 1)
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def kept_unsynced(life: Life) -> None:
+    """The sync of the new names fails (J7)."""
+    first = life.put()
+    life.settle()
+    life.keep(first)
+    life.disk.fault = Failing("sync_folder", name="sent")
+    life.settle()
+
+
 def before(life: Life) -> None:
     """What a start finds that has work to do: covered messages, and records of every kind whose files are not made."""
     kept, deferred, large, poisoned = life.put(), life.put(), life.put_large("1-1-1-1"), life.put()
@@ -452,6 +520,9 @@ STORIES: tuple[Story, ...] = (
     all_delivered,
     restarted,
     generations,
+    kept_later,
+    kept_fresh,
+    marked,
 )
 FAILURES: tuple[Story, ...] = (
     failed_put,
@@ -461,6 +532,8 @@ FAILURES: tuple[Story, ...] = (
     failed_syncfs,
     full_then_removed,
     owed_then_deferred,
+    kept_on_a_full_disk,
+    kept_unsynced,
     full("create"),
     full("create", 1),
     full("write", half=True),
