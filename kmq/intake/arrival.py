@@ -17,9 +17,11 @@ from kmq.intake import replies, trace
 from kmq.intake.completion import BadHeader, Completion, Way
 from kmq.intake.content import Content
 from kmq.intake.deeds import AnyDeed, Discard, Open, Put, PutLarge, Reserve, Write
+from kmq.intake.identity import identify
 from kmq.intake.parameters import Sender
 from kmq.model import fields, moment
 from kmq.model.envelope import Head, Recipient, Source, head_tail
+from kmq.model.priority import WORDS
 
 
 class Course(Enum):
@@ -103,6 +105,8 @@ class Arrival:
         except BadHeader as wrong:
             return self.refused(replies.bad_header(str(wrong)))
         self._beginning = b"%b\r\n%b" % (header, rest)
+        whole = b"\r\n%b" % header
+        self.content.message_id, self.content.subject = identify(whole, whole.lower())
         self._grown = len(self._beginning) - len(text)
         self.content.longest = max(self.content.longest, fields.longest(header))
         self.content.eight_bit = self.content.eight_bit or not header.isascii()
@@ -185,5 +189,6 @@ class Arrival:
                 ret=sender.ret,
                 envid=sender.envid,
                 took=max(0, int((at - self._transaction.began) * 1000)),
+                priority=WORDS[content.priority],
             )
         )

@@ -11,6 +11,9 @@ Method:   text is looked at with the CRLF before it, so that `CRLF .` is whole: 
 import re
 
 from kmq.intake import replies
+from kmq.intake.identity import identify
+from kmq.intake.priority import NOT_ASKED, of_header
+from kmq.model.priority import HIGH, NORMAL, Priority
 
 PIECE = 32 * 1024  #: most bytes given at once: bounds the lists of lines made on the way
 HEADER_LIMIT = 100_000
@@ -25,18 +28,24 @@ class Content:
     """One message's content.
 
     size, eight_bit, dots, longest, hops: facts about what came so far, as `kmq.model.envelope.Head` has them.
+    message_id, subject: when the header is over, by what people know it.
     ended: all of it is here. spoiled: nothing is kept any more.
     """
 
     __slots__ = (
         "_bare", "_header", "_header_too_big", "_held", "_hop_limit", "_kept", "_line", "_line_limit", "_nul",
-        "_size_limit", "_unsent", "dots", "eight_bit", "ended", "hops", "longest", "size", "spoiled",
+        "_priority", "_size_limit", "_unsent", "_urgent_size", "dots", "eight_bit", "ended", "hops", "longest",
+        "message_id", "size", "spoiled", "subject",
     )  # fmt: skip
 
-    def __init__(self, size_limit: int, line_limit: int, hop_limit: int) -> None:
+    def __init__(self, size_limit: int, line_limit: int, hop_limit: int, urgent_size: int = NOT_ASKED) -> None:
+        """urgent_size: up to which a message may be of high priority; NOT_ASKED: its header has no say."""
         self._size_limit = size_limit
         self._line_limit = line_limit
         self._hop_limit = hop_limit
+        self._urgent_size = urgent_size
+        self._priority = NORMAL
+        self.message_id = self.subject = ""
         self._held = b"\r\n"
         self._unsent = 2  # bytes at the beginning that nobody sent
         self._line = 0  # bytes so far of the line that is not at its end
@@ -164,7 +173,11 @@ class Content:
 
     def _count_hops(self, header: bytes) -> None:
         self._header = None
-        self.hops = header.lower().count(b"\r\nreceived:")
+        lower = header.lower()
+        self.hops = lower.count(b"\r\nreceived:")
+        self.message_id, self.subject = identify(header, lower)
+        if self._urgent_size != NOT_ASKED:
+            self._priority = of_header(lower)
         if self.hops > self._hop_limit:  # text below a header that has no empty line after it may look like it
             fields = _FIELDS(header)
             assert fields is not None
@@ -192,6 +205,11 @@ class Content:
         if self.hops > self._hop_limit:
             return replies.TOO_MANY_HOPS
         return None
+
+    @property
+    def priority(self) -> Priority:
+        """When all is here: how urgent it is."""
+        return NORMAL if self._priority is HIGH and self.size > self._urgent_size else self._priority
 
     @property
     def header_over(self) -> bool:

@@ -1,12 +1,14 @@
 """What the SMTP session wants done: each turn of the conversation ends in a list of these, in order.
 
-Callers:  `session` makes them, its carrier (`smtpd`) carries them out. After Put, PutLarge, Reserve and StartTls the
-          session waits for `answered` or `secured`; after Close it does nothing more.
+Callers:  `session` makes them, its carrier (`smtpd`) carries them out. After Put, PutLarge, Reserve, Pause and StartTls
+          the session waits for `answered`, `rested` or `secured`; after Close it does nothing more.
 """
 
 from typing import Union
 
 import msgspec
+
+from kmq.log.mail import NOTHING, Besides
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -51,16 +53,23 @@ class Discard(msgspec.Struct, frozen=True):
     """The message of the open file will not come."""
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Call `rested` after so many seconds (tarpit)."""
+
+    seconds: float
+
+
 class StartTls(msgspec.Struct, frozen=True):
     """Begin the handshake when what was said is sent."""
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A line for the log: what happened, the ID or "", and what else there is to know."""
+    """A line for the logs: what happened, the ID or "", what else there is to know, and more for the tracking log."""
 
     event: str
     queue_id: str
     keys: dict[str, str | int]
+    besides: Besides = NOTHING
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -72,4 +81,4 @@ class Close(msgspec.Struct, frozen=True):
     unread: bool = False
 
 
-AnyDeed = Union[Say, Put, Reserve, Open, Write, PutLarge, Discard, StartTls, Note, Close]  # noqa: UP007
+AnyDeed = Union[Say, Put, Reserve, Open, Write, PutLarge, Discard, Pause, StartTls, Note, Close]  # noqa: UP007

@@ -1,58 +1,65 @@
-"""How many messages each user of this machine has begun in the last minute, over all receiver processes together.
+"""How often each client has done something in the last minute, over all receiver processes together.
 
-Shape:    memory that the receivers share: a row for each process, in it three 32-bit numbers for each user: a minute,
-          the messages begun in it, and those of the minute before. Each process writes its own row alone and reads
-          all, so there is no lock; two that let somebody in at the same moment may go one above the limit.
-Law:      the last minute is what was begun in this one, and of the one before as much as still lies within 60 s.
-On crash: a dead process's row counts on for the minute, or is emptied by its successor.
-Callers:  `local`.
+Shape:    rows (intake.rows): for each place that clients fall in a minute, what was done in it, and what was done in
+          the minute before. Several meters may lie side by side in a row.
+Law:      the last minute is what was done in this one, and of the one before as much as still lies within 60 s. What
+          is refused does not count.
+On crash: as there.
+Callers:  `local` for users of this machine, `rates` for clients of the net.
 """
 
 import mmap
 
-from kmq.intake import tally
+from kmq.intake.rows import PLACES, Rows, mapped
 
-#: What its memory is called among those that receivers are handed.
+#: What the memory for users of this machine is called among those that receivers are handed.
 MEMORY = "sendmail pace"
 
-_PLACES = 8192  #: users whose numbers fall in one place are counted together
-_ROW = 3 * _PLACES
+
+def memory_of(receiver: str) -> str:
+    """The same of the clients of a receiver. No section's name has a colon."""
+    return f"{receiver}:rates"
+
+
+_METER = 3 * PLACES
 _MINUTE = 60.0
 
 
-def shared(fd: int, rows: int) -> mmap.mmap:
+def shared(fd: int, rows: int, meters: int = 1) -> mmap.mmap:
     """The memory of `rows` processes behind a descriptor that all of them were handed (os.memfd_create)."""
-    return tally.mapped(fd, rows * _ROW * 4)
+    return mapped(fd, rows * meters * _METER * 4)
 
 
-class Pace:
-    """The limit. limit: messages of one user in a minute; row: the number of this process among `rows`, from 0."""
+class Pace(Rows):
+    """A limit. limit: how often one client may in a minute; row: the number of this process among `rows`, from 0;
+    meter: which of so many `meters` in the memory."""
 
-    def __init__(self, limit: int, memory: bytearray | mmap.mmap | None = None, row: int = 0, rows: int = 1) -> None:
+    def __init__(
+        self,
+        limit: int,
+        memory: bytearray | mmap.mmap | None = None,
+        row: int = 0,
+        rows: int = 1,
+        meter: int = 0,
+        meters: int = 1,
+    ) -> None:
+        super().__init__(meters * _METER, memory, row, rows)
         self.limit = limit
-        self._counts = memoryview(memory or bytearray(rows * _ROW * 4)).cast("B").cast("I")
-        self._rows = range(0, rows * _ROW, _ROW)
-        self._own = row * _ROW
-        for at in range(self._own, self._own + _ROW):
-            self._counts[at] = 0
+        self._meter = meter * _METER
+        self._empty(self._meter, self._meter + _METER)
 
-    def see(self, memory: mmap.mmap, rows: int) -> None:
-        """There are more processes now, or fewer, in the same memory."""
-        self._counts = memoryview(memory).cast("B").cast("I")
-        self._rows = range(0, rows * _ROW, _ROW)
-
-    def take(self, uid: int, now: float) -> bool:
-        """One more message of a user, if that many may be. now: Unix time."""
-        place = 3 * (uid % _PLACES)
+    def take(self, who: int, now: float) -> bool:
+        """Once more, if that often may be. who: a user's number, or a place; now: Unix time."""
+        place = self._meter + 3 * (who % PLACES)
         minute = int(now // _MINUTE)
-        begun, before = 0, 0
+        done, before = 0, 0
         for row in self._rows:
             counted, current, previous = self._counts[row + place : row + place + 3]
             if counted == minute:
-                begun, before = begun + current, before + previous
+                done, before = done + current, before + previous
             elif counted == minute - 1:
                 before += current
-        if begun + before * (1 - now % _MINUTE / _MINUTE) + 1 > self.limit:
+        if done + before * (1 - now % _MINUTE / _MINUTE) + 1 > self.limit:
             return False
         self._count(self._own + place, minute)
         return True

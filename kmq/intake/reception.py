@@ -34,6 +34,7 @@ class State(IntEnum):
     SKIPPED = auto()  #: within those of a BDAT that was refused
     RESERVING = auto()  #: a large body waits for its ID
     COMMITTING = auto()  #: all is handed over; durable?
+    RESTING = auto()  #: MAIL waits (tarpit)
     HANDSHAKE = auto()  #: behind STARTTLS
 
 
@@ -53,7 +54,7 @@ class Reception(Conversation):
 
     __slots__ = (
         "_arrival", "_began", "_chunk", "_client", "_extended", "_origin", "_peer_name", "_reading", "_recipients",
-        "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
+        "_resting", "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, client: Client) -> None:
@@ -68,6 +69,7 @@ class Reception(Conversation):
         self._reading = State.CONTENT  # how content is read, for when the ID of a large body is here
         self.transaction = 0  # counts the MAILs
         self._began = 0.0  # Unix time of the last one
+        self._resting = b""  # the argument of a MAIL that waits
         self._forget()
 
     def _forget(self) -> None:
@@ -87,7 +89,7 @@ class Reception(Conversation):
     @property
     def in_transaction(self) -> bool:
         """MAIL was taken, and its message is not at its end."""
-        return State.GREETED < self._state < State.HANDSHAKE
+        return State.GREETED < self._state < State.RESTING
 
     def _hang_up(self, line: bytes, unread: bool = True) -> None:
         if unread and not self.closed and line is not replies.SHUTTING_DOWN:
@@ -151,7 +153,8 @@ class Reception(Conversation):
     def _begin_content(self, state: State) -> None:
         section = self._rules.section
         transaction = self._transaction()
-        content = Content(section.size_limit, section.line_limit, section.hop_limit)
+        urgent = self._rules.urgent_size_for(self._client)
+        content = Content(section.size_limit, section.line_limit, section.hop_limit, urgent)
         self._arrival = Arrival(transaction, content, self._rules.small_body, self._rules.completion)
         self._reading = state
         self._state = state
@@ -212,9 +215,12 @@ class Reception(Conversation):
         }
         if len(self._recipients) == 1:
             keys["to"] = next(iter(self._recipients))
+        if arrival.content.message_id:
+            keys["msgid"] = arrival.content.message_id
         if self.closed:
             keys["reason"] = "the client had gone"
-        self._deeds.append(Note("accepted", queue_id, keys))
+        besides = mail.Besides(tuple(self._recipients), arrival.content.subject)
+        self._deeds.append(Note("accepted", queue_id, keys, besides))
         self._errors = self._junk = 0
         self._say(replies.accepted(queue_id))
         return self._end_message()
@@ -261,4 +267,4 @@ class Reception(Conversation):
 #: What the mail log calls it.
 _KEYS = {"sender": "from", "recipient": "to", "recipients": "nrcpt"}
 _NO_CHUNK = Chunk(0, False, 0)
-_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.HANDSHAKE})
+_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.RESTING, State.HANDSHAKE})

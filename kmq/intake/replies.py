@@ -25,6 +25,10 @@ SHUTTING_DOWN = b"421 4.3.2 Shutting down, try again later\r\n"
 TOO_MANY_ERRORS = b"421 4.7.0 Too many errors\r\n"
 TOO_MANY_COMMANDS = b"421 4.7.0 Too many commands that bring no mail\r\n"
 
+TOO_MANY_IN_A_MINUTE = b"421 4.3.2 Too many connections in the last minute\r\n"
+CONNECTS_TOO_OFTEN = b"421 4.7.0 Too many connections of yours in the last minute\r\n"
+SENDS_TOO_MUCH = b"450 4.7.1 Too many messages of yours in the last minute\r\n"
+NAMES_TOO_MANY = b"450 4.7.1 Too many recipients of yours in the last minute\r\n"
 TOO_FAST = b"450 4.7.1 Too many messages of this user in the last minute\r\n"
 TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
 

@@ -6,14 +6,19 @@ Promise:  nothing here changes; a new configuration makes new rules, for session
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmq.config.sections import ReceiverSection
 from kmq.intake import replies
 from kmq.intake.completion import Completion
+from kmq.intake.door import FREE, Pressed
+from kmq.intake.priority import NOT_ASKED
 from kmq.model.envelope import Source
 from kmq.model.reply import Reply
 from kmq.routing.table import Ways
+
+if TYPE_CHECKING:
+    from kmq.intake.rates import Rates
 
 
 class Routes(Protocol):
@@ -37,6 +42,7 @@ class Client(NamedTuple):
     """Who is there. ip: an IPv4-mapped address is shown as IPv4, "" on this machine; trusted: may send to any domain.
 
     user, uid: on this machine, whom the kernel says; trusted_sender: he may send in any name.
+    unlimited: no limit of one client holds for him.
     """
 
     ip: str
@@ -44,6 +50,7 @@ class Client(NamedTuple):
     user: str = ""
     uid: int = -1
     trusted_sender: bool = False
+    unlimited: bool = False
 
     @property
     def key(self) -> str:
@@ -59,6 +66,9 @@ class Rules:
     clock:      Unix time.
     small_body: larger content goes to a file.
     starttls:   there is a certificate.
+    urgent_size: up to which mail may be of high priority; NOT_ASKED without priority queuing.
+    rates:      limits per minute; None: there are none.
+    pressed:    back pressure, as clients of this receiver feel it.
     """
 
     section: ReceiverSection
@@ -68,6 +78,14 @@ class Rules:
     clock: Callable[[], float]
     small_body: int
     starttls: bool
+    urgent_size: int = NOT_ASKED
+    rates: "Rates | None" = None
+    pressed: Callable[[], Pressed] = lambda: FREE
+
+    def urgent_size_for(self, client: Client) -> int:
+        """Whether the header of a client's mail says how urgent it is: nobody buys his way ahead of others' mail."""
+        whose = self.section.priority_from
+        return self.urgent_size if whose == "everybody" or (whose == "trusted" and client.trusted) else NOT_ASKED
 
     @cached_property
     def completion(self) -> Completion | None:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable
 
 from kmq.intake import parameters, replies
-from kmq.intake.deeds import AnyDeed, StartTls
+from kmq.intake.deeds import AnyDeed, Pause, StartTls
+from kmq.intake.rates import Meter
 from kmq.intake.reception import Chunk, Reception, State
 from kmq.model.envelope import Source
 from kmq.model.reply import Reply
@@ -64,6 +65,13 @@ class Session(Reception):
         self.secure = True
         self._kept = b""
         self._forget()
+        return self._turn()
+
+    def rested(self) -> list[AnyDeed]:
+        """The pause that a Pause asked for is over; the pressure may be another by now."""
+        if self._state is State.RESTING and not self.closed:
+            self._state = State.GREETED
+            self._begin(self._resting, self._rules.pressed().refusal)
         return self._turn()
 
     def timed_out(self) -> list[AnyDeed]:
@@ -131,7 +139,20 @@ class Session(Reception):
         return Source(how="smtp", ip=self._client.ip, helo=helo, receiver=self._rules.section.name)
 
     def _mail(self, argument: bytes) -> None:
-        refusal = self._rules.refusal()
+        pressed = self._rules.pressed()
+        if pressed.wait > 0 and not pressed.refusal:
+            self._rest(argument, pressed.wait)
+        else:
+            self._begin(argument, pressed.refusal)
+
+    def _rest(self, argument: bytes, seconds: float) -> None:
+        """The tarpit: MAIL is answered later, and nothing is read meanwhile."""
+        self._resting = argument
+        self._state = State.RESTING
+        self._deeds.append(Pause(seconds))
+
+    def _begin(self, argument: bytes, pressure: Reply | None) -> None:
+        refusal = self._rules.refusal() or pressure
         if refusal:
             return self._say(replies.encoded(refusal))
         found = parameters.sender(argument)
@@ -140,6 +161,8 @@ class Session(Reception):
         self._sender = found
         if found.size > self._rules.section.size_limit:
             return self._refuse(replies.TOO_BIG, sender=found.address)
+        if not self._in_time(Meter.MESSAGES):
+            return self._refuse(replies.SENDS_TOO_MUCH, sender=found.address)
         self.transaction += 1
         self._began = self._rules.clock()
         self._state = State.SENDER
@@ -154,12 +177,19 @@ class Session(Reception):
             if len(self._recipients) >= self._rules.section.recipient_limit:
                 return self._say(replies.TOO_MANY_RECIPIENTS)
             refusal = self._judge(address)
+            if refusal is None and not self._in_time(Meter.RECIPIENTS):
+                refusal = replies.NAMES_TOO_MANY
             if refusal:
                 return self._refuse(refusal, sender=self._sender.address, recipient=address)
             self._recipients[address] = found
             if self._state is State.SENDER:
                 self._state = State.RECIPIENTS
         return self._say(replies.RECIPIENT_OK)
+
+    def _in_time(self, meter: Meter) -> bool:
+        """Whether the client may do so once more within a minute."""
+        rates = self._rules.rates
+        return rates is None or rates.takes(meter, self._client, self._rules.clock())
 
     def _judge(self, address: str) -> bytes | None:
         """Why a recipient is refused, or None: this server relays for those whom it trusts, and for nobody else."""
@@ -309,6 +339,7 @@ READERS: dict[State, Callable[[Session], bool]] = {
     State.SKIPPED: Session._read_skipped,
     State.RESERVING: Session._wait,
     State.COMMITTING: Session._wait,
+    State.RESTING: Session._wait,
     State.HANDSHAKE: Session._wait,
 }
 

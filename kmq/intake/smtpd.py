@@ -10,10 +10,8 @@ Callers:  `run/receiver`, in a loop of asyncio or uvloop.
 """
 
 import asyncio
-import fcntl
 import socket
 import ssl
-import termios
 import time
 from asyncio import sslproto
 from collections.abc import Callable, Sequence
@@ -27,13 +25,16 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 from kmq.config.certificates import context_of
 from kmq.config.sections import ReceiverSection
 from kmq.config.unusable import Unusable
-from kmq.errors import ConfigError, openssl_text
+from kmq.errors import ConfigError
 from kmq.intake import deeds, replies
 from kmq.intake.door import Door, LargeBody
 from kmq.intake.patience import Patience
+from kmq.intake.priority import NOT_ASKED
+from kmq.intake.rates import Rates
 from kmq.intake.rules import Client, Routes, Rules
 from kmq.intake.session import Session
 from kmq.intake.tally import Tally
+from kmq.intake.transports import handshake_trouble, tls_name, unread
 from kmq.log import mail
 from kmq.model.reply import Reply
 
@@ -82,19 +83,19 @@ class Carrier(SMTP):
         self.transport = transport
         if self._session is not None:  # again, as STARTTLS is through
             self._brakes = Brake(0)  # they were the clear transport's
-            self._tls_name = _tls_name(transport)
+            self._tls_name = tls_name(transport)
             transport.set_write_buffer_limits(high=WRITE_LIMIT)
             return self._perform(self._session.secured())
         client = self._smtpd.recognize(transport)
         self.key = client.key
-        refusal = self._smtpd.admit(self)
+        refusal = self._smtpd.admit(self, client)
         if refusal:
             transport.write(refusal)
             transport.close()
             return None
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self._session = self._smtpd.session(client)
-        return self._perform(self._session.greet(_unread(transport) > 0))
+        return self._perform(self._session.greet(unread(transport) > 0))
 
     def data_received(self, read: bytes) -> None:
         session = self._session
@@ -176,7 +177,10 @@ class Carrier(SMTP):
 
     def _note(self, deed: deeds.Note) -> None:
         self._smtpd.count(deed.event)
-        mail.tell(deed.event, deed.queue_id, deed.keys, tls=self._tls_name)
+        mail.tell(deed.event, deed.queue_id, deed.keys, deed.besides, tls=self._tls_name)
+
+    def _pause(self, deed: deeds.Pause) -> None:
+        self.loop.call_later(deed.seconds, self._rested, self._session)
 
     def _start_tls(self, deed: deeds.StartTls) -> None:
         # Nothing is read before the TLS layer is there to read it: not even the first bytes of the handshake.
@@ -208,6 +212,15 @@ class Carrier(SMTP):
             if self.transport is not None:
                 self.transport.abort()  # nobody would answer: better no connection than a silent one
             raise
+        self._go_on(session)
+
+    def _rested(self, session: Session | None) -> None:
+        if session is not None and not self._lost:
+            self._perform(session.rested())
+            self._go_on(session)
+
+    def _go_on(self, session: Session) -> None:
+        """It is the client's turn again, unless it is not."""
         if not session.waiting:
             self._release(Brake.ANSWER)
             if self._half_closed and self.transport is not None:
@@ -242,7 +255,7 @@ class Carrier(SMTP):
         try:
             await self.smtp_STARTTLS("")
         except (TLSSetupException, OSError) as error:
-            mail.tell("tls-failed", client=self.key, reason=_reason(error.__cause__ or error))
+            mail.tell("tls-failed", client=self.key, reason=handshake_trouble(error.__cause__ or error))
         if self.transport is not None and not self._is_secure():
             self._original_transport.abort()
             self.connection_lost(None)  # the TLS layer tells nobody of a connection that it never made
@@ -289,6 +302,7 @@ DEEDS: dict[type, Callable[[Carrier, Any], None]] = {
     deeds.Write: Carrier._write,
     deeds.PutLarge: Carrier._put_large,
     deeds.Discard: Carrier._discard,
+    deeds.Pause: Carrier._pause,
     deeds.StartTls: Carrier._start_tls,
     deeds.Note: Carrier._note,
     deeds.Close: Carrier._close,
@@ -312,22 +326,28 @@ class Smtpd:
         door: Door,
         tally: Tally | None = None,
         small_body: int = 64 * 1024,
+        rates: Rates | None = None,
+        urgent_size: int = NOT_ASKED,
     ) -> None:
-        """ConfigError when the certificate cannot be used. tally: shared with other processes, or this one's own."""
+        """ConfigError when the certificate cannot be used. tally, rates: shared with other processes, or this one's
+        own. urgent_size: as Rules have it."""
         self.door = door
         self.counts = {"accepted": 0, "refused": 0, "turned-away": 0}
         self.now = 0.0
         self.tally = tally or Tally(section.sessions, section.sessions_per_client)
+        self.rates = rates or Rates(section)
         self._carriers: set[Carrier] = set()
         self._servers: dict[object, asyncio.AbstractServer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._closing = False
-        self.adopt(section, hostname, routes, tls_context(section), small_body)
+        self.adopt(section, hostname, routes, tls_context(section), small_body, urgent_size)
 
     def reload(self, section: ReceiverSection, hostname: str, routes: Routes) -> None:
         """A new configuration, for sessions that begin from now on; ConfigError when its certificate cannot be used."""
-        self.adopt(section, hostname, routes, tls_context(section), self.rules.small_body)
+        rules = self.rules
+        self.rates.configure(section)
+        self.adopt(section, hostname, routes, tls_context(section), rules.small_body, rules.urgent_size)
 
     def adopt(
         self,
@@ -336,6 +356,7 @@ class Smtpd:
         routes: Routes,
         context: ssl.SSLContext | None,
         small_body: int,
+        urgent_size: int = NOT_ASKED,
     ) -> None:
         """The same, with the section's context, which was made before; nothing of this fails."""
         self.tls_context = context
@@ -347,6 +368,9 @@ class Smtpd:
             clock=self.clock,
             small_body=small_body,
             starttls=self.tls_context is not None,
+            urgent_size=urgent_size,
+            rates=self.rates,
+            pressed=lambda: self.door.pressed(section.submission),
         )
         self.tally.total, self.tally.per_client = section.sessions, section.sessions_per_client
         self.client = lru_cache(4096)(self._recognize)
@@ -358,7 +382,9 @@ class Smtpd:
             return Client(ip, False)
         if isinstance(address, IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        return Client(str(address), any(address in network for network in self.rules.section.relay_from))
+        trusted = any(address in network for network in self.rules.section.relay_from)
+        unlimited = any(address in network for network in self.rules.section.unlimited_clients)
+        return Client(str(address), trusted, unlimited=unlimited)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serves these listening sockets, which are ours from here, and no others; sessions go on. Returns at once."""
@@ -424,15 +450,18 @@ class Smtpd:
         """A conversation with him."""
         return Session(self.rules, client)
 
-    def admit(self, carrier: Carrier) -> bytes | None:
+    def admit(self, carrier: Carrier, client: Client) -> bytes | None:
         """Lets a connection in, or says why not."""
         if self._closing:
             return replies.SHUTTING_DOWN
-        if not self.tally.enter(carrier.key):
+        refusal = self.rates.turns_away(client, self.clock())
+        if refusal is None and not self.tally.enter(carrier.key, client.unlimited):
+            refusal = replies.TOO_MANY_CONNECTIONS
+        if refusal:
             self.counts["turned-away"] += 1
-            return replies.TOO_MANY_CONNECTIONS
-        self._carriers.add(carrier)
-        return None
+        else:
+            self._carriers.add(carrier)
+        return refusal
 
     def dismiss(self, carrier: Carrier) -> None:
         """The connection is gone."""
@@ -456,23 +485,3 @@ def tls_context(section: ReceiverSection) -> ssl.SSLContext | None:
     if isinstance(found, Unusable):
         raise ConfigError(f"[{section.name}] {found.text}: {found.remedy}")
     return found
-
-
-def _tls_name(transport: Any) -> str | None:
-    """Protocol and cipher, as the mail log names them."""
-    used = transport.get_extra_info("ssl_object")
-    cipher = used.cipher() if used is not None else None
-    return f"{used.version()} {cipher[0]}" if cipher else None
-
-
-def _reason(error: BaseException) -> str:
-    """Why a handshake failed; a connection that just ends comes without a word."""
-    return openssl_text(error) or "the client ended the connection during the handshake"
-
-
-def _unread(transport: Any) -> int:
-    """Bytes that the client sent already."""
-    found = transport.get_extra_info("socket")
-    if found is None:
-        return 0
-    return int.from_bytes(fcntl.ioctl(found.fileno(), termios.FIONREAD, bytes(4)), "little")

@@ -70,6 +70,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     hops:      Received: lines that were there when it came.
     parent:    the message that this one reports about (source.how is dsn) or was expanded from, or "".
     took:      milliseconds from MAIL to the end of the message, of which `created` is the time.
+    priority:  "high", "low", or "" for normal (model.priority).
     """
 
     id: str
@@ -88,6 +89,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     envid: str = ""
     parent: str = ""
     took: int = 0
+    priority: str = ""
 
 
 _encode = msgspec.json.Encoder().encode

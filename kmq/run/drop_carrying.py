@@ -21,6 +21,7 @@ from kmq.intake.arrival import Arrival, Transaction
 from kmq.intake.content import PIECE, Content
 from kmq.intake.door import Answer, Door, DroppedFile, LargeBody
 from kmq.intake.dropped import BadFile, Letter, Lines, Reader
+from kmq.intake.priority import NOT_ASKED
 from kmq.model.reply import Reply
 
 T = TypeVar("T")
@@ -38,11 +39,12 @@ class File(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Of a message, in bytes. small_body: above this it is streamed."""
+    """Of a message, in bytes. small_body: above this it is streamed; urgent: up to this it may be of high priority."""
 
     size: int
     line: int
     small_body: int
+    urgent: int = NOT_ASKED
 
 
 class Carried(NamedTuple):
@@ -76,7 +78,7 @@ class Carrying:
         letter = self._reader.read(header, file.user, now)
         name, inode, mtime_ns = file.dropped  # by which it is known again (J12)
         source = msgspec.structs.replace(letter.source, file=name, inode=inode, mtime_ns=mtime_ns)
-        content = Content(self._limits.size, self._limits.line, self._reader.hop_limit)
+        content = Content(self._limits.size, self._limits.line, self._reader.hop_limit, self._limits.urgent)
         transaction = Transaction(letter.sender, letter.recipients, source, letter.origin, now)
         arrival = Arrival(transaction, content, self._limits.small_body)
         try:

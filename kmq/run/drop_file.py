@@ -16,7 +16,9 @@ from typing import NamedTuple, TypeVar
 
 from kmq import log
 from kmq.intake.door import ANOTHER_FILE, Door
-from kmq.intake.dropped import BadFile, Reader
+from kmq.intake.dropped import BadFile, NotYet, Reader
+from kmq.intake.identity import identify
+from kmq.intake.priority import NOT_ASKED
 from kmq.log import mail
 from kmq.run.drop_carrying import Carried, Carrying, File, Limits
 from kmq.spool.disk import Disk
@@ -46,13 +48,15 @@ class Fate(NamedTuple):
 
 @dataclass(slots=True)
 class Ground:
-    """What all directories share. ready: whether messages can be handed over now."""
+    """What all directories share. ready: whether messages can be handed over now; urgent_size: as intake.priority has
+    it, by the configuration that counts."""
 
     spool: Disk
     door: Door
     threads: ThreadPoolExecutor
     ready: Callable[[], bool]
     small_body: int
+    urgent_size: Callable[[], int] = lambda: NOT_ASKED
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
@@ -95,7 +99,8 @@ class Taker:
             self._folder.release(claim)
 
     async def _carry(self, claim: Claim) -> Fate:
-        limits = Limits(self._way.size_limit, self._way.line_limit, self._ground.small_body)
+        ground = self._ground
+        limits = Limits(self._way.size_limit, self._way.line_limit, ground.small_body, ground.urgent_size())
         carrying = Carrying(self._ground.door, self._way.reader, limits, self._ground.threads)
         dropped = self._folder.dropped(claim)
         file = File(
@@ -108,6 +113,8 @@ class Taker:
             carried = await carrying.carry(file)
         except BadFile as bad:
             return await self._bad(claim.old or claim.name, claim, str(bad))
+        except NotYet as wait:
+            return await self._give_back(claim, str(wait))
         except OSError as error:
             return await self._give_back(claim, f"it cannot be read: {error.strerror}")
         except Exception as error:
@@ -143,10 +150,14 @@ class Taker:
     def _tell(self, carried: Carried, claim: Claim, user: str) -> None:
         letter = carried.letter
         to = letter.recipients[0].address if len(letter.recipients) == 1 else None
+        header = b"\r\n%b" % letter.header
+        message_id, subject = identify(header, header.lower())
         mail.tell(
             "accepted",
             carried.id,
             keys={"from": letter.sender.address},
+            besides=mail.Besides([one.address for one in letter.recipients], subject),
+            msgid=message_id or None,
             to=to,
             proto=self._way.name,
             user=user,

@@ -17,6 +17,8 @@ from kmq.config.sendmail import RECEIVER
 from kmq.intake import pace
 from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
+from kmq.intake.priority import urgent_size
+from kmq.intake.rates import Rates
 from kmq.intake.smtpd import Smtpd, tls_context
 from kmq.intake.submission import Submission
 from kmq.intake.tally import Tally, shared
@@ -59,10 +61,11 @@ class Gates:
             for section in sections:
                 smtpd = smtpds[section.name]
                 if section.name not in fresh:
+                    _look_anew(smtpd, section, gift)
                     smtpd.adopt(
-                        section, settings.kmq.hostname, routes, contexts[section.name], settings.queue.small_body
+                        *(section, settings.kmq.hostname, routes, contexts[section.name]),
+                        *(settings.queue.small_body, urgent_size(settings.queue)),
                     )
-                    _look_anew(smtpd, gift)
             for one in self._gone:
                 await one.serve([])
             for name, smtpd in smtpds.items():
@@ -82,7 +85,9 @@ class Gates:
         tally = Tally(section.sessions, section.sessions_per_client, mapped, row, rows)
         kind = LocalSmtpd if section.name == RECEIVER else Smtpd
         hostname, small = settings.kmq.hostname, settings.queue.small_body
-        smtpd = kind(section, hostname, routes, self._submission, tally, small_body=small)
+        rates = Rates(section, gift.tallies.get(pace.memory_of(section.name)), self._row, settings.kmq.receivers)
+        urgent = urgent_size(settings.queue)
+        smtpd = kind(section, hostname, routes, self._submission, tally, small, rates, urgent)
         if isinstance(smtpd, LocalSmtpd):
             counted = gift.tallies.get(pace.MEMORY)
             paced = pace.shared(counted, rows) if counted is not None else None
@@ -96,12 +101,12 @@ def _sections(settings: Settings) -> list[ReceiverSection]:
     return [*settings.receivers, *local]
 
 
-def _look_anew(smtpd: Smtpd, gift: Gift) -> None:
+def _look_anew(smtpd: Smtpd, section: ReceiverSection, gift: Gift) -> None:
     """There may be more processes that count, or fewer; and users who are trusted."""
     rows = gift.settings.kmq.receivers
-    name = smtpd.rules.section.name
-    if name in gift.tallies:
-        smtpd.tally.see(shared(gift.tallies[name], rows), rows)
+    if section.name in gift.tallies:
+        smtpd.tally.see(shared(gift.tallies[section.name], rows), rows)
+    smtpd.rates.configure(section, gift.tallies.get(pace.memory_of(section.name)), rows)
     if isinstance(smtpd, LocalSmtpd):
         if pace.MEMORY in gift.tallies:
             smtpd.pace.see(pace.shared(gift.tallies[pace.MEMORY], rows), rows)

@@ -96,7 +96,8 @@ class Estate:
 def _counted(settings: Settings) -> list[str]:
     """What receivers count together."""
     local = [RECEIVER, pace.MEMORY] if settings.sendmail.socket else []
-    return [*(one.name for one in settings.receivers), *local]
+    names = [one.name for one in settings.receivers]
+    return [*names, *map(pace.memory_of, names), *local]
 
 
 def _is_for(role: str, name: str) -> bool:

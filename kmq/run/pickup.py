@@ -19,11 +19,13 @@ from kmq.config.drop import PickupSection, ReplaySection
 from kmq.intake.completion import Completion
 from kmq.intake.dropped import Reader
 from kmq.intake.pickup import Pickup
+from kmq.intake.priority import urgent_size
 from kmq.intake.replay import Replay
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
 from kmq.run.doorway import Doorway
 from kmq.run.drop_file import Ground
+from kmq.run.drop_original import Once
 from kmq.run.drop_taking import Taking
 from kmq.run.inheritance import Inheritance
 from kmq.spool.disk import Disk
@@ -77,7 +79,7 @@ class PickupProcess:
         """A new configuration, ready to count for files that are taken from then on."""
 
         def count() -> None:
-            log.start(f"{ROLE}-{self.number}", gift.settings.kmq.log_level, gift.settings.kmq.mail_log)
+            log.begin(f"{ROLE}-{self.number}", gift.settings.kmq)
             self._work_by(gift.settings)
 
         return count
@@ -100,7 +102,9 @@ class PickupProcess:
         """Threads of its own: a disk that does not answer is one directory's."""
         threads = ThreadPoolExecutor(_THREADS, f"drop-{name}")
         small_body = self.settings.queue.small_body
-        return Ground(self._disk, self.submission, threads, lambda: self.doorway.connected, small_body)
+        ground = Ground(self._disk, self.submission, threads, lambda: self.doorway.connected, small_body)
+        ground.urgent_size = lambda: urgent_size(self.settings.queue)
+        return ground
 
     def _begin(self, taking: Taking) -> None:
         self.takings[taking.name] = taking
@@ -148,7 +152,7 @@ def _ways(settings: Settings) -> Iterator[tuple[str, PickupSection | ReplaySecti
     if settings.pickup.directory:
         yield "pickup", settings.pickup, Pickup(settings.pickup, completion)
     if settings.replay.directory:
-        yield "replay", settings.replay, Replay(settings.replay, completion)
+        yield "replay", settings.replay, Once(Replay(settings.replay, completion), settings.kmq.spool)
 
 
 def main(given: Inheritance, number: int, started: float) -> int:

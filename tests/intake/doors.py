@@ -7,7 +7,9 @@ from ipaddress import ip_address, ip_network
 
 from kmq.config.sections import ReceiverSection
 from kmq.intake import deeds
-from kmq.intake.door import Answer, DroppedFile
+from kmq.intake.door import FREE, Answer, DroppedFile, Pressed
+from kmq.intake.priority import NOT_ASKED
+from kmq.intake.rates import Rates
 from kmq.intake.rules import Client, Rules
 from kmq.intake.session import Session
 from kmq.model import queue_id
@@ -66,6 +68,7 @@ class MemoryDoor:
     def __init__(self) -> None:
         self.refusal: Reply | None = None
         self.refuses: Reply | None = None
+        self.servers = self.users = FREE
         self.slow = False
         self.messages: list[Message] = []
         self.bodies: list[LargeInMemory] = []
@@ -73,6 +76,9 @@ class MemoryDoor:
         self.disk_full = False
         self._last = queue_id.parse("69212ad0-00000000")
         self._due: list[Callable[[], None]] = []
+
+    def pressed(self, user: bool) -> Pressed:
+        return self.users if user else self.servers
 
     def put(
         self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
@@ -167,10 +173,13 @@ class Talk:
     small_body: int = 64 * 1024
     starttls: bool = False
     greeted: bool = False
+    urgent_size: int = NOT_ASKED
+    rates: Rates | None = None
 
     def __post_init__(self) -> None:
         rules = Rules(
-            self.section, "mx.us.test", Routes(), lambda: self.door.refusal, lambda: NOW, self.small_body, self.starttls
+            *(self.section, "mx.us.test", Routes(), lambda: self.door.refusal, lambda: NOW, self.small_body),
+            *(self.starttls, self.urgent_size, self.rates),
         )
         trusted = any(ip_address(self.ip) in network for network in self.section.relay_from)
         self.session = Session(rules, Client(self.ip, trusted))
