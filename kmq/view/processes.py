@@ -11,7 +11,7 @@ from kmq.model import moment
 from kmq.spool.processes import Condition, ProcessStatus
 from kmq.spool.status import InHand
 from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
-from kmq.view.words import counted, duration, harmless, local_time, volume
+from kmq.view.words import counted, duration, harmless, local_time, volume, width
 
 COLUMNS = (
     Column("ID"),
@@ -32,6 +32,10 @@ class Since(Enum):
     MOMENT = "since 2026-11-22 06:50:11 +0100"
 
 
+#: A terminal with fewer columns has no room for servers beside the rest: each stands on a line of its own.
+NARROW = 110
+
+
 def processes(statuses: Iterable[ProcessStatus], page: Page, since: Since = Since.DURATION) -> Iterator[str]:
     """One paragraph per process."""
     first = True
@@ -39,8 +43,8 @@ def processes(statuses: Iterable[ProcessStatus], page: Page, since: Since = Sinc
         if not first:
             yield ""
         first = False
-        title = harmless(_title(status, since))
-        yield f"{BOLD}{title}{PLAIN}" if page.colours else title
+        for line in _fitted(harmless(_title(status, since)), page):
+            yield f"{BOLD}{line}{PLAIN}" if page.colours else line
         if status.trouble:
             yield f"  {harmless(status.trouble)}"
         if status.lost:
@@ -78,7 +82,24 @@ def _in_hand(status: ProcessStatus, page: Page) -> Iterator[str]:
     if status.condition is Condition.DEAD:
         yield f"died with {counted(len(status.in_hand), 'message')} in hand:"
     narrow = Page(max(1, page.columns - 2) if page.columns else 0, page.lines, page.colours)
-    yield from table(COLUMNS, (_row(hand, status) for hand in status.in_hand), narrow)
+    rows = (_row(hand, status) for hand in status.in_hand)
+    if 0 < page.columns < NARROW:
+        yield from table(_FOLDED, map(_folded, rows), narrow)
+    else:
+        yield from table(COLUMNS, rows, narrow)
+
+
+def _fitted(title: str, page: Page) -> list[str]:
+    """A title on as many lines as it needs; counters that go together stay together."""
+    if not page.columns or width(title) <= page.columns:
+        return [title]
+    lines = [""]
+    for part in title.split("  "):
+        if lines[-1] and width(lines[-1]) + 2 + width(part) > page.columns:
+            lines.append(f"  {part}")
+        else:
+            lines[-1] += f"  {part}" if lines[-1] else part
+    return lines
 
 
 def _row(hand: InHand, status: ProcessStatus) -> Row:
@@ -86,6 +107,15 @@ def _row(hand: InHand, status: ProcessStatus) -> Row:
     took = duration(until - _unix(hand.since)) if hand.since else ""
     percent = f"{hand.percent} %" if hand.server else ""
     return Row((hand.id, volume(hand.size), hand.sender, hand.to, hand.status, hand.server, took, percent))
+
+
+#: Without Server and Percent, which stand below then.
+_FOLDED = (*COLUMNS[:5], COLUMNS[6])
+
+
+def _folded(row: Row) -> Row:
+    *first, server, took, percent = row.cells
+    return Row((*first, took), below=f"to {server}, {percent}" if server else "")
 
 
 def _unix(text: str) -> float:

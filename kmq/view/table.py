@@ -2,8 +2,8 @@
 
 What:     rows come one by one and may be a million: the first ones are looked at to find the widths, then rows are
           written as they come. A later cell that is wider than its column pushes its row to the right when piped.
-Promise:  every cell is harmless text. Colours only on a terminal, and not when NO_COLOR is set (no-color.org) or
-          TERM is dumb.
+Promise:  every cell is harmless text. On a terminal no line is longer than it is wide. Colours only there, and not when
+          NO_COLOR is set (no-color.org) or TERM is dumb.
 Callers:  kmq.view, kmq.cli.
 """
 
@@ -108,6 +108,9 @@ def _line(columns: Sequence[Column], cells: Sequence[str], widths: list[int], pa
         space = " " * (room - width(text))
         parts.append(space + text if column.right else text + space)
     parts[-1] = parts[-1].rstrip()
+    line = _GAP.join(parts).rstrip()
+    if page.columns and width(line) > page.columns:
+        return elided(line, page.columns)
     if tone and page.colours:
-        parts[-1] = f"{tone}{parts[-1]}{PLAIN}"
-    return _GAP.join(parts).rstrip()
+        return f"{_GAP.join(parts[:-1])}{_GAP}{tone}{parts[-1]}{PLAIN}"
+    return line

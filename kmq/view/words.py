@@ -10,6 +10,9 @@ import unicodedata
 
 _UNITS = ("B", "K", "M", "G", "T")
 
+#: Categories of characters that stand on the one before them: accents, variation selectors, rings around.
+_MARKS = frozenset({"Mn", "Me"})
+
 
 def harmless(text: str) -> str:
     """Text on one line: control characters, terminal escapes, bidirectional marks and the like as \\xNN or \\uNNNN."""
@@ -26,14 +29,14 @@ def _escaped(one: str) -> str:
 
 
 def width(text: str) -> int:
-    """Columns that harmless text takes on a terminal: East Asian wide characters take two, combining marks none."""
+    """Columns that harmless text takes on a terminal: East Asian wide characters take two, marks on others none."""
     if text.isascii():
         return len(text)
     return sum(_columns(one) for one in text)
 
 
 def _columns(one: str) -> int:
-    if unicodedata.combining(one):
+    if unicodedata.category(one) in _MARKS:
         return 0
     return 2 if unicodedata.east_asian_width(one) in "WF" else 1
 

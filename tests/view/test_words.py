@@ -50,6 +50,7 @@ def test_cutting_to_a_width(text: str, room: int, expected: str) -> None:
 
 def test_combining_marks_take_no_room() -> None:
     assert width("e\u0301") == 1
+    assert width("\u2764\ufe0f") == 1, "a variation selector"
 
 
 @pytest.mark.parametrize(
