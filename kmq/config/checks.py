@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from kmq.config import identity
 from kmq.config.kinds import Endpoint, write_endpoint
 from kmq.config.sections import (
     ConnectorSection,
@@ -46,6 +47,8 @@ def mistakes(
         yield from lacking(connector)
         yield from _connector_mistakes(connector)
     yield from _listen_conflicts(receivers)
+    for name, other in identity.twice((one.name, one.guid) for one in connectors):
+        yield Finding(name, "guid", f"[{other}] bears the same guid: leave one out, or give it another")
 
 
 def lacking(section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection) -> Iterator[Finding]:

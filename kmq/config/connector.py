@@ -3,7 +3,7 @@
 Promise:  as in `sections`, where they are exported with the others.
 """
 
-from kmq.config import kinds, limits, people, steps
+from kmq.config import identity, kinds, limits, people, steps
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import option, section
 
@@ -124,6 +124,13 @@ class ConnectorSection:
         " (those who may log in, from uid 1000 on, and root), `file:/etc/kmq/users` who stands in that file, one name"
         " or address on a line, or a list of names. Files are read again when they change. The postmaster always has"
         " one. What follows a `+` in an address does not count.",
+    )
+    guid: str = option(
+        identity.guid(),
+        default="",
+        doc="What programs know the connector by, also when it is renamed (NextHopConnector in `kmq queues --json`)."
+        " kmq makes one and keeps it in the spool; it is told here where several machines are to have the same, or"
+        " when a connector gets another name and other hosts at once.",
     )
     retry_profile: str = option(
         steps.profile(), default="", doc="As in [queue], for what goes this way; left out, it is that of [queue]."

@@ -229,6 +229,9 @@ class QueueSection:
         " `postmaster`: the postmaster gets it, and what fails even so goes to `poison/`; `poison`: it goes there;"
         " `drop`: a line in the log is all.",
     )
+    queue_max_idle_time: float = option(
+        kinds.duration("5s", "1h"), default="3m", doc="A queue that is empty is shown for so long, then forgotten."
+    )
     per_hop: int = option(
         kinds.whole(1, 10000),
         default="20",

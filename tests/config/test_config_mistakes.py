@@ -12,6 +12,7 @@ from tests.config.test_config_reading import WHOLE
 MX = "[mx : receiver]\nlisten = 127.0.0.1:25\n"
 ISP = "[isp : connector]\ntype = smarthost\naddress_spaces = *\nhosts = smtp.isp.example\n"
 DNS = "[world : connector]\ntype = dns\naddress_spaces = *\n"
+GUID = "guid = 4520E633-d83d-411a-bbe4-6a84648674ee\n"
 MAIL = "[mail : connector]\ntype = mailbox\nmaildir = /var/mail/{user}\n"
 
 
@@ -57,6 +58,10 @@ TABLE = [
     ("[mail : connector]\ntype = mailbox\nmaildir = /var/mail/${user}\n", 3, r"write \{user\} without \$"),
     ("[queue]\nretry_interval = 2h\n", 2, r"retry_interval is longer than retry_interval_max"),
     ("[mx : receiver]\n", 1, r"listen is missing: write listen = 0\.0\.0\.0:25"),
+    (ISP + "guid = isp\n", 5, r"guid: 'isp' is no GUID; one such as 4520e633-"),
+    (ISP + f"guid = {'0' * 32}\n", 5, r"guid: the GUID of zeros stands for no connector"),
+    (ISP + GUID + DNS + GUID, 9, r"\[isp\] bears the same guid: leave one out"),
+    ("[queue]\nqueue_max_idle_time = 2h\n", 2, r"queue_max_idle_time: 2h is too much: at most 1h"),
     ("[isp : connector]\n", 1, r"type is missing: write type = smarthost, dns, or mailbox"),
     ("[isp : connector]\ntype = smarthost\n", 1, r"address_spaces is missing"),
     ("[mail : connector]\ntype = mailbox\n", 1, r"maildir is missing: write maildir = /var/mail/\{user\}"),
