@@ -170,7 +170,7 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
         share.next_try, share.trouble = None, f"the queue {share.hop.name} is suspended"
     elif share.hop.delivery_type is DeliveryType.UNREACHABLE:
         share.next_try = None
-        share.last_error = share.trouble = _no_connector(share.to)
+        share.last_error = share.trouble = no_connector(share.to)
     elif queue.status == "Retry":
         share.status, share.next_try = Status.RETRY, max(queue.next_retry, until)
         share.last_error = share.trouble = queue.last_error or share.last_error
@@ -229,7 +229,8 @@ def domains(addresses: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(address.rpartition("@")[2].lower() for address in addresses))
 
 
-def _no_connector(addresses: Sequence[str]) -> str:
+def no_connector(addresses: Sequence[str]) -> str:
+    """What recipients in the Unreachable queue wait for."""
     names = domains(addresses)
     others = len(names) - 1
     more = f" and {others} other domain{'s' * (others > 1)}" if others else ""

@@ -120,11 +120,18 @@ def _pickup(given: Inheritance, number: int, started: float) -> Life:
     return lambda: pickup.main(given, number, started)
 
 
+def _index(given: Inheritance, number: int, started: float) -> Life:
+    from kmq.run import indexer
+
+    return lambda: indexer.main(given, number, started)
+
+
 _ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {
     "scheduler": _scheduler,
     "receiver": _receiver,
     "pickup": _pickup,
     "worker": _worker,
+    "index": _index,
 }
 
 

@@ -150,6 +150,15 @@ class Child(msgspec.Struct, array_like=True):
     sha256: str = ""
 
 
+class Blame(msgspec.Struct, array_like=True):
+    """Recipients that failed for good for a cause that may be our own fault (run/grace). domains: some of theirs."""
+
+    cause: str
+    count: int
+    sender: str
+    domains: list[str]
+
+
 class Done(Frame, tag="done"):
     """What became of an assignment; kept by the worker until acknowledged.
 
@@ -161,6 +170,7 @@ class Done(Frame, tag="done"):
     damaged:     the body is not what was accepted, so nothing was delivered.
     crashed:     our own program failed on this message, in this phase; trace says where.
     configuration: the number of the one by which it was routed; 0 when it was routed before.
+    blames:      of failures among the events.
     """
 
     n: int
@@ -177,6 +187,7 @@ class Done(Frame, tag="done"):
     crashed: str = ""
     trace: str = ""
     configuration: int = 0
+    blames: list[Blame] = []
 
 
 class Holding(Frame, tag="holding"):

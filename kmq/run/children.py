@@ -74,6 +74,7 @@ def places(settings: Settings) -> list[tuple[str, int]]:
         *(("worker", number) for number in range(1, settings.kmq.workers + 1)),
         *(("receiver", number) for number in range(1, settings.kmq.receivers + 1)),
         *([("pickup", 1)] if settings.pickup.directory or settings.replay.directory else []),
+        ("index", 1),
     ]
 
 

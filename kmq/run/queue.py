@@ -34,6 +34,7 @@ from kmq.model.frame import (
     End,
     Hello,
     Holding,
+    Indexed,
     Living,
     Put,
     Reaped,
@@ -45,16 +46,20 @@ from kmq.routing.standing import stands
 from kmq.run import memory, rotation
 from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
+from kmq.run.changes import ROLE as INDEX
+from kmq.run.changes import Changes
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.inheritance import Inheritance
 from kmq.run.link import Link
 from kmq.run.loader import Loader
+from kmq.run.metering import Metering
 from kmq.run.numbers import Numbers
 from kmq.run.operators import Argument, Line, Operators, Told
 from kmq.run.outcasts import Leaving, Outcasts
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
+from kmq.run.safety_net import SafetyNet
 from kmq.run.schedule import schedules_of
 from kmq.run.scheduler import Scheduler
 from kmq.run.showing import Showing
@@ -65,7 +70,6 @@ from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
 from kmq.spool.incoming import lives
 from kmq.spool.lock import SpoolLock
-from kmq.spool.record import Remove
 from kmq.spool.recovery import Recovered, Recovery
 from kmq.spool.status import StatusFile
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
@@ -156,15 +160,18 @@ class QueueProcess:
         self.outcasts.poison = set(recovered.poison)
         self.results = Results(self.core, self.storage, self.arrivals.fresh, self.numbers, self.outcasts)
         self.results.named = self.arrivals.name
-        self.loader = Loader(
-            self.core, self.outcasts, self.numbers, store.effects, recovered.last_id, self._finish_empty
-        )
-        self.loader.known = self._assign_soon
+        self.net = SafetyNet(self.settings, self.storage, self.results.keeping)
+        last_id = recovered.last_id
+        self.loader = Loader(self.core, self.outcasts, self.numbers, store.effects, last_id, self.net.finish)
+        self.loader.known, self.loader.seen = self._assign_soon, self.results.keeping.loaded
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.showing = Showing(self.status, self.core, self.storage)
+        self.changes = Changes(store.effects.homes.touched)
+        self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
         self.operators.reload = self.ward.reload
+        self.operators.metering = self.metering
 
     def _tell(self, recovered: Recovered, seconds: float) -> None:
         for sentence in recovered.set_aside:
@@ -177,10 +184,6 @@ class QueueProcess:
             rewritten=int(recovered.rewritten),
             ms=int(seconds * 1000),
         )
-
-    def _finish_empty(self, number: int) -> None:
-        """A message whose recipients are all done, and whose removal was not written."""
-        self.storage.add([Remove(number)], Told())
 
     # --- links -------------------------------------------------------------------------------------------------------
 
@@ -215,6 +218,8 @@ class QueueProcess:
                     self._loop.call_later(_LAST_PUTS, self.arrivals.maker_died, frame.pid)
             case Stop():
                 self._leaves(link)
+            case Indexed():
+                self.changes.heard(link)
             case Living():
                 self._supervised(link, frame)
             case _:
@@ -225,6 +230,8 @@ class QueueProcess:
         self._roles[link] = hello
         if hello.role in _BRING_MAIL:
             self.arrivals.joined(link)
+        elif hello.role == INDEX:
+            self.changes.joined(link)
         elif hello.role == "worker":
             voice = self.roll.hello(link, hello)
             if voice is Voice.WORKER:
@@ -248,6 +255,7 @@ class QueueProcess:
             self._supervisor = None
         self._roles.pop(link, None)
         self.arrivals.links.discard(link)
+        self.changes.ended(link)
         self.roll.ended(link)
 
     # --- workers -----------------------------------------------------------------------------------------------------
@@ -372,6 +380,7 @@ class QueueProcess:
 
     def _left(self, number: int) -> None:
         self.arrivals.fresh.drop(number)
+        self.results.keeping.forget(number)
         self.loader.left(number)
 
     def _not_durable(self, refused: list[Pending]) -> None:
@@ -391,7 +400,7 @@ class QueueProcess:
         jumped = self.core.clock(now, time.time())
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
-        self.arrivals.check(self.operators.stopped)
+        self.metering.tick(now, self.operators.stopped)
         self.roll.watch(now, self.settings.queue.phase_limit)
         if self._fallen:
             self._reroute_fallen(now)
@@ -399,6 +408,7 @@ class QueueProcess:
             self._looked = now
             self.core.expire_unreachable(now)
         self.showing.beat(self.arrivals, self.results, self.outcasts)
+        self.changes.tell()
         self._assign_soon()
 
     # --- a new configuration -----------------------------------------------------------------------------------------
@@ -415,6 +425,8 @@ class QueueProcess:
         self.core.configure(settings.queue, schedules_of(settings))
         self.storage.settings = settings.queue
         self.outcasts.threshold = settings.queue.poison_threshold
+        self.net.configure(settings)
+        self.metering.configure(settings)
         now = time.monotonic()
         self._fallen = [one.hop for one in self.core.queues(now) if not stands(hops.parse(one.hop), settings)]
         # Said by the old one, and in their queues only when durable: `_reroute` would come too early for them.
@@ -467,7 +479,7 @@ def main(given: Inheritance, number: int, started: float, control: MakeControl |
         except OSError as error:
             raise StorageFailed(f"the spool's disk does not do what it should: {error}") from error
         gc.freeze()
-        asked = control(process.operators.ask) if control else None
+        asked = control(process.changes.told_first(process.operators.ask)) if control else None
         if asked is not None:
             await asked.serve(sockets["control"])
         process.ward.serves()

@@ -39,9 +39,9 @@ from kmq.run.renewal import Renewal
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
 
 #: The order of stopping, and seconds until a child that does not end is killed.
-STAGES = {"receiver": 12.0, "pickup": 12.0, "worker": 35.0, "scheduler": 30.0}
+STAGES = {"receiver": 12.0, "pickup": 12.0, "worker": 35.0, "index": 5.0, "scheduler": 30.0}
 #: The same after a second signal.
-HASTY = {"receiver": 2.0, "pickup": 2.0, "worker": 3.0, "scheduler": 10.0}
+HASTY = {"receiver": 2.0, "pickup": 2.0, "worker": 3.0, "index": 2.0, "scheduler": 10.0}
 
 #: Seconds until a killed process is given up: it waits for a disk that does not answer.
 UNKILLABLE = 10.0

@@ -10,20 +10,28 @@ import contextlib
 import os
 from collections.abc import Iterable
 
+from kmq.model import queue_id
 from kmq.spool import layout
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.record import Dropped, Move, Put
+from kmq.spool.touched import Touched
+
+_QUEUE, _ENVELOPE = "queue/", ".env"
 
 
 class Homes:
-    """Where each message lives, and what is done to its files there. note: the store's, who sets it (J7)."""
+    """Where each message lives, and what is done to its files there.
+
+    note: the store's, who sets it (J7); touched: whose envelope has changed.
+    """
 
     note: Note
 
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
         self.disk = disk
         self._poison = set(poison)
+        self.touched = Touched()
         self._left: set[str] = set()  # folders of the queue that a message has left
 
     def of(self, number: int) -> str:
@@ -49,6 +57,11 @@ class Homes:
             self.disk.write(fd, text)
         finally:
             self.disk.close_file(fd)
+        self._born(name)
+
+    def _born(self, name: str) -> None:
+        if name.endswith(_ENVELOPE) and name.startswith(_QUEUE):
+            self.touched.made(queue_id.parse(name[-queue_id.LENGTH - len(_ENVELOPE) : -len(_ENVELOPE)]))
 
     def _create(self, name: str) -> int:
         try:
@@ -64,6 +77,7 @@ class Homes:
         except FileNotFoundError:
             self._make_folder(new)
             self.disk.link(old, new)
+        self._born(new)
 
     def _make_folder(self, name: str) -> None:
         with contextlib.suppress(FileExistsError):
@@ -75,6 +89,7 @@ class Homes:
         """One more line, with a newline before it (J4); a message without files was removed before a crash."""
         with contextlib.suppress(FileNotFoundError):
             self.disk.append(layout.envelope(number, self.of(number)), b"\n" + line)
+            self.touched.changed(number)
 
     def enter(self, move: Move) -> bool:
         """The line that says so, then the names in the new home (J4); False when there are no files to move."""
@@ -99,13 +114,16 @@ class Homes:
 
     def moved(self, number: int, home: str) -> None:
         """The message lives there from now on."""
-        (self._poison.add if home == "poison" else self._poison.discard)(number)
+        if home != self.of(number):
+            (self._poison.add if home == "poison" else self._poison.discard)(number)
+            self.touched.changed(number)
 
     # --- going -------------------------------------------------------------------------------------------------------
 
     def leave(self, number: int, home: str) -> None:
         """Both names in a home go, the envelope's first; from poison/ the reason goes too."""
         self.unlink(layout.envelope(number, home))
+        (self.touched.left if home == self.of(number) else self.touched.changed)(number)
         self.unlink(layout.body(number, home))
         if home == "queue":
             self._left.add(layout.folder(number))

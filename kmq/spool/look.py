@@ -7,6 +7,7 @@ On crash: nothing is held, nothing is written.
 Callers:  kmq.admin and kmq.cli.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -97,6 +98,36 @@ def find(spool: Path, number: int) -> Found | Damaged | None:
         if found is not None:
             return found
     return None
+
+
+def generations(spool: Path) -> list[str]:
+    """The folders of queue/, in order. SpoolError when there is no spool or it may not be read."""
+    return _generations(spool / "queue")
+
+
+def stamps(folder: Path, endings: frozenset[str]) -> dict[int, tuple[int, int]]:
+    """Of each message of a folder the size and time (ns) of its envelope, -1 and -1 where it has none. Nothing is read:
+    what is the same as before need not be looked at again."""
+    out: dict[int, tuple[int, int]] = {}
+    fd = _open_folder(folder)
+    if fd < 0:
+        return out
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                stem, ending = entry.name[: queue_id.LENGTH], entry.name[queue_id.LENGTH :]
+                if ending not in endings or not queue_id.PATTERN.fullmatch(stem):
+                    continue
+                number = queue_id.parse(stem)
+                if ending != ENV:
+                    out.setdefault(number, (-1, -1))
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    out[number] = (found.st_size, found.st_mtime_ns)
+    finally:
+        os.close(fd)
+    return out
 
 
 def header_of(body: Path) -> bytes | None:

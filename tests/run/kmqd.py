@@ -100,7 +100,7 @@ class Kmqd:
             )
         self.every.append(self.process)
         if ready:
-            names = 1 + sum(self.counts.values())
+            names = 2 + sum(self.counts.values())  # the scheduler process and the index, too
             until(lambda: len([one for one in self.noted("ready") if one["name"]]) >= names, "all stand-ins are ready")
             until(lambda: self.heard("living"), "the supervisor is heard")
         return self.process

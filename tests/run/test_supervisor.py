@@ -44,6 +44,7 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     assert {name: one["sockets"] for name, one in born.items()} == {
         "scheduler-1": ["control", "queue"],
         "worker-1": [],
+        "index-1": [],
         "receiver-1": ["sendmail#0", "smtp#0"],
     }
     for name, one in born.items():
@@ -60,7 +61,7 @@ def test_the_first_word_to_the_scheduler_process_is_who_lives(kmqd: Kmqd) -> Non
     hello, living = (one["frame"] for one in kmqd.noted("heard")[:2])
     assert isinstance(hello, dict) and isinstance(living, dict)
     assert (hello["t"], hello["role"], hello["pid"]) == ("hello", "supervisor", process.pid)
-    everybody = [["worker", 1], ["receiver", 1]]
+    everybody = [["worker", 1], ["receiver", 1], ["index", 1]]
     assert living["children"] == [[role, n, kmqd.pid(f"{role}-{n}")] for role, n in everybody]
 
 
@@ -139,7 +140,7 @@ def test_a_new_scheduler_process_is_told_who_lives_now(kmqd: Kmqd) -> None:
     os.kill(kmqd.pid("scheduler-1"), signal.SIGKILL)
     until(lambda: len(kmqd.heard("living")) == 2, "the new one hears who lives")
     living = kmqd.heard("living")[1]["children"]
-    everybody = [["worker", 1], ["receiver", 1]]
+    everybody = [["worker", 1], ["receiver", 1], ["index", 1]]
     assert living == [[role, n, kmqd.pid(f"{role}-{n}")] for role, n in everybody]
     assert kmqd.heard("reaped") == [], "the one that heard of it is dead"
     assert len(kmqd.noted("born", "scheduler-1")) == 2
@@ -231,7 +232,7 @@ def test_the_end_is_in_order(kmqd: Kmqd) -> None:
         socket.create_connection(("127.0.0.1", kmqd.port), 20)
     kmqd.release()
     assert kmqd.ends() == 0
-    assert names(kmqd.noted("TERM")) == ["receiver-1", "worker-1", "scheduler-1"]
+    assert names(kmqd.noted("TERM")) == ["receiver-1", "worker-1", "index-1", "scheduler-1"]
     steps = [(one["what"], one["name"]) for one in kmqd.ledger]
     assert steps.index(("left", "receiver-1")) < steps.index(("TERM", "worker-1"))
     assert steps.index(("left", "worker-1")) < steps.index(("TERM", "scheduler-1"))
@@ -249,7 +250,7 @@ def test_while_all_stop_a_dead_scheduler_process_is_begun_again_and_nobody_else(
     until(lambda: crowd.heard("reaped"), "its death is told")
     os.kill(crowd.pid("scheduler-1"), signal.SIGKILL)
     until(lambda: len(crowd.heard("living")) == 2, "another scheduler process is there")
-    living = [["worker", 1], ["worker", 3], ["receiver", 1]]
+    living = [["worker", 1], ["worker", 3], ["receiver", 1], ["index", 1]]
     assert crowd.heard("living")[1]["children"] == [[role, n, crowd.pid(f"{role}-{n}")] for role, n in living]
     crowd.release()
     assert crowd.ends() == 0
@@ -258,19 +259,19 @@ def test_while_all_stop_a_dead_scheduler_process_is_begun_again_and_nobody_else(
 
 def test_who_does_not_end_is_killed_with_a_word_about_it(kmqd: Kmqd) -> None:
     kmqd.order("worker-1", "deaf")
-    kmqd.start(STAGES={"receiver": 9, "worker": 0.1, "scheduler": 9})
+    kmqd.start(STAGES={"receiver": 9, "worker": 0.1, "index": 9, "scheduler": 9})
     kmqd.signal(signal.SIGTERM)
     assert kmqd.ends() == 0
     pid = kmqd.pid("worker-1")
     assert kmqd.logged(f"a process does not end, so it is killed child=worker-1 pid={pid}")
-    assert names(kmqd.noted("left")) == ["receiver-1", "scheduler-1"]
+    assert names(kmqd.noted("left")) == ["receiver-1", "index-1", "scheduler-1"]
 
 
 def test_a_second_signal_hastens_the_end(kmqd: Kmqd) -> None:
     kmqd.order("receiver-1", "deaf")
     kmqd.start(
-        STAGES=dict.fromkeys(("receiver", "worker", "scheduler"), 600),
-        HASTY={"receiver": 0.2, "worker": 9, "scheduler": 9},
+        STAGES=dict.fromkeys(("receiver", "worker", "index", "scheduler"), 600),
+        HASTY={"receiver": 0.2, "worker": 9, "index": 9, "scheduler": 9},
     )
     kmqd.signal(signal.SIGTERM)
     until(lambda: kmqd.noted("TERM", "receiver-1"), "the receiver is told")

@@ -1,0 +1,68 @@
+"""Where a selection reads: the index as it is, or a copy of it in memory, brought up to the files.
+
+What:     an index that kmqd has kept up to this moment is read as it is. While kmqd does not run, or the index is
+          behind, the files' sizes and times are compared with it, and only what differs is read, into a copy of ours.
+Promise:  writes nothing, locks nothing that anybody waits for. There is always a view, whatever became of the index:
+          the worst is that every envelope is read.
+On crash: nothing is held.
+Callers:  selection, selection_sql.
+"""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from kmq.admin.circumstances import Circumstances
+from kmq.spool import as_of
+from kmq.spool.index import Index, NoIndex
+
+#: Seconds that we wait for an index process that has been told of what we are to see.
+_PATIENCE = 0.25
+_LOOKS = 0.002
+
+
+class Source(NamedTuple):
+    """connection: to look into, with tables as in spool/index; as_of: Unix time."""
+
+    connection: sqlite3.Connection
+    as_of: float
+
+
+def opened(spool: Path, around: Circumstances) -> Source:
+    """The queue as it is now. SpoolError when there is no spool or it may not be read."""
+    at = _told(spool, around)
+    try:
+        index = Index.to_read(spool)
+    except NoIndex:
+        return _from_files(spool, None)
+    if at:
+        return Source(index.connection, at)
+    try:
+        return _from_files(spool, index)
+    except sqlite3.Error:
+        return _from_files(spool, None)
+
+
+def _told(spool: Path, around: Circumstances) -> float:
+    """Of which moment the index is, 0.0 when nobody can say. kmqd was asked for its queues just now, so that its index
+    process has heard of all that happened before."""
+    at = 0.0 if around.silence else as_of.read(spool)
+    until = time.monotonic() + _PATIENCE
+    while at and at < around.now and time.monotonic() < until:
+        time.sleep(_LOOKS)
+        at = as_of.read(spool)
+    return at
+
+
+def _from_files(spool: Path, index: Index | None) -> Source:
+    """What differs is read; a copy is made only when something does."""
+    at = time.time()
+    view = index or Index.in_memory(spool)
+    stale = [number for numbers in view.stale() for number in numbers]
+    if stale and index is not None:
+        view = Index.in_memory(spool, index)
+        index.connection.close()
+    if stale:
+        view.look_again(stale)
+    return Source(view.connection, at)

@@ -1,0 +1,152 @@
+"""The view `messages`: a row per message and queue, its columns named as Exchange names its properties.
+
+What:     joins what the index keeps with what only this moment tells: the states of queues, what is in hand, the time.
+          These are put into temporary tables, which are the asking connection's own. Times are Unix times, NULL for
+          none; spans are seconds.
+Law:      the statuses and what they mean for the next attempt stand here, once, for lists, filters, orders and SQL. A
+          test holds them against admin/listing, which tells of one message.
+Callers:  selection, selection_sql.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.admin.listing import no_connector
+from kmq.config import Settings
+from kmq.model import hop as hops
+from kmq.model import queue_id
+from kmq.model.hop import DeliveryType
+from kmq.run.schedule import Schedules, schedules_of
+from kmq.spool.index_rows import next_hop
+
+#: Delivery types whose queues stay on this machine, or in nobody's hands.
+_INTERNAL = frozenset({DeliveryType.UNDEFINED, DeliveryType.UNREACHABLE, DeliveryType.MAILBOX})
+
+_TABLES = """
+CREATE TEMP TABLE moment (now REAL);
+CREATE TEMP TABLE queue (
+    n INTEGER PRIMARY KEY, hop TEXT, name TEXT, queue TEXT, delivery_type TEXT, category TEXT, connector TEXT,
+    status TEXT, next_retry REAL, last_error TEXT, lifetime REAL
+);
+CREATE TEMP TABLE hand (mid INTEGER PRIMARY KEY, phase TEXT);
+CREATE TEMP TABLE known (mid INTEGER, hop TEXT, status TEXT, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
+"""
+
+_STATUS = """CASE
+    WHEN m.damaged THEN 'Damaged'
+    WHEN m.home = 'poison' THEN 'Suspended'
+    WHEN s.recipient_count = 0 THEN 'Terminating'
+    WHEN k.status IN ('Active', 'PendingSuspend', 'PendingRemove') THEN k.status
+    WHEN a.mid IS NOT NULL AND k.status IS NULL THEN
+        CASE WHEN s.removing THEN 'PendingRemove' WHEN s.held THEN 'PendingSuspend' ELSE 'Active' END
+    WHEN s.removing THEN 'PendingRemove'
+    WHEN s.held THEN 'Suspended'
+    WHEN q.status = 'Suspended' OR q.delivery_type = 'Unreachable' THEN 'Ready'
+    WHEN q.status = 'Retry' OR s.until > (SELECT now FROM moment) THEN 'Retry'
+    ELSE 'Ready' END"""
+
+_NEXT = f"""CASE WHEN {_STATUS} = 'Retry' THEN
+    CASE WHEN q.status = 'Retry' THEN max(q.next_retry, s.until) ELSE s.until END END"""
+
+_ERROR = f"""CASE
+    WHEN m.damaged OR m.home = 'poison' THEN m.trouble
+    WHEN q.delivery_type = 'Unreachable' AND {_STATUS} = 'Ready' AND q.status != 'Suspended'
+        THEN no_connector(s.addresses)
+    WHEN q.status = 'Retry' AND {_STATUS} = 'Retry' AND q.last_error != '' THEN q.last_error
+    ELSE s.last_error END"""
+
+_VIEW = f"""
+CREATE TEMP VIEW messages AS SELECT
+    s.mid AS mid, q.n AS queue_n, q.hop AS NextHop, q.status AS QueueStatus, s.recipients AS RecipientList,
+    q.queue || '\\' || queue_id(s.mid) AS Identity,
+    queue_id(s.mid) AS Id,
+    q.queue AS Queue,
+    {_STATUS} AS Status,
+    m.sender AS FromAddress,
+    s.addresses AS Recipients,
+    s.recipient_count AS RecipientCount,
+    m.size AS Size,
+    m.subject AS Subject,
+    m.created AS Created,
+    s.entered AS DateReceived,
+    {_NEXT} AS NextRetryTime,
+    {_ERROR} AS LastError,
+    s.retry_count AS RetryCount,
+    m.created + CASE WHEN m.home = 'queue' THEN q.lifetime END AS ExpirationTime,
+    max(0.0, s.entered - m.created) AS MessageLatency,
+    CASE WHEN s.deferred THEN 'Transient Failure' ELSE 'None' END AS DeferReason,
+    m.priority AS Priority,
+    q.delivery_type AS DeliveryType,
+    q.name AS NextHopDomain,
+    q.connector AS NextHopConnector,
+    q.category AS NextHopCategory,
+    m.directionality AS Directionality,
+    m.source AS MessageSourceName,
+    m.source_ip AS SourceIP,
+    m.user AS User,
+    m.helo AS Helo,
+    m.message_id AS InternetMessageId,
+    m.original_from AS OriginalFromAddress,
+    m.envelope_id AS EnvelopeId,
+    m.scl AS SCL,
+    s.held_by AS HeldBy,
+    a.phase AS Phase
+FROM share s CROSS JOIN message m ON m.mid = s.mid CROSS JOIN temp.queue q ON q.n = s.hop
+LEFT JOIN hand a ON a.mid = s.mid LEFT JOIN known k ON k.mid = s.mid AND k.hop = q.hop;
+"""
+
+_NOTHING_KNOWN = QueueState()
+
+
+def spread(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> None:
+    """Makes the view for this connection."""
+    connection.create_function("queue_id", 1, queue_id.text, deterministic=True)
+    connection.create_function("no_connector", 1, _unserved, deterministic=True)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.executescript(_TABLES + _VIEW)
+    connection.execute("BEGIN")
+    connection.execute("INSERT INTO moment VALUES (?)", (around.now,))
+    connection.executemany(
+        f"INSERT INTO temp.queue VALUES ({', '.join('?' * 11)})", _queues(connection, settings, around)
+    )
+    in_hand = [(queue_id.parse(name), hand.status) for name, hand in around.in_hand.items() if _is_id(name)]
+    connection.executemany("INSERT OR REPLACE INTO hand VALUES (?, ?)", in_hand)
+    known = [(queue_id.parse(name), hop, status) for (name, hop), status in around.statuses.items() if _is_id(name)]
+    connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", known)
+    connection.execute("COMMIT")
+
+
+def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> Iterator[tuple[object, ...]]:
+    schedules = schedules_of(settings)
+    for number, text in connection.execute("SELECT n, hop FROM main.hop"):
+        where = next_hop(text)
+        state = around.queues.get(text, _NOTHING_KNOWN)
+        category = "Internal" if where.delivery_type in _INTERNAL else "External"
+        yield (
+            *(number, text, where.name, f"{around.server}\\{where.name}", where.delivery_type.value, category),
+            *(where.connector, state.status, state.next_retry, state.last_error, _lifetime(schedules, where.connector)),
+        )
+
+
+def _lifetime(schedules: Schedules, connector: str) -> float:
+    return schedules.of(connector).lifetime
+
+
+def _unserved(addresses: str) -> str:
+    return no_connector(addresses.split("\n"))
+
+
+def _is_id(name: str) -> bool:
+    return queue_id.PATTERN.fullmatch(name) is not None
+
+
+def named(connection: sqlite3.Connection, name: str) -> list[int]:
+    """The queues, by their numbers in this connection, that an operator means by a name or the text of a next hop."""
+    from kmq.admin.listing import is_named
+
+    found = connection.execute("SELECT n, hop FROM temp.queue")
+    return [number for number, text in found if is_named(next_hop(text), name) or text == name]
+
+
+SUBMISSION = str(hops.SUBMISSION)

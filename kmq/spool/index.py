@@ -1,0 +1,302 @@
+"""The index: a row per message, and per message and queue, in SQLite, so that a hundred thousand are looked through at
+once. A cache of queue/ and poison/ and nothing more.
+
+Shape:    `index/queue.sqlite`, tables message, share, hop; columns as in index_rows, IDs as numbers (model/queue_id).
+          With it the size and time of each envelope as it was read: whoever compares them with the folder knows what
+          is stale. Who looks may do so at any time; who writes is one (WAL).
+Promise:  it may be thrown away at any time, and a damaged, foreign or older one is: it is made anew from the files.
+On crash: of the process, SQLite brings the last whole change back. After a power cut nothing in it is believed (it is
+          never synced): it knows the boot in which it was written.
+Callers:  run/indexer writes; admin/selection reads, and mends a copy in memory where the file is stale.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kmq.errors import SpoolError
+from kmq.model import queue_id
+from kmq.model.hop import NextHop
+from kmq.spool import index_rows, look
+from kmq.spool.index_rows import HeaderRow, MessageRow, ShareRow
+from kmq.spool.status import boot_id
+
+FOLDER = "index"
+FILE = "queue.sqlite"
+
+#: What tells our file from another's, and from one of an earlier kmq: any change of the tables is a new version.
+_APPLICATION = 0x6B6D7121
+VERSION = 1
+
+#: KiB of the file that a process keeps in memory.
+_CACHE = 4096
+
+_MESSAGE = MessageRow._fields + HeaderRow._fields
+_SHARE = ShareRow._fields[1:]
+
+_SCHEMA = f"""
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE hop (n INTEGER PRIMARY KEY, hop TEXT UNIQUE, delivery_type TEXT, domain TEXT, connector TEXT);
+CREATE TABLE message (mid INTEGER PRIMARY KEY, bytes INTEGER, changed INTEGER, {", ".join(_MESSAGE)});
+CREATE TABLE share (mid INTEGER, hop INTEGER, {", ".join(_SHARE)}, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
+CREATE INDEX share_hop ON share (hop);
+CREATE INDEX poison ON message (mid) WHERE home = 'poison';
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {VERSION};
+"""
+
+_INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
+_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ?, trouble = ? WHERE mid = ? AND NOT damaged"
+_SHARES = f"INSERT OR REPLACE INTO share VALUES ({', '.join('?' * (2 + len(_SHARE)))})"
+
+
+class NoIndex(Exception):
+    """There is none that can be believed; the text says why."""
+
+
+def path_of(spool: Path) -> Path:
+    """The file of a spool's index."""
+    return spool / FOLDER / FILE
+
+
+class Index:
+    """One index, in a file or in memory."""
+
+    def __init__(self, connection: sqlite3.Connection, spool: Path) -> None:
+        self.connection = connection
+        self._spool = spool
+        self._hops: dict[NextHop, int] = {}
+
+    # --- making and opening ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def to_write(cls, spool: Path) -> "Index":
+        """The one of the spool, for its only writer; made anew when it cannot be believed. OSError, sqlite3.Error."""
+        path = path_of(spool)
+        try:
+            index = cls(_opened(path), spool)
+            index.begin_writing()
+            return index
+        except (NoIndex, sqlite3.DatabaseError):
+            discard(spool)
+            index = cls(sqlite3.connect(path, isolation_level=None), spool)
+            index.make()
+            index.begin_writing()
+            return index
+
+    @classmethod
+    def to_read(cls, spool: Path) -> "Index":
+        """The one of the spool, for somebody who looks; NoIndex when there is none that can be believed."""
+        try:
+            connection = _looked_into(path_of(spool))
+        except sqlite3.Error as error:
+            raise NoIndex(str(error)) from None
+        index = cls(connection, spool)
+        index.check_believable()
+        return index
+
+    @classmethod
+    def in_memory(cls, spool: Path, source: "Index | None" = None) -> "Index":
+        """One of our own, as a copy or empty."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        index = cls(connection, spool)
+        if source is None:
+            index.make()
+        else:
+            source.connection.backup(connection)
+        return index
+
+    def make(self) -> None:
+        """Its tables, in an empty file."""
+        self.connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; {_SCHEMA} COMMIT;")
+
+    def begin_writing(self) -> None:
+        """From here on it is this boot's, and not whole before `complete`."""
+        self.check_believable()
+        self.connection.executescript(
+            f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE};"
+        )
+        self._put("boot", boot_id())
+        self._put("clean", "")
+
+    def check_believable(self) -> None:
+        """NoIndex when a power cut may have torn it."""
+        boot = self._fact("boot")
+        if boot and boot != boot_id() and not self._fact("clean"):
+            raise NoIndex("it was not closed before the machine was started anew")
+
+    def close(self, clean: bool = False) -> None:
+        """clean: what it holds is synced now, and may be believed after the next start of the machine."""
+        with contextlib.suppress(sqlite3.Error):
+            if clean:
+                self._put("clean", "1")
+                self.connection.executescript("PRAGMA wal_checkpoint(TRUNCATE);")
+        self.connection.close()
+        if clean:
+            _sync(path_of(self._spool))
+
+    def _fact(self, name: str) -> str:
+        found = self.connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def _put(self, name: str, value: str) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """Messages."""
+        return int(self.connection.execute("SELECT count(*) FROM message").fetchone()[0])
+
+    def look_again(self, numbers: Iterable[int]) -> None:
+        """Reads these messages, one change for all; those that are not there any more lose their rows."""
+        with self._change():
+            for number in numbers:
+                self._look(number)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """These are gone."""
+        with self._change():
+            for number in numbers:
+                self._forget(number)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            self._hops.clear()
+            raise
+        self.connection.execute("COMMIT")
+
+    def _look(self, number: int) -> None:
+        stamp = _stamp(self._spool, number)
+        found = look.find(self._spool, number)
+        if found is None:
+            self._forget(number)
+            return
+        row = index_rows.message_row(found)
+        self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
+        updated = self.connection.execute(_UPDATE, (*stamp, row.home, row.trouble, number)) if not row.damaged else None
+        if updated is None or not updated.rowcount:
+            body = look.header_of(found.body) if isinstance(found, look.Found) else None
+            self.connection.execute(_INSERT, (number, *stamp, *row, *index_rows.header_row(body)))
+        shares = index_rows.share_rows(found)
+        self.connection.executemany(_SHARES, [(number, self._hop(one.hop), *one[1:]) for one in shares])
+
+    def _forget(self, number: int) -> None:
+        self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
+        self.connection.execute("DELETE FROM message WHERE mid = ?", (number,))
+
+    def _hop(self, where: NextHop) -> int:
+        number = self._hops.get(where)
+        if number is None:
+            kind, domain, connector = where.delivery_type.value, where.domain, where.connector
+            insert = "INSERT OR IGNORE INTO hop (hop, delivery_type, domain, connector) VALUES (?, ?, ?, ?)"
+            self.connection.execute(insert, (str(where), kind, domain, connector))
+            found = self.connection.execute("SELECT n FROM hop WHERE hop = ?", (str(where),)).fetchone()
+            number = self._hops[where] = int(found[0])
+        return number
+
+    # --- mending -----------------------------------------------------------------------------------------------------
+
+    def stale(self) -> Iterator[list[int]]:
+        """IDs whose files differ from what was read, come or gone; folder by folder, each in its own list."""
+        folders = {(number >> 44, (number & 0xFFFFFFFF) >> 16) for number in self._generations()}
+        for name in look.generations(self._spool):
+            with contextlib.suppress(ValueError):
+                folders.add((int(name[:5], 16), int(name[6:], 16)))
+        for second, counter in sorted(folders):
+            there = look.stamps(self._spool / "queue" / f"{second:05x}-{counter:04x}", look.ENVELOPE)
+            yield _differing(there, self._stamps_of(second, counter))
+        yield _differing(look.stamps(self._spool / "poison", look.POISONED), self._stamps_of_poison())
+
+    def _generations(self) -> Iterator[int]:
+        """One ID of each folder that has rows."""
+        found = self.connection.execute("SELECT max(mid) FROM message GROUP BY mid >> 44, (mid & 4294967295) >> 16")
+        return (int(number) for (number,) in found.fetchall())
+
+    def _stamps_of(self, second: int, counter: int) -> dict[int, tuple[int, int]]:
+        rows = self.connection.execute(
+            "SELECT mid, bytes, changed FROM message WHERE mid BETWEEN ? AND ?"
+            " AND (mid & 4294967295) >> 16 = ? AND home = 'queue'",
+            (second << 44, (second + 1 << 44) - 1, counter),
+        )
+        return {number: (size, changed) for number, size, changed in rows}
+
+    def _stamps_of_poison(self) -> dict[int, tuple[int, int]]:
+        rows = self.connection.execute("SELECT mid, bytes, changed FROM message WHERE home = 'poison'")
+        return {number: (size, changed) for number, size, changed in rows}
+
+
+def _differing(there: dict[int, tuple[int, int]], known: dict[int, tuple[int, int]]) -> list[int]:
+    """IDs whose stamps are not the same in both."""
+    return sorted({number for number, _ in there.items() ^ known.items()})
+
+
+def _stamp(spool: Path, number: int) -> tuple[int, int]:
+    """Size and time of an envelope, -1 where there is none; taken before it is read, so that a change is noticed."""
+    name = queue_id.text(number) + look.ENV
+    for folder in (spool / "queue" / queue_id.generation(number), spool / "poison"):
+        with contextlib.suppress(OSError):
+            found = os.stat(folder / name, follow_symlinks=False)
+            return found.st_size, found.st_mtime_ns
+    return -1, -1
+
+
+def discard(spool: Path) -> None:
+    """Throws it away."""
+    for ending in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path_of(spool)}{ending}")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    try:
+        _recognize(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _looked_into(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. A file that nobody writes, and that we may not put a file beside, is read as it
+    is."""
+    for way in ("mode=ro", "mode=ro&immutable=1"):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+        try:
+            _recognize(connection)
+        except sqlite3.OperationalError:
+            connection.close()
+            if Path(f"{path}-wal").exists():
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise NoIndex(f"{path} cannot be opened")
+
+
+def _recognize(connection: sqlite3.Connection) -> None:
+    known = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    if known != [_APPLICATION, VERSION]:
+        raise NoIndex("it is not of this kmq")
+
+
+def _sync(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SpoolError(f"{path}: {error.strerror}") from None
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
