@@ -4,6 +4,7 @@
 # make torture  100,000 messages under 300 kills, 200 power cuts under load, then the random runs, SECONDS long each (600);
 #               as root; MESSAGES, KILLS and CUTS say otherwise
 # make bench    kmq and Debian's Postfix side by side (ARGS="--seconds 20 --pairs 3"); as root
+# make bench-queues  100,000 messages that wait, and what they cost the mail that flows (ARGS="--domains 1")
 # make clean    removes what the above made; the mail below spool/ stays
 PYTHON ?= python3
 SECONDS ?= 600
@@ -14,7 +15,7 @@ ARGS ?=
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL = run
-.PHONY: run test postfix torture bench clean
+.PHONY: run test postfix torture bench bench-queues clean
 
 run: .venv/for-run
 	@$(BIN)/kmqd --try $(ARGS)
@@ -23,7 +24,7 @@ test: .venv/for-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 postfix:
 	@$(PYTHON) tests/postfix.py
@@ -35,6 +36,9 @@ torture: .venv/for-test postfix
 
 bench: .venv/for-test postfix
 	$(BIN)/python -m bench $(ARGS)
+
+bench-queues: .venv/for-test
+	$(BIN)/python -m bench.queues $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv

@@ -23,7 +23,9 @@ NO_SKIPS = os.environ.get("KMQ_NO_SKIPS", "") not in ("", "0")
 
 NO_POSTFIX = "smtp-source and smtp-sink are not here: `make postfix` fetches them"
 
+_FORBIDDEN = "skipped, and KMQ_NO_SKIPS forbids it: "
 _skips: Counter[str] = Counter()
+_uncollected: set[str] = set()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,33 +89,63 @@ def torture_seconds(request: pytest.FixtureRequest) -> float:
     return float(os.environ.get("KMQ_TORTURE") or ordinary)
 
 
+# --- tests beside each other ------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With -n, a file's tests stay together; so do all that mount: a namespace made beside a mount keeps it in use."""
+    for item in items:
+        together = "disks" if item.get_closest_marker("root") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 # --- skips that are heard ---------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
-    _count(report)
+    _forbid(report)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     report = yield
-    _count(report)
+    _forbid(report)
     return report
 
 
-def _count(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Notes a skip (an expected failure is none); with KMQ_NO_SKIPS it fails instead."""
-    if not report.skipped or hasattr(report, "wasxfail"):
-        return
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    reason = reason.removeprefix("Skipped: ")
-    _skips[reason] += 1
-    if NO_SKIPS:
+def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With KMQ_NO_SKIPS a skip (an expected failure is none) fails instead."""
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, and KMQ_NO_SKIPS forbids it: {reason}"
+        report.longrepr = _FORBIDDEN + _reason(report)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _count(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.nodeid not in _uncollected:  # with -n each process says so
+        _count(report)
+    _uncollected.add(report.nodeid)
+
+
+def _count(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Notes a skip, in the process that shows the last lines."""
+    said = str(report.longrepr)
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skips[_reason(report)] += 1
+    elif report.failed and said.startswith(_FORBIDDEN):
+        _skips[said.removeprefix(_FORBIDDEN)] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

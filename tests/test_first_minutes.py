@@ -83,6 +83,7 @@ def test_the_five_minutes(trial):
     trial.sh(send)
     until(lambda: list((trial.folder / "spool/mail/alice/new").glob("*")), "alice has a letter")
     assert "Subject: Hello" in trial.sh(f"cat spool/mail{look_at_mail}")
+    until(lambda: not trial.waiting(), "nothing waits")
 
     send, line, look = elsewhere.partition(".venv/bin/kmq mailq")
     trial.sh(send)

@@ -3,13 +3,17 @@
 A test that waits says what for; when it does not come, the test fails with those words.
 """
 
+import os
 import secrets
 import socket
 import time
 from collections.abc import Callable
 
+#: Most processes of one run of the tests (pytest -n) that find their own ports.
+PROCESSES = 8
 
-def until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+
+def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Returns as soon as `true()` is; AssertionError `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     pause = 0.001
@@ -27,9 +31,14 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(host: str = "127.0.0.1", lowest: int = 20000, above: int = 32000) -> int:
-    """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up)."""
+    """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up).
+
+    Tests that run beside each other are told of different ones: each of eight processes has its part of the range.
+    """
+    part = (above - lowest) // PROCESSES
+    first = lowest + part * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PROCESSES)
     for _ in range(1000):
-        port = lowest + secrets.randbelow(above - lowest)
+        port = first + secrets.randbelow(part)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -40,7 +40,10 @@ class World:
             for code, words in (client.mail(SENDER), client.rcpt(to)):
                 if code != 250:
                     return f"{code} {words.decode()}"
-            code, words = client.data(text)
+            try:
+                code, words = client.data(text)
+            except smtplib.SMTPDataError as refused:  # the word DATA was refused already
+                return f"{refused.smtp_code} {refused.smtp_error.decode()}"
         if code == 250:
             self.tokens.append(token)
         return f"{code} {words.decode()}"

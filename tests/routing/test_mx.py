@@ -130,7 +130,8 @@ async def servers(
     forbidden: Sequence[Any] = FORBIDDEN,
     listen: Sequence[tuple[str, int]] = (),
 ) -> list[MailHost | Reply]:
-    directory = MailHosts([dns.address], 0.5, Ourselves(US, listen))
+    patience = 0.5 if "timeout" in dns.faults.values() else 10  # who is expected to answer may be kept from it
+    directory = MailHosts([dns.address], patience, Ourselves(US, listen))
     found = [one async for one in directory.of(domain, families, forbidden, 25)]
     await directory.close()
     return found

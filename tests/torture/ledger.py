@@ -54,13 +54,14 @@ class Death(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What was sent, what came, what died."""
+    """What was sent, what came, what died. in_flight: IN_FLIGHT, or more where others use the machine too."""
 
     sent: dict[str, Sent] = field(default_factory=dict)
     copies: list[Copy] = field(default_factory=list)
     notices: list[tuple[str, list[str]]] = field(default_factory=list)
     deaths: list[Death] = field(default_factory=list)
     queued: set[str] = field(default_factory=set)
+    in_flight: float = IN_FLIGHT
 
     @property
     def answered(self) -> int:
@@ -107,7 +108,7 @@ class Ledger:
         return any(
             death.takes_results
             and earlier - COARSE <= death.at <= later + COARSE
-            and death.at - earlier - self._deaf(earlier, death.at) <= IN_FLIGHT
+            and death.at - earlier - self._deaf(earlier, death.at) <= self.in_flight
             for death in self.deaths
         )
 

@@ -16,7 +16,7 @@ from tests.torture.harm import EVERYTHING, Harm
 from tests.torture.hops import world
 from tests.torture.image import Image
 from tests.torture.kmqd import Kmqd
-from tests.torture.ledger import Ledger, Verdict
+from tests.torture.ledger import IN_FLIGHT, Ledger, Verdict
 from tests.torture.senders import Mix, Senders
 from tests.waiting import until
 
@@ -34,6 +34,7 @@ class Plan:
     receivers: int = 1
     queue: str = ""
     strangers: bool = False
+    in_flight: float = IN_FLIGHT
 
 
 class Outcome(NamedTuple):
@@ -52,7 +53,7 @@ class Outcome(NamedTuple):
 def run(plan: Plan, folder: Path, postfix: Postfix, image: Image | None = None) -> Outcome:
     """Below `folder`, which keeps configuration, spool and log; spool and Maildirs lie on `image` if there is one."""
     began = time.monotonic()
-    ledger = Ledger()
+    ledger = Ledger(in_flight=plan.in_flight)
     with world(postfix) as around:
         kmqd = Kmqd(folder, around.hops, workers=plan.workers, receivers=plan.receivers, queue=plan.queue)
         if image is not None:

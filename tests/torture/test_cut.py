@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 def test_nothing_acknowledged_is_lost_with_the_power(tmp_path: Path, postfix: Postfix) -> None:
     with mounted(tmp_path) as image:
-        outcome = run(Plan(letters=400, kills=6, seed=11, pace=1.0, choice=POWER), tmp_path / "kmq", postfix, image)
+        plan = Plan(letters=400, kills=6, seed=11, pace=1.0, choice=POWER, in_flight=10)
+        outcome = run(plan, tmp_path / "kmq", postfix, image)
     assert not outcome.wrong, outcome
     assert outcome.verdict.answered > 200, outcome

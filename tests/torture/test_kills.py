@@ -19,7 +19,8 @@ pytestmark = pytest.mark.postfix
 
 
 def test_whoever_is_killed_nothing_is_lost(tmp_path: Path, postfix: Postfix) -> None:
-    outcome = run(Plan(letters=700, kills=9, seed=4, pace=1.0, receivers=2, strangers=True), tmp_path / "k", postfix)
+    plan = Plan(letters=700, kills=9, seed=4, pace=1.0, receivers=2, strangers=True, in_flight=10)
+    outcome = run(plan, tmp_path / "k", postfix)
     assert not outcome.wrong, outcome
     assert outcome.verdict.answered > 500, outcome
     assert len(outcome.blows) > 3, "a run that hurts"
@@ -27,7 +28,8 @@ def test_whoever_is_killed_nothing_is_lost(tmp_path: Path, postfix: Postfix) -> 
 
 @pytest.mark.parametrize("who", ["scheduler-1", "receiver-1"])
 def test_a_death_that_takes_no_results_costs_no_duplicate(who: str, tmp_path: Path, postfix: Postfix) -> None:
-    outcome = run(Plan(letters=400, kills=5, seed=7, pace=0.8, choice={who: 1}), tmp_path / "k", postfix)
+    plan = Plan(letters=400, kills=5, seed=7, pace=0.8, choice={who: 1}, in_flight=10)
+    outcome = run(plan, tmp_path / "k", postfix)
     assert not outcome.wrong, outcome
     assert outcome.verdict.duplicates == 0
     assert outcome.blows[who] == 5
