@@ -61,7 +61,9 @@ class Delayed(Event, tag="delayed"):
 
 
 class Deferred(Event, tag="deferred"):
-    """Not now; tried again at `until`."""
+    """Not now; tried again at `until`. held: the reply was a failure for good, likely by our own fault: why it is held
+    (run/grace).
+    """
 
     rcpt: str = ""
     attempt: int = 0
@@ -69,6 +71,7 @@ class Deferred(Event, tag="deferred"):
     host: str = ""
     until: str = ""
     tls: str = ""
+    held: str = ""
 
 
 class Expanded(Event, tag="expanded"):

@@ -22,6 +22,7 @@ from kmq.run import overdue, reload_verb, settle_verb, tried
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.lines import UNREACHABLE
 from kmq.run.loader import Loader
+from kmq.run.metering import Metering
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
@@ -65,6 +66,7 @@ class Operators:
         self.loader = loader
         self.stopped: Reply | None = None
         self.reload: reload_verb.AskForReload | None = None
+        self.metering: Metering | None = None
 
     def ask(self, verb: str, arguments: Mapping[str, Argument], uid: int) -> Answer | AsyncIterator[Line | Answer]:
         """The answer to a verb whose form was checked already."""
@@ -83,6 +85,8 @@ class Operators:
                 return self._told(self.core.mids, refusable=False)
             case "reload" if self.reload is not None:
                 return reload_verb.reload(self.reload, by)
+            case "pressure" if self.metering is not None:
+                return self.metering.answer()
             case "settle":
                 return settle_verb.settle(self.storage)
             case "overdue":
@@ -111,7 +115,12 @@ class Operators:
         offset = time.time() - now
         for facts in self.core.queues(now):
             yield _queue_line(facts, offset)
-        yield Answer(status=_DONE, text=overdue.STOPPED if self.core.brake.stopped else "")
+        yield Answer(status=_DONE, text=self._news())
+
+    def _news(self) -> str:
+        """What an operator should know whatever he asks."""
+        stopped = overdue.STOPPED if self.core.brake.stopped else ""
+        return "\n".join(filter(None, (stopped, self.metering.news if self.metering is not None else "")))
 
     async def _messages(self, arguments: Mapping[str, Argument]) -> AsyncIterator[Line | Answer]:
         now = time.monotonic()
