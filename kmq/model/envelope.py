@@ -71,6 +71,8 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     parent:    the message that this one reports about (source.how is dsn) or was expanded from, or "".
     took:      milliseconds from MAIL to the end of the message, of which `created` is the time.
     priority:  "high", "low", or "" for normal (model.priority).
+    replayed:  the delivered message that this one brings once more, or "".
+    quiet:     its sender is not told what becomes of it.
     """
 
     id: str
@@ -90,6 +92,8 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     parent: str = ""
     took: int = 0
     priority: str = ""
+    replayed: str = ""
+    quiet: bool = False
 
 
 _encode = msgspec.json.Encoder().encode

@@ -170,7 +170,16 @@ class Redirected(Event, tag="redirected"):
     connector: str = ""
 
 
+class Replayed(Event, tag="replayed"):
+    """A message that was delivered, and is kept, went once more to these recipients, as the message `child`."""
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+    child: str = ""
+
+
 AnyEvent = Union[  # noqa: UP007
     Routed, Delivered, Failed, Deferred, Delayed, Expanded, Crashed, Moved, Suspended, Resumed, Retried, Removing,
-    Removed, Resubmitted, Redirected
+    Removed, Resubmitted, Redirected, Replayed
 ]  # fmt: skip

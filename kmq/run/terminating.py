@@ -69,6 +69,8 @@ def notices_of(job: Job, events: Sequence[Event], target: NextHop, relayed: Coll
     target: the hop that gave them; relayed: recipients that were handed to a server that knows nothing of notices.
     """
     shorten(events)
+    if job.head.quiet:
+        return _unheard(job, events)
     terminating = _Terminating(job, office, target)
     failed = [event for event in events if isinstance(event, Failed)]
     if failed:
@@ -83,9 +85,18 @@ def notices_of(job: Job, events: Sequence[Event], target: NextHop, relayed: Coll
 
 def delay_of(job: Job, target: NextHop, office: Office) -> Notices:
     """The notice that mail takes longer for which a hop is out of reach."""
+    if job.head.quiet:
+        return _unheard(job, [Deferred(rcpt=job.assign.rcpt, reply=job.assign.delay)])
     terminating = _Terminating(job, office, target)
     terminating.late([Deferred(rcpt=job.assign.rcpt, reply=job.assign.delay)])
     return terminating.notices
+
+
+def _unheard(job: Job, events: Sequence[Event]) -> Notices:
+    """Nobody is told of a message that is replayed quietly; that it takes longer is not asked again."""
+    late = [event for event in events if isinstance(event, Deferred)] if job.assign.warn or job.assign.delay else []
+    told = [Delayed(rcpt=event.rcpt, reply=event.reply) for event in late]
+    return Notices(events=[*told])
 
 
 class _Terminating:
