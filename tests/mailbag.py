@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from kmq.model import queue_id
 from kmq.model.envelope import Head, Recipient, Source, event_line, head_line, head_tail
@@ -24,21 +25,23 @@ class Mailbag:
         self,
         *events: Event,
         sender: str = "alice@example.org",
-        to: tuple[str, ...] = ("bob@example.net",),
+        to: tuple[str | Recipient, ...] = ("bob@example.net",),
         home: str = "queue",
         body: bytes = BODY,
         source: Source | None = None,
+        **more: Any,
     ) -> str:
-        """One message with its history (numbered here); its ID."""
+        """One message with its history (numbered here); its ID. more: of the head."""
         self._last = queue_id.following(self._last, 0x69212AD0)
         head = Head(
             id="",
             sha256="",
             created=CREATED,
             sender=sender,
-            recipients=[Recipient(address) for address in to],
+            recipients=[one if isinstance(one, Recipient) else Recipient(one) for one in to],
             size=len(body),
             source=source or Source("smtp", "192.0.2.7", "client.example.org", "", "mx"),
+            **more,
         )
         name = queue_id.text(self._last)
         lines = [head_line(name, hashlib.sha256(body).hexdigest(), head_tail(head))]

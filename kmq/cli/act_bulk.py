@@ -20,20 +20,12 @@ from kmq.admin.verbs import GONE, PENDING, RESULTS, SKIPPED, Argument
 from kmq.cli.answer import sentence
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.errors import Unreachable
-from kmq.view.words import harmless
+from kmq.view.words import counted, harmless
 
 #: Lines that people see; the rest is counted.
 SHOWN = 100
 
 _INTERRUPTED = 130
-#: What the sentence says of those that were not simply done.
-_CLAUSES = {
-    PENDING: "in somebody's hands: it comes about when that has ended",
-    GONE: "not there any more",
-    SKIPPED: "left as they are",
-}
-
-
 #: What the client does itself when a part is answered; it may change the lines.
 Finish = Callable[[list[dict[str, object]]], None]
 
@@ -151,14 +143,19 @@ class Bulk:
 
     def _sentence(self) -> str:
         """The account; kmqd's own words where it told nothing of single messages."""
-        done = RESULTS[self._verb]
         if not self.account:
             return self._said
-        clauses = [f"{self.account[done]:,} {done}"]
-        for result, meaning in _CLAUSES.items():
-            if self.account[result]:
-                clauses.append(f"{self.account[result]:,} {result} ({meaning})")
-        return ", ".join(clauses)
+        word, done = RESULTS[self._verb], self.account[RESULTS[self._verb]]
+        clauses = [f"{counted(done, 'message')} {word}"] if done else []
+        if pending := self.account[PENDING]:
+            clauses.append(f"{pending:,} pending: in somebody's hands, {word} when that has ended")
+        if gone := self.account[GONE]:
+            clauses.append(f"{gone:,} not in the queue (any more)")
+        if skipped := self.account[SKIPPED]:
+            whys = {str(line.get("Why", "")) for line in self.lines if line.get("Result") == SKIPPED}
+            why = whys.pop() if len(whys) == 1 else ""
+            clauses.append(f"{skipped:,} skipped{': ' * bool(why)}{why}")
+        return "; ".join(clauses)
 
 
 class Progress:

@@ -15,10 +15,15 @@ class BadFile(ValueError):
     """A file that cannot be a message; its text is the reason, a sentence for whoever dropped it."""
 
 
+class NotYet(Exception):
+    """A file that is not to be taken now, and is looked at again; its text is the reason."""
+
+
 class Letter(NamedTuple):
     """What a file's header says. header: completed, whole lines with CRLF, without the empty line.
 
-    source: who and how; origin: our `Received:` line up to the ID.
+    source: who and how; origin: our `Received:` line up to the ID. original: the ID of the message that an exported one
+    is a copy of, "" for any other.
     """
 
     sender: Sender
@@ -26,6 +31,7 @@ class Letter(NamedTuple):
     header: bytes
     source: Source
     origin: bytes
+    original: str = ""
 
 
 class Reader(Protocol):
@@ -35,7 +41,7 @@ class Reader(Protocol):
     hop_limit: int
 
     def read(self, header: bytes, user: str, now: float) -> Letter:
-        """A letter; BadFile. header: whole lines with CRLF, without the empty line; user: whose file it is."""
+        """A letter; BadFile, NotYet. header: whole lines with CRLF, without the empty line; user: whose file it is."""
 
 
 class Lines:

@@ -4,6 +4,7 @@ Rules:    of Exchange's Replay directory.
               X-Sender: <address> [BODY= RET= ENVID= AUTH=]       once
               X-Receiver: <address> [NOTIFY= ORCPT=]              once or more
               X-CreatedBy, X-HeloDomain, X-Source, X-SourceIPAddress, X-ExtendedMessageProps
+              X-kmq-Original: ID                                  of `kmq export`: the message that this is a copy of
               X-EndOfInjectedXHeaders: bytes                      ends them
           They come first, in any order, and are no part of the message. Without the last one they end at the first
           field whose name does not begin with `X-`. Bcc is removed, Date and Message-ID added when they are missing.
@@ -21,16 +22,17 @@ from kmq.intake.completion import BadHeader, Completion, Way
 from kmq.intake.dropped import BadFile, Letter, origin
 from kmq.intake.parameters import Sender
 from kmq.intake.trace import peer
-from kmq.model import fields
+from kmq.model import fields, queue_id
 from kmq.model.envelope import Recipient, Source
 from kmq.model.fields import Field
 
 _SENDER, _RECEIVER, _END = b"x-sender", b"x-receiver", b"x-endofinjectedxheaders"
 _CREATED_BY, _HELO, _IP = b"x-createdby", b"x-helodomain", b"x-sourceipaddress"
 _SOURCE, _PROPERTIES = b"x-source", b"x-extendedmessageprops"
+_ORIGINAL = b"x-kmq-original"
 
 #: The fields of the block; all but the recipients stand in it once.
-BLOCK = frozenset({_SENDER, _RECEIVER, _END, _CREATED_BY, _HELO, _IP, _SOURCE, _PROPERTIES})
+BLOCK = frozenset({_SENDER, _RECEIVER, _END, _CREATED_BY, _HELO, _IP, _SOURCE, _PROPERTIES, _ORIGINAL})
 
 _PATH = re.compile(rb'<(?>[^"<>\\]++|"(?>[^"\\]|\\.)*+")*+>').match
 
@@ -65,7 +67,7 @@ class Replay:
         recipients = _recipients(block, sender.utf8)
         source = _source(block, user)
         trace = origin(peer(source.helo.encode() or b"localhost", source.ip), self._completion.hostname, b"Replay")
-        return Letter(sender, recipients, completed, source, trace)
+        return Letter(sender, recipients, completed, source, trace, _original(block))
 
 
 def divided(found: list[Field]) -> tuple[list[Field], list[Field]]:
@@ -156,6 +158,13 @@ def _source(block: list[Field], user: str) -> Source:
         receiver=_text(block, _SOURCE),
         created_by=_text(block, _CREATED_BY),
     )
+
+
+def _original(block: list[Field]) -> str:
+    name = _text(block, _ORIGINAL)
+    if name and not queue_id.PATTERN.fullmatch(name):
+        raise BadFile("X-kmq-Original is no queue ID")
+    return name
 
 
 def _text(block: list[Field], name: bytes) -> str:

@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Path:
         '{"Identity":"mx\\\\\\\\x","NextHopDomain":"far.test","Status":"Ready"}\n'
         f'{{"NextHopDomain":"{EVIL}","Status":"Ready"}}\n'
         "END\n"
-        "[ \"$1\" = config ] && printf '[isp : connector]\\ntype = smarthost\\n[mx : receiver]\\n[own : connector]\\n'\n"
+        "[ \"$1\" = config ] && printf '[isp : connector]\\ntype = x\\n[mx : receiver]\\n[own : connector]\\n'\n"
         "exit 0\n"
     )
     program.chmod(0o755)
