@@ -40,7 +40,7 @@ class Place:
         self.generic.write_text("alice@local.test alice.liddell@public.test\n")
         more = MORE.format(users=self.users, generic=self.generic)
         self.kmqd = Kmqd(folder / "k", hops={"far.test": hop.port}, drops=NO_DROPS + more, workers=1)
-        self.kmqd.names = lambda: ["scheduler-1", "worker-1", "receiver-1"]  # type: ignore[method-assign]
+        self.kmqd.names = lambda: ["scheduler-1", "index-1", "worker-1", "receiver-1"]  # type: ignore[method-assign]
 
     def send(self, port: int, *to: str, text: bytes, sender: str = "alice@local.test") -> None:
         with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:

@@ -45,7 +45,7 @@ class Way:
         drops = NO_DROPS + WORLD.format(port=hop.port, more=more)
         servers = f"dns_servers = 127.0.0.1:{dns.port}\ndns_timeout = 500ms"
         self.kmqd = Kmqd(folder, kmq=servers, drops=drops, workers=1)
-        self.kmqd.names = lambda: ["scheduler-1", "worker-1", "receiver-1"]  # type: ignore[method-assign]
+        self.kmqd.names = lambda: ["scheduler-1", "index-1", "worker-1", "receiver-1"]  # type: ignore[method-assign]
 
     def send(self, *to: str, sender: str = "alice@local.test") -> None:
         with smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=20) as client:

@@ -39,6 +39,10 @@ minimum_free = 1M
 minimum_free_inodes = 10
 {queue}
 
+[back_pressure]
+metering_interval = 100ms
+{pressure}
+
 {drops}
 
 [in : receiver]
@@ -80,7 +84,7 @@ class Kmqd:
     """One configuration, one spool, and a kmqd when it is started.
 
     hops: domain -> port of its smart host. spool, run, mail: below `folder` unless a test wants them elsewhere.
-    drops: sections of drop directories.
+    drops: sections of drop directories. pressure: options; without them nothing comes before the last line (J13).
     within: variables for tests/torture/within, which change something in kmqd's processes.
     """
 
@@ -91,6 +95,7 @@ class Kmqd:
     kmq: str = ""
     queue: str = ""
     drops: str = NO_DROPS
+    pressure: str = "spool_space = off\nspool_inodes = off"
     effects: str = "20ms"
     spool: Path = Path()
     run: Path = Path()
@@ -147,7 +152,8 @@ class Kmqd:
     def names(self) -> list[str]:
         workers = [f"worker-{n + 1}" for n in range(self.workers)]
         pickup = [] if self.drops.startswith(NO_DROPS) else ["pickup-1"]
-        return ["scheduler-1", *workers, *(f"receiver-{n + 1}" for n in range(self.receivers)), *pickup]
+        receivers = [f"receiver-{n + 1}" for n in range(self.receivers)]
+        return ["scheduler-1", "index-1", *workers, *receivers, *pickup]
 
     @property
     def alive(self) -> bool:
