@@ -1,0 +1,130 @@
+"""What a selection has found, in its connection: counted, in order, and from any place on.
+
+What:     the view `messages` is gone through once; what is asked for is noted in a temporary table with its keys of the
+          order, and all else is read for the rows that somebody wants to see.
+Callers:  selection.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kmq.admin import selection_view
+from kmq.admin.filter_sql import condition
+from kmq.admin.filter_tree import Node
+from kmq.admin.selection_order import Key
+from kmq.admin.selection_rows import COLUMNS, Row
+from kmq.model import hop, queue_id
+
+#: Rows that are read at once where all are.
+_CHUNK = 2000
+
+#: Addresses whose domains are told, of what no connector serves.
+_SAMPLE = 500
+
+
+class _Column(NamedTuple):
+    """A column of `hit`, and whether it falls."""
+
+    name: str
+    falling: bool = False
+
+    @property
+    def order(self) -> str:
+        return f"{self.name} COLLATE NOCASE{' DESC' * self.falling}"
+
+
+_TIES = (_Column("mid"), _Column("hop"))
+
+
+class Totals(NamedTuple):
+    """rows: (message, queue); messages; volume: bytes of these messages."""
+
+    rows: int
+    messages: int
+    volume: int
+
+
+class Hits:
+    """Rows that match, in one connection with the view. queue: as an operator names one, "" for all."""
+
+    def __init__(self, connection: sqlite3.Connection, node: Node | None, queue: str, order: Sequence[Key]) -> None:
+        self._connection = connection
+        self._plain = node is None and not queue
+        self._keys = [_Column(f"key_{at}", key.falling) for at, key in enumerate(order)]
+        where = condition(connection, node)
+        if queue:
+            numbers = selection_view.named(connection, queue)
+            where = f"queue_n IN ({', '.join(map(str, numbers))}) AND {where}"
+        columns = "".join(f"{key.column} AS key_{at}, " for at, key in enumerate(order))
+        made = "VIEW" if self._plain and not order else "TABLE"
+        connection.execute(f"CREATE TEMP {made} hit AS SELECT {columns}mid, NextHop AS hop FROM messages WHERE {where}")
+
+    @property
+    def _order(self) -> str:
+        return ", ".join(one.order for one in (*self._keys, *_TIES))
+
+    def totals(self) -> Totals:
+        """How much it is."""
+        rows, messages = ("share", "message") if self._plain else ("hit", "message WHERE mid IN (SELECT mid FROM hit)")
+        (count,) = self._connection.execute(f"SELECT count(*) FROM {rows}").fetchone()
+        return Totals(
+            count, *self._connection.execute(f"SELECT count(*), ifnull(sum(size), 0) FROM {messages}").fetchone()
+        )
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """(ID, text of the next hop) of all, in order."""
+        found = self._connection.execute(f"SELECT mid, hop FROM hit ORDER BY {self._order}")
+        return ((queue_id.text(number), text) for number, text in found)
+
+    def page(self, behind: Sequence[float | str], limit: int) -> tuple[list[Row], list[float | str]]:
+        """Rows behind a place, in order; the place of the last one, empty when none come after it."""
+        where, told = _behind([*self._keys, *_TIES], behind) if behind else ("1", [])
+        chosen = f"SELECT * FROM hit WHERE {where} ORDER BY {self._order} LIMIT {limit + 1}"
+        keys = [one.name for one in self._keys]
+        columns = ", ".join([*keys, *(f'"{name}"' for name in COLUMNS)])
+        joined = f"({chosen}) CROSS JOIN messages USING (mid) WHERE NextHop = hop"
+        found = self._connection.execute(f"SELECT {columns} FROM {joined} ORDER BY {self._order}", told).fetchall()
+        rows = [Row(one[len(keys) :]) for one in found[:limit]]
+        if len(found) <= limit or not rows:
+            return rows, []
+        return rows, [*found[limit - 1][: len(keys)], queue_id.parse(rows[-1].id), rows[-1].hop]
+
+    def rows(self) -> Iterator[Row]:
+        """All of them, in order, some at a time."""
+        self._connection.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS ordered AS SELECT mid, hop FROM hit ORDER BY {self._order}"
+        )
+        columns = ", ".join(f'"{name}"' for name in COLUMNS)
+        joined = "ordered CROSS JOIN messages USING (mid) WHERE NextHop = ordered.hop"
+        (last,) = self._connection.execute("SELECT ifnull(max(rowid), 0) FROM ordered").fetchone()
+        for at in range(0, last, _CHUNK):
+            chunk = f"ordered.rowid > {at} AND ordered.rowid <= {at + _CHUNK} ORDER BY ordered.rowid"
+            for one in self._connection.execute(f"SELECT {columns} FROM {joined} AND {chunk}").fetchall():
+                yield Row(one)
+
+    def unserved(self) -> tuple[int, list[str]]:
+        """How many messages wait for a connector, and addresses of the first of them."""
+        waits = (str(hop.UNREACHABLE),)
+        (count,) = self._connection.execute("SELECT count(DISTINCT mid) FROM hit WHERE hop = ?", waits).fetchone()
+        if not count:
+            return 0, []
+        found = self._connection.execute(
+            "SELECT addresses FROM (SELECT mid FROM hit WHERE hop = ? ORDER BY mid LIMIT ?)"
+            " CROSS JOIN share USING (mid) WHERE hop = (SELECT n FROM temp.queue WHERE hop = ?)",
+            (*waits, _SAMPLE, *waits),
+        )
+        return count, [address for (text,) in found for address in text.split("\n")]
+
+
+def _behind(columns: Sequence[_Column], behind: Sequence[float | str]) -> tuple[str, list[float | str]]:
+    """The condition for what comes later than a place: later by the first key, or the same there and later by the next
+    one, and so on."""
+    ways: list[str] = []
+    told: list[float | str] = []
+    for at, column in enumerate(columns):
+        same = [f"{one.name} = ? COLLATE NOCASE" for one in columns[:at]]
+        later = f"{column.name} {'<' if column.falling else '>'} ? COLLATE NOCASE"
+        ways.append(" AND ".join([*same, later]))
+        told += behind[: at + 1]
+    return f"({' OR '.join(ways)})", told
