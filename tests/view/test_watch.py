@@ -25,6 +25,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "status"
 
 
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures in this process follow each other faster."""
+    monkeypatch.setattr(watching, "LEAST", 0.05)
+    monkeypatch.setattr(watching, "EVERY", 0.1)
+
+
 class Pictures:
     """Numbered pictures; after the last one the reader presses Ctrl-C."""
 
