@@ -52,13 +52,15 @@ RESULTS: dict[str, str] = {
 class Form(NamedTuple):
     """The arguments of a verb.
 
-    target: it needs exactly one of ids, queue, all; ids: it needs ids and nothing else.
+    target: it needs exactly one of ids, queue, all; ids: it needs ids and nothing else; kept: it needs ids of messages
+    that are kept, and may have connector, again, dsn.
     reason, ndr, connector: it takes one (a connector it needs). looks: it changes nothing.
     """
 
     target: bool = False
     reason: bool = False
     ids: bool = False
+    kept: bool = False
     ndr: bool = False
     connector: bool = False
     looks: bool = False
@@ -91,6 +93,10 @@ VERBS: dict[str, Form] = {
     # A copy is about to be made of messages that are held: it is written down who wants it. Lines: `exported` when it
     # may be made, `skipped` when the message is not held (or still in somebody's hands).
     "export": Form(target=True, reason=True),
+    # Delivered messages that are kept (`sent/`) go once more to those whom they were delivered to, HOP being the next
+    # hop that took them. Lines: ID, Result (`replayed`, `gone`, `skipped`), NewID, Why. again: also to whom they were
+    # replayed before; dsn: their senders hear what they asked to hear.
+    "replay": Form(reason=True, kept=True),
     # What may run short, one line per resource: Resource, Description, Level, Figure, Unit, the four thresholds, Since.
     "pressure": Form(looks=True),
     # The configuration is read again. Lines: Option and Counts (`now`, `after a restart`); Warning; Problem; Waiting.
@@ -119,7 +125,7 @@ def trouble(verb: str, arguments: Arguments) -> str:
     given = [name for name in ("ids", "queue", "all") if name in arguments]
     if form.target and len(given) != 1:
         return f"{verb} needs IDs, a queue, or all: exactly one of them"
-    if form.ids and not given:
+    if (form.ids or form.kept) and not given:
         return f"{verb} needs IDs"
     if form.connector and "connector" not in arguments:
         return f"{verb} needs the name of a connector"
@@ -128,6 +134,7 @@ def trouble(verb: str, arguments: Arguments) -> str:
 
 def _allowed(form: Form) -> set[str]:
     allowed = {"ids"} if form.ids else {"ids", "queue", "all", "selection"} if form.target else set()
+    allowed |= {"ids", "connector", "again", "dsn"} if form.kept else set()
     allowed |= {name for name in ("reason", "ndr", "connector") if getattr(form, name)}
     return allowed
 
@@ -169,8 +176,8 @@ def _text(name: str, limit: int, argument: Argument) -> str:
     return "" if good else f"{name} is a text of at most {limit} characters"
 
 
-def _ndr(argument: Argument) -> str:
-    return "" if isinstance(argument, bool) else "ndr is true or false"
+def _flag(name: str, argument: Argument) -> str:
+    return "" if isinstance(argument, bool) else f"{name} is true or false"
 
 
 def _connector(argument: Argument) -> str:
@@ -184,6 +191,8 @@ _KINDS = {
     "all": _all,
     "reason": lambda argument: _text("reason", REASON_LIMIT, argument),
     "selection": lambda argument: _text("selection", SELECTION_LIMIT, argument),
-    "ndr": _ndr,
+    "ndr": lambda argument: _flag("ndr", argument),
+    "again": lambda argument: _flag("again", argument),
+    "dsn": lambda argument: _flag("dsn", argument),
     "connector": _connector,
 }

@@ -121,6 +121,10 @@ WORDS: dict[str, Word] = {
     "resume": Word("An operator lets a message go on.", ("by", "reason")),
     "suspend-queue": Word("An operator holds a queue.", ("queue", "by", "reason")),
     "resume-queue": Word("An operator lets a queue go on.", ("queue", "by", "reason")),
+    "replay": Word(
+        "An operator had a delivered message, which is kept in sent/, sent once more, as the message `child`.",
+        ("child", "connector", "by", "reason"),
+    ),
     "retry": Word("An operator asked for an attempt now.", ("queue", "by")),
     "flush": Word("An operator asked for an attempt of everything now.", ("by",)),
     "operator": Word(

@@ -221,7 +221,7 @@ def tell_of_a_child(line: bytes) -> None:
     if head is None:
         return
     word = "notice" if head.source.how in (NOTICE, COPY) else "accepted"
-    keys: dict[str, Value] = {"from": head.sender, "parent": head.parent, "proto": head.source.how}
+    keys: dict[str, Value] = {"from": head.sender, "parent": head.parent or head.replayed, "proto": head.source.how}
     if len(head.recipients) == 1:
         keys["to"] = head.recipients[0].address
     besides = mail.Besides([one.address for one in head.recipients])

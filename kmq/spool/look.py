@@ -80,24 +80,29 @@ class Damaged:
 def walk(spool: Path) -> Iterator[Found | Damaged]:
     """All messages of the spool. SpoolError when there is no spool or it may not be read."""
     for folder in _generations(spool / "queue"):
-        yield from _of_folder(spool / "queue" / folder, "queue", ENVELOPE)
-    yield from _of_folder(spool / "poison", "poison", POISONED)
+        yield from of_folder(spool / "queue" / folder, "queue", ENVELOPE)
+    yield from of_folder(spool / "poison", "poison", POISONED)
 
 
 def find(spool: Path, number: int) -> Found | Damaged | None:
     """One message by its ID; None when it is not in the spool (any more)."""
     name = queue_id.text(number)
     for folder, home in ((spool / "queue" / queue_id.generation(number), "queue"), (spool / "poison", "poison")):
-        fd = _open_folder(folder)
-        if fd < 0:
-            continue
-        try:
-            found = _look(fd, name, folder, home)
-        finally:
-            os.close(fd)
+        found = in_folder(folder, home, name)
         if found is not None:
             return found
     return None
+
+
+def in_folder(folder: Path, home: str, name: str) -> Found | Damaged | None:
+    """The message of this name in a folder; None when there is none."""
+    fd = _open_folder(folder)
+    if fd < 0:
+        return None
+    try:
+        return _look(fd, name, folder, home)
+    finally:
+        os.close(fd)
 
 
 def generations(spool: Path) -> list[str]:
@@ -159,7 +164,8 @@ def _generations(queue: Path) -> list[str]:
     return sorted(names)
 
 
-def _of_folder(folder: Path, home: str, endings: frozenset[str]) -> Iterator[Found | Damaged]:
+def of_folder(folder: Path, home: str, endings: frozenset[str]) -> Iterator[Found | Damaged]:
+    """The messages of a folder, by ID. endings: what makes a message of a name."""
     fd = _open_folder(folder)
     if fd < 0:
         return

@@ -149,6 +149,9 @@ def test_accidents_are_answers(serve: Serve, tmp_path: Path) -> None:
         ("remove", {"ids": ["a\\" + "x" * 20]}, "not a queue ID"),
         ("remove", {"ids": ["x" * 1001 + "\\" + ID]}, "not a queue ID"),
         ("message", {"ids": ["hop\\" + ID]}, "not a queue ID"),
+        ("replay", {"connector": "spare"}, "replay needs IDs"),
+        ("replay", {"ids": [ID], "again": "yes"}, "again is true or false"),
+        ("replay", {"ids": [ID], "queue": "q"}, "takes no argument 'queue'"),
     ],
 )
 def test_what_is_not_well_formed_never_reaches_the_scheduler(
@@ -163,9 +166,10 @@ def test_what_is_not_well_formed_never_reaches_the_scheduler(
 
 def test_every_verb_of_the_table_can_be_asked() -> None:
     for verb, form in verbs.VERBS.items():
-        arguments: dict[str, Any] = {"ids": [ID]} if form.target or form.ids else {}
+        arguments: dict[str, Any] = {"ids": [ID]} if form.target or form.ids or form.kept else {}
         arguments |= {"reason": "why"} if form.reason else {}
         arguments |= {"connector": "spare"} if form.connector else {}
+        arguments |= {"again": True, "dsn": False} if form.kept else {}
         assert verbs.trouble(verb, arguments | ({"ndr": True} if form.ndr else {})) == ""
 
 
