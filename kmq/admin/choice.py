@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from kmq.admin import selection
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, is_named, listed, next_hop
-from kmq.admin.selection import Row, select
+from kmq.admin.selection import Row, Selection, Wish
 from kmq.admin.verbs import GONE, QUEUE_LIMIT
 from kmq.config import Settings
 from kmq.model import queue_id
@@ -38,13 +37,9 @@ class Target(NamedTuple):
 
 @dataclass(slots=True)
 class Choice:
-    """targets: each once, in order; rows: what was selected, where that is how they were chosen.
-
-    absent: lines (as of an answer) about parts that are not there.
-    """
+    """targets: each once, in order; absent: lines (as of an answer) about parts that are not there."""
 
     targets: list[Target] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
     absent: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -107,30 +102,46 @@ def queues_named(name: str, hops: Iterable[str]) -> list[str]:
     return [hop for hop in hops if fnmatchcase(next_hop(hop).name.casefold(), pattern)]
 
 
-def of_rows(rows: list[Row]) -> Choice:
-    """What was selected: each part of a message that matched."""
-    return Choice(list(dict.fromkeys(Target(row.id, "" if row.hop == _POISON else row.hop) for row in rows)), rows)
+class Wanted(NamedTuple):
+    """What is asked for where nobody is named: a queue's name, which may have `*` and `?`, and a filter; or all."""
 
+    queue: str = ""
+    filter: str = ""
+    all: bool = False
 
-def of_all(rows: list[Row]) -> Choice:
-    """Every message in the queue. What is out of circulation is touched only by who names it."""
-    rows = [row for row in rows if row.hop != _POISON]
-    return Choice(list(dict.fromkeys(Target(row.id) for row in rows)), rows)
+    def has(self, hop: str) -> bool:
+        """Whether what waits for a next hop is meant, as far as the selection leaves it open. What is out of
+        circulation is touched only by who names it."""
+        if self.all:
+            return hop != _POISON
+        return not self._pattern or bool(queues_named(self._pattern, [hop]))
+
+    @property
+    def wish(self) -> Wish:
+        return {"queue": "" if self._pattern else self.queue, "filter": self.filter}
+
+    @property
+    def _pattern(self) -> str:
+        return self.queue if "*" in self.queue or "?" in self.queue else ""
 
 
 _POISON = str(POISON)
 
 
-def selected(settings: Settings, around: Circumstances, queue: str = "", filter: str = "") -> list[Row]:
-    """All rows that a filter and a queue's name match."""
-    rows: list[Row] = []
-    bookmark = ""
-    while True:
-        page = select(settings, around, filter=filter, queue=queue, limit=selection.MOST, bookmark=bookmark)
-        rows += page.rows
-        bookmark = page.bookmark
-        if not bookmark:
-            return rows
+def of_wanted(wanted: Wanted, settings: Settings, around: Circumstances) -> Choice:
+    """What a selection finds: each part that matches, or with all each message."""
+    with Selection(settings, around, wanted.wish) as found:
+        parts = ((name, hop) for name, hop in found.names() if wanted.has(hop))
+        targets = (Target(name, "" if wanted.all or hop == _POISON else hop) for name, hop in parts)
+        return Choice(list(dict.fromkeys(targets)))
+
+
+def rows_of(wanted: Wanted, settings: Settings, around: Circumstances) -> Iterator[Row]:
+    """The same as rows with their properties."""
+    with Selection(settings, around, wanted.wish) as found:
+        for row in found.rows():
+            if wanted.has(row.hop):
+                yield row
 
 
 def entries(targets: Iterable[Target], settings: Settings, around: Circumstances) -> Iterator[Listed]:

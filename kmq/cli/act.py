@@ -7,14 +7,14 @@ Promise:  nothing is done before all that was named has been understood. The tar
 Callers:  kmq.cli.kmq.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 
 from kmq.admin import choice
-from kmq.admin.choice import Choice, Named
+from kmq.admin.choice import Choice, Named, Wanted
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import is_named, next_hop, properties
-from kmq.admin.selection import Row
 from kmq.admin.verbs import SELECTION_LIMIT, VERBS, Argument
 from kmq.cli import act_queues
 from kmq.cli.act_bulk import Bulk
@@ -91,20 +91,16 @@ class Act:
         if one.id:
             names = [Named(*name) for name in one.id]
             return choice.of_names(names, self.settings, self._where(names))
-        if one.all:
-            return choice.of_all(choice.selected(self.settings, self.around))
-        return choice.of_rows(self._rows())
+        return choice.of_wanted(self._wanted, self.settings, self.around)
+
+    @property
+    def _wanted(self) -> Wanted:
+        one = self.arguments
+        return Wanted(one.queue or "", one.filter or "", one.all)
 
     def _where(self, names: list[Named]) -> Circumstances | None:
         """What kmqd says of its queues, when a name has one."""
         return self.around if any(name.queue for name in names) else None
-
-    def _rows(self) -> list[Row]:
-        filter, queue = self.arguments.filter or "", self.arguments.queue or ""
-        if "*" not in queue and "?" not in queue:
-            return choice.selected(self.settings, self.around, queue, filter)
-        rows = choice.selected(self.settings, self.around, "", filter)
-        return [row for row in rows if choice.queues_named(queue, [row.hop])]
 
     def nothing(self) -> str:
         """Why there is nothing to act on."""
@@ -140,17 +136,22 @@ class Act:
 
     def _what_if_objects(self, chosen: Choice) -> int:
         """All of them, in the form that --ids-from takes."""
-        if chosen.rows:
-            self.call.tell_objects({**row.properties, "NextHop": row.hop} for row in chosen.rows)
-            count = chosen.messages
-        else:
-            found = list(choice.entries(chosen.targets, self.settings, self.around))
-            for entry in found:
-                rows = [{**properties(entry, share, self.around), "NextHop": str(share.hop)} for share in entry.shares]
-                self.call.tell_objects(rows)
-            count = len(found)
-        self.call.warn(f"{counted(count, 'message')}. Nothing was done (--what-if).")
-        return DONE if count else REFUSED
+        seen: set[str] = set()
+        self.call.tell_objects(self._objects(chosen, seen))
+        self.call.warn(f"{counted(len(seen), 'message')}. Nothing was done (--what-if).")
+        return DONE if seen else REFUSED
+
+    def _objects(self, chosen: Choice, seen: set[str]) -> Iterator[dict[str, object]]:
+        """Each part with its queue beyond doubt. seen: gets the IDs."""
+        if self.arguments.id or self.arguments.ids_from is not None:
+            for entry in choice.entries(chosen.targets, self.settings, self.around):
+                seen.add(entry.id)
+                for share in entry.shares:
+                    yield {**properties(entry, share, self.around), "NextHop": str(share.hop)}
+            return
+        for row in choice.rows_of(self._wanted, self.settings, self.around):
+            seen.add(row.id)
+            yield {**row.properties, "NextHop": row.hop}
 
     # --- what is done ------------------------------------------------------------------------------------------------
 
