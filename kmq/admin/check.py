@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kmq.admin.check_dns import dns
 from kmq.admin.check_drops import drops
+from kmq.admin.check_groups import groups
 from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
 from kmq.admin.check_sendmail import programs
@@ -45,6 +46,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from spool(settings)
     yield from drops(settings)
     yield from programs(settings)
+    yield from groups(settings)
     yield from ports(settings)
 
 

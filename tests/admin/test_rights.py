@@ -18,8 +18,10 @@ import msgspec
 import pytest
 
 from kmq.admin import client, control, rights, verbs
+from kmq.admin.check_groups import groups
 from kmq.admin.control import Control, Line
 from kmq.admin.rights import Caller, Right, Rights, caller_of, group_number, rights_of
+from kmq.admin.verdict import Grade
 from kmq.config import read
 from kmq.errors import KmqError
 from kmq.model.frame import LENGTHS, Answer, Reader
@@ -57,6 +59,13 @@ def test_groups_of_the_configuration() -> None:
     assert given.of(Caller(1000, frozenset({4343}))) is Right.LOOK
     assert group_number("no-such-group-here") is None
     assert group_number("") is None
+
+
+def test_a_group_that_is_not_there_is_told() -> None:
+    text = "[kmq]\nhostname = mx.example.org\noperators_group = no-such-group-here\nviewers_group = 4343\n"
+    [verdict] = groups(read(text, "kmq.conf", "/etc/kmq"))
+    assert verdict.grade is Grade.WRONG
+    assert "[kmq] operators_group: there is no group no-such-group-here" in verdict.what
 
 
 def test_only_looking_needs_no_more_than_the_lesser_right() -> None:
