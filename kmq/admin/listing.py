@@ -18,6 +18,9 @@ from kmq.model import hop, moment, queue_id
 from kmq.model.envelope import State
 from kmq.model.event import AnyEvent, Deferred, Suspended
 from kmq.model.hop import DeliveryType, NextHop
+from kmq.spool.index_rows import next_hop as next_hop
+from kmq.spool.index_rows import source
+from kmq.spool.index_rows import unix as unix
 from kmq.spool.look import Damaged, Found
 from kmq.spool.status import InHand
 
@@ -44,6 +47,7 @@ _GRAVITY = (
     Status.READY,
     Status.ACTIVE,
     Status.TERMINATING,
+    Status.DAMAGED,
 )
 
 
@@ -126,7 +130,7 @@ def listed(found: Found | Damaged, around: Circumstances) -> Listed:
         size=head.size,
         sender=head.sender,
         shares=shares(found, around),
-        source=_source(found),
+        source=source(head),
         source_ip=head.source.ip,
         hand=hand,
     )
@@ -144,8 +148,12 @@ def shares(found: Found, around: Circumstances) -> list[Share]:
     groups: dict[str, list[int]] = {}
     for index in waiting:
         groups.setdefault(state.hop[index], []).append(index)
-    out = [_share(text, group, found, around) for text, group in groups.items()]
-    return sorted(out, key=lambda share: _GRAVITY.index(share.status)) if len(out) > 1 else out
+    return gravest_first([_share(text, group, found, around) for text, group in groups.items()])
+
+
+def gravest_first(some: list[Share]) -> list[Share]:
+    """What somebody has to do something about comes before what goes by itself."""
+    return sorted(some, key=lambda share: _GRAVITY.index(share.status)) if len(some) > 1 else some
 
 
 def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> Share:
@@ -156,15 +164,15 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     share.last_error = share.trouble = _last_reply(state, rcpt)
     queue = around.queues.get(text or str(hop.SUBMISSION)) or _QUIET
     until = min((unix(state.until[index]) for index in rcpt), default=0.0)
-    in_hand = _in_hand(found, share, around)
+    held = all(index in state.held for index in rcpt)
+    in_hand = _in_hand(found, rcpt, share, around)
     if in_hand is Status.PENDING_REMOVE:
-        share.status, share.next_try = in_hand, None
-        share.trouble = "an operator removed it while it was being delivered; it goes when that fails"
+        share.status, share.next_try, share.trouble = in_hand, None, REMOVED
     elif in_hand is Status.PENDING_SUSPEND:
         share.status, share.next_try, share.trouble = in_hand, None, _who_holds(found.events)
     elif in_hand:
         share.status = in_hand
-    elif state.suspended:
+    elif held:
         share.status, share.next_try, share.trouble = Status.SUSPENDED, None, _who_holds(found.events)
     elif queue.status == "Suspended":
         share.next_try, share.trouble = None, f"the queue {share.hop.name} is suspended"
@@ -181,17 +189,24 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
 
 
 _QUIET = QueueState()
+#: What is said of a removal that waits for what is in hand.
+REMOVED = "an operator removed it while it was being delivered; it goes when that fails"
 _PENDING = (Status.PENDING_SUSPEND, Status.PENDING_REMOVE)
 _IN_HAND = {status.value: status for status in (Status.ACTIVE, *_PENDING)}
 
 
-def _in_hand(found: Found, share: Share, around: Circumstances) -> Status | None:
+def _in_hand(found: Found, rcpt: list[int], share: Share, around: Circumstances) -> Status | None:
     """How it is in somebody's hands, as the scheduler says, else as the status files show; None when nobody has it."""
-    if around.statuses:
-        return _IN_HAND.get(around.statuses.get((found.head.id, str(share.hop)), ""))
-    if found.head.id not in around.in_hand:
+    state = found.state
+    removing = all(index in state.removing for index in rcpt)
+    said = around.statuses.get((found.head.id, str(share.hop)))
+    if said in _IN_HAND:
+        return _IN_HAND[said]
+    if removing:
+        return Status.PENDING_REMOVE
+    if said is not None or found.head.id not in around.in_hand:
         return None
-    return Status.PENDING_SUSPEND if found.state.suspended else Status.ACTIVE
+    return Status.PENDING_SUSPEND if all(index in state.held for index in rcpt) else Status.ACTIVE
 
 
 def _last_reply(state: State, rcpt: Sequence[int]) -> str:
@@ -252,30 +267,6 @@ def _home(home: str) -> NextHop:
     return hop.POISON if home == "poison" else hop.SUBMISSION
 
 
-def _source(found: Found) -> str:
-    source = found.head.source
-    return f"{source.how.upper()}:{source.receiver}" if source.receiver else source.how.upper()
-
-
-@lru_cache(4096)
-def next_hop(text: str) -> NextHop:
-    """The next hop of an envelope's text; "" is the Submission queue. What cannot be understood is named as it is."""
-    if not text:
-        return hop.SUBMISSION
-    try:
-        return hop.parse(text)
-    except ValueError:
-        return NextHop(DeliveryType.UNDEFINED, text, "")
-
-
-def unix(text: str) -> float:
-    """Unix time of an envelope's text, 0 for none."""
-    try:
-        return moment.from_text(text) if text else 0.0
-    except ValueError:
-        return 0.0
-
-
 def is_named(queue: NextHop, name: str) -> bool:
     """Whether an operator who says `name` means this queue: its name, with or without server, or its whole text."""
     wanted = name.rpartition("\\")[2].casefold()
@@ -292,7 +283,15 @@ def properties(entry: Listed, share: Share, around: Circumstances) -> Mapping[st
         "Identity": f"{queue}\\{entry.id}",
         "Queue": queue,
         "FromAddress": entry.sender,
-        "Recipients": share.to,
+        "Recipients": [
+            {
+                "Address": address,
+                "Status": share.status.value if share.status in (Status.RETRY, Status.SUSPENDED) else "Ready",
+                "LastError": share.last_error or None,
+                "NextHop": str(share.hop),
+            }
+            for address in share.to
+        ],
         "Status": share.status.value,
         "DateReceived": utc(entry.created),
         "NextRetryTime": utc(share.next_try or 0.0),

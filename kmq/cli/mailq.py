@@ -1,22 +1,23 @@
 """`kmq mailq`, and the classic `mailq`: what waits, since when, and why.
 
-Promise:  works while kmqd is stopped, and says so. A million messages go by one at a time.
+Promise:  works while kmqd is stopped, and says so. Reads the index, so a hundred thousand messages are no burden to
+          kmqd; a million go by some at a time.
 Callers:  kmq.cli.kmq; the program kmq-mailq.
 """
 
 import sys
+import time
 from collections.abc import Iterator
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from kmq.cli.call import DONE, Call
 from kmq.spool.lock import spool_held
-from kmq.spool.look import Damaged, Found, walk
+from kmq.spool.look import anybody
 from kmq.view.table import Page
 
 if TYPE_CHECKING:
     from kmq.admin.circumstances import Circumstances
-    from kmq.admin.listing import Listed
+    from kmq.admin.selection import Row, Selection, Wish
     from kmq.view.mailq import Tally
 
 EMPTY = "Mail queue is empty"
@@ -24,6 +25,12 @@ STOPPED = "kmqd does not run: nothing is accepted or delivered."
 
 #: Lines of the screen that `--watch` leaves for the totals and advice.
 _FOOT = 10
+
+#: Rows that a person sees when he does not say how many (Exchange's result size).
+_PAGE = 1000
+
+#: Seconds that a view may be old without a word about it.
+_OLD = 1.0
 
 
 def main() -> int:
@@ -35,6 +42,10 @@ def main() -> int:
 
 def run(call: Call) -> int:
     """The verb."""
+    if call.arguments.at:
+        from kmq.cli.mailq_at import run as as_it_stood
+
+        return as_it_stood(call)
     if call.json or call.arguments.ids:
         _plain(call)
     elif call.arguments.watch:
@@ -42,78 +53,128 @@ def run(call: Call) -> int:
 
         watch(lambda page: _picture(call, page), call.out, call.settings.kmq.spool / "status")
     else:
-        call.tell(_report(call, call.page, call.arguments.limit))
+        call.tell(_report(call, call.page, _limit(call)))
     return DONE
+
+
+def _limit(call: Call) -> int:
+    """Rows, 0 for all: a person at a terminal gets a page, a program that reads everything gets everything."""
+    given: int | None = call.arguments.limit
+    if given is not None:
+        return given
+    return _PAGE if call.out.isatty() else 0
 
 
 def _picture(call: Call, page: Page) -> Iterator[str]:
     from kmq.view.mailq import lines_each
 
-    room = max(1, (page.lines - _FOOT) // lines_each(page)) if page.lines else None
-    return _report(call, page, min(filter(None, (room, call.arguments.limit)), default=None))
+    room = max(1, (page.lines - _FOOT) // lines_each(page)) if page.lines else 0
+    return _report(call, page, min(filter(None, (room, _limit(call))), default=0))
+
+
+def _wish(call: Call) -> "Wish":
+    one = call.arguments
+    return {
+        "filter": one.filter,
+        "queue": one.queue or "",
+        "include": one.include,
+        "exclude": one.exclude,
+        "sort": one.sort,
+        "bookmark": one.bookmark,
+    }
+
+
+def _narrow(call: Call) -> bool:
+    """Something is asked for, so that a mistake in it is told whatever the queue holds."""
+    return any(_wish(call).values())
+
+
+def _rows(call: Call, found: "Selection", limit: int) -> "tuple[Iterator[Row], str]":
+    """Rows, and the bookmark of the next page."""
+    if not limit and not call.arguments.bookmark:
+        return found.rows(), ""
+    rows, bookmark = found.page(limit, call.arguments.bookmark)
+    return iter(rows), bookmark
 
 
 def _plain(call: Call) -> None:
     """One object, or one ID, per line."""
-    from kmq.admin.listing import properties
+    from kmq.admin.selection import Selection
 
-    around = call.around()
-    entries = islice(_entries(call, _messages(call), around), call.arguments.limit)
-    if call.arguments.ids:
-        call.tell(entry.id for entry in entries)
-    else:
-        call.tell_objects(properties(entry, share, around) for entry in entries for share in entry.shares)
+    with Selection(call.settings, call.around(), _wish(call)) as found:
+        limit = call.arguments.limit or 0
+        if call.arguments.ids and not limit and not call.arguments.bookmark:
+            call.tell(dict.fromkeys(name for name, _ in found.names()))
+            return
+        rows, bookmark = _rows(call, found, limit)
+        if call.arguments.ids:
+            call.tell(dict.fromkeys(row.id for row in rows))
+        else:
+            call.tell_objects(row.properties for row in rows)
+        if bookmark:
+            call.warn(f"there are more: --bookmark {bookmark}")
 
 
-def _report(call: Call, page: Page, limit: int | None) -> Iterator[str]:
+def _report(call: Call, page: Page, limit: int) -> Iterator[str]:
     """Table, totals, and what somebody should know. An empty queue is told without a look at anything else."""
-    messages = _messages(call)
-    first = next(messages, None)
-    if first is None:
+    if not _narrow(call) and not anybody(call.settings.kmq.spool):
         yield EMPTY
         if spool_held(call.settings.kmq.spool) is False:
             yield STOPPED
         return
-    from kmq.view.mailq import Tally, mailq
+    from kmq.admin.selection import Selection
+    from kmq.admin.selection_lines import entries
+    from kmq.view.mailq import mailq
 
-    tally = Tally()
     around = call.around()
-    entries = tally.of(_entries(call, chain([first], messages), around))
-    yield from mailq(islice(entries, limit), page)
-    shown = tally.messages
-    for _ in entries:
-        pass
-    yield from _foot(call, tally, shown, around)
+    with Selection(call.settings, around, _wish(call)) as found:
+        rows, bookmark = _rows(call, found, limit)
+        shown = _Counted(rows)
+        yield from mailq(entries(shown, around), page)
+        yield from _foot(call, found, shown.count, around)
+        if bookmark and not call.arguments.watch:
+            yield f"The next page: --bookmark {bookmark}"
 
 
-def _foot(call: Call, tally: "Tally", shown: int, around: "Circumstances") -> Iterator[str]:
-    from kmq.view.mailq import advice
+class _Counted:
+    """The same rows, counted as they go by. count: of messages that follow each other."""
 
-    if not tally.messages:
-        yield f"No message waits in the queue {call.arguments.queue}."
-    else:
+    def __init__(self, rows: "Iterator[Row]") -> None:
+        self._rows = rows
+        self.count = 0
+
+    def __iter__(self) -> "Iterator[Row]":
+        last = ""
+        for row in self._rows:
+            self.count += row.id != last
+            last = row.id
+            yield row
+
+
+def _foot(call: Call, found: "Selection", shown: int, around: "Circumstances") -> Iterator[str]:
+    from kmq.admin.listing import domains
+    from kmq.view.mailq import Tally, advice
+
+    unserved, addresses = found.unserved()
+    tally = Tally(found.totals.messages, found.totals.volume, domains(addresses)[:20], unserved)
+    if tally.messages:
         yield f"-- {tally.line}" + (f" ({shown:,} shown)" if shown < tally.messages else "")
+    else:
+        yield _nothing(call)
+    old = time.time() - found.as_of
+    if old > _OLD:
+        yield f"This is as it was {old:.1f} s ago."
     if around.silence:
         yield around.silence
         yield "What only kmqd knows (suspended queues, hosts that cannot be reached) is not shown."
     yield from advice(tally, call.configuration, _unfilled(call, tally))
 
 
-def _messages(call: Call) -> Iterator[Found | Damaged]:
-    return walk(call.settings.kmq.spool)
-
-
-def _entries(call: Call, messages: Iterator[Found | Damaged], around: "Circumstances") -> "Iterator[Listed]":
-    """The lines; with --queue only those that wait there, and only what waits there."""
-    from kmq.admin.listing import is_named, listed
-
-    wanted = call.arguments.queue
-    for found in messages:
-        entry = listed(found, around)
-        if wanted:
-            entry.shares = [share for share in entry.shares if is_named(share.hop, wanted)]
-        if entry.shares:
-            yield entry
+def _nothing(call: Call) -> str:
+    wish = _wish(call)
+    if wish["queue"] and not any(one for name, one in wish.items() if name != "queue"):
+        return f"No message waits in the queue {wish['queue']}."
+    return "No message matches." if _narrow(call) else EMPTY
 
 
 def _unfilled(call: Call, tally: "Tally") -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kmq import __version__
 from kmq.model import queue_id
+from kmq.model.phase import Phase
 
 _EPILOG = """\
 ID is a queue ID (69212ad0-0000a1f3), or an Identity as --json prints it.
@@ -50,15 +51,56 @@ def _watch(verb: ArgumentParser) -> None:
     verb.add_argument("--watch", action="store_true", help="draw it again when something changes, until q or Ctrl-C")
 
 
+def _rows(text: str) -> int:
+    if text.lower() in ("unlimited", "all"):
+        return 0
+    return _count(text)
+
+
+def _selecting(verb: ArgumentParser) -> None:
+    """Which rows of a list, and in which order."""
+    kinds = "Internal, External, or a DeliveryType"
+    verb.add_argument("--filter", metavar="EXPR", default="", help="what matches: 'Size -gt 1MB -and Status -eq Retry'")
+    verb.add_argument("--include", metavar="KINDS", action="append", default=[], help=f"only these queues: {kinds}")
+    verb.add_argument("--exclude", metavar="KINDS", action="append", default=[], help="all but these")
+    verb.add_argument("--sort", metavar="ORDER", default="", help="+FromAddress,-Size: rising, falling")
+    verb.add_argument("--limit", metavar="N", type=_rows, help="show N rows (1000 on a terminal), or unlimited")
+    verb.add_argument("--bookmark", metavar="B", default="", help="the next page: what the last one told")
+
+
 def _mailq(verb: ArgumentParser) -> None:
     verb.add_argument("--queue", metavar="Q", help="only what waits in this queue")
-    verb.add_argument("--limit", metavar="N", type=_count, help="show no more than N messages")
+    _selecting(verb)
     verb.add_argument("--ids", action="store_true", help="IDs alone, one per line")
+    verb.add_argument("--at", metavar="TIME", default="", help="as it stood then: 14:30, '2026-11-22 14:30', or 2h")
     _watch(verb)
 
 
 def _one(verb: ArgumentParser) -> None:
     verb.add_argument("id", metavar="ID", type=identity, nargs="+", help="a message")
+
+
+def _explain(verb: ArgumentParser) -> None:
+    verb.add_argument("what", metavar="ID", nargs="+", help="a message, or the name of a queue")
+
+
+def _track(verb: ArgumentParser) -> None:
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="what happened to these messages alone")
+    verb.add_argument("--filter", metavar="EXPR", default="", help="what matches: 'Recipients -like \"*@example.net\"'")
+    verb.add_argument("--since", metavar="TIME", default="", help="2026-11-22, '2026-11-22 14:30', 14:30, or 2h (ago)")
+    verb.add_argument("--until", metavar="TIME", default="", help="the same; now when it is left out")
+    verb.add_argument("--limit", metavar="N", type=_count, help="show the last N (1000)")
+
+
+def _digest(verb: ArgumentParser) -> None:
+    verb.add_argument(
+        "--group-by", metavar="NAME", default="", help="NextHopDomain, Status, LastError, ServerName, ..."
+    )
+    verb.add_argument(
+        "--filter", metavar="EXPR", default="", help="queues that match, else those of 10 messages or more"
+    )
+    verb.add_argument("--details", choices=("none", "normal", "verbose"), default="normal", help="of each queue")
+    verb.add_argument("--limit", metavar="N", type=_count, help="show no more than N groups (100)")
 
 
 def _target(verb: ArgumentParser) -> None:
@@ -99,6 +141,36 @@ def _export(verb: ArgumentParser) -> None:
 
 def _flush(verb: ArgumentParser) -> None:
     verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the log")
+
+
+def _seconds(text: str) -> float:
+    if not text.isdecimal() or not 0 < int(text) <= 3600:
+        raise ArgumentTypeError(f"{text[:20]!r} is not a number of seconds from 1 to 3600")
+    return float(text)
+
+
+def _size(text: str) -> int:
+    from kmq.config.kinds import size
+
+    try:
+        return size("16M", "1T").parse(text)
+    except ValueError as wrong:
+        raise ArgumentTypeError(str(wrong)) from None
+
+
+def _phase(text: str) -> Phase:
+    for phase in Phase:
+        if text.lower() in (phase.value.lower(), phase.name.lower()):
+            return phase
+    raise ArgumentTypeError(f"{text[:40]!r} is none of {', '.join(phase.value for phase in Phase)}")
+
+
+def _poison(verb: ArgumentParser) -> None:
+    verb.add_argument("what", choices=("list", "test"), help="what is set aside; or run a phase of it again")
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="a message, for test")
+    verb.add_argument("--phase", metavar="P", type=_phase, help="as 'SMTP delivery' or smtp; else the one that crashed")
+    verb.add_argument("--seconds", metavar="N", type=_seconds, default=30.0, help="after which it hangs (30)")
+    verb.add_argument("--memory", metavar="SIZE", type=_size, default=512 << 20, help="that it may take (512M)")
 
 
 def _config(verb: ArgumentParser) -> None:
@@ -163,9 +235,14 @@ VERBS: dict[str, Verb] = {
     "queues": Verb("queues", "the queues, their status and last error", _watch),
     "processes": Verb("processes", "what each process of kmqd has in hand", _watch),
     "show": Verb("show", "one message: recipients, history, files, header", _one),
-    "history": Verb("history", "what happened to one message", _one),
+    "history": Verb("history", "what happened to one message, also after it has left", _one),
+    "explain": Verb("explain", "why a message or a queue is still here, and what changes that", _explain),
+    "track": Verb("track", "what happened to mail, from the tracking log", _track),
+    "digest": Verb("digest", "the queues summed up, the largest first", _digest),
     "retry": Verb("act", "make the next attempt now", _either),
     "flush": Verb("flush", "make the next attempt of everything now", _flush),
+    "poison": Verb("poison", "what is set aside in poison/; runs a phase of it again, confined", _poison),
+    "pressure": Verb("pressure", "what kmqd runs short of, and what it refuses therefore"),
     "expire": Verb("expire", "give up what is overdue, although it is much", _what_if),
     "suspend": Verb("act", "hold messages, or a queue", _either),
     "resume": Verb("act", "let them go on", _either),

@@ -110,6 +110,12 @@ def generations(spool: Path) -> list[str]:
     return _generations(spool / "queue")
 
 
+def anybody(spool: Path) -> bool:
+    """Whether there is any message. SpoolError when there is no spool or it may not be read."""
+    folders = [(spool / "queue" / name, ENVELOPE) for name in generations(spool)]
+    return any(stamps(folder, endings) for folder, endings in [*folders, (spool / "poison", POISONED)])
+
+
 def stamps(folder: Path, endings: frozenset[str]) -> dict[int, tuple[int, int]]:
     """Of each message of a folder the size and time (ns) of its envelope, -1 and -1 where it has none. Nothing is read:
     what is the same as before need not be looked at again."""

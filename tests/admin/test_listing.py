@@ -190,7 +190,14 @@ def test_json_speaks_exchanges_words(bag: Mailbag) -> None:
         "Identity": f"mx.example.org\\smtp.isp.example:587\\{name}",
         "Queue": "mx.example.org\\smtp.isp.example:587",
         "FromAddress": "",
-        "Recipients": ["bob@example.net"],
+        "Recipients": [
+            {
+                "Address": "bob@example.net",
+                "Status": "Retry",
+                "LastError": "451 4.4.1 not now (mx[192.0.2.3]:25)",
+                "NextHop": ISP,
+            }
+        ],
         "Status": "Retry",
         "DateReceived": CREATED,
         "NextRetryTime": SOON,

@@ -170,9 +170,10 @@ def test_json_is_one_object_per_message_and_queue(place: Place) -> None:
         f"mx.example.org\\smtp.isp.example:587\\{name}",
         f"mx.example.org\\Unreachable Domain\\{name}",
     ]
+    error = "451 4.4.1 not now (mx[192.0.2.3]:25)"
     assert [(line["Recipients"], line["Status"]) for line in lines] == [
-        (["a@example.net"], "Retry"),
-        (["b@example.com"], "Ready"),
+        ([{"Address": "a@example.net", "Status": "Retry", "LastError": error, "NextHop": ISP}], "Retry"),
+        ([{"Address": "b@example.com", "Status": "Ready", "LastError": None, "NextHop": NOWHERE}], "Ready"),
     ]
     assert lines[0]["NextRetryTime"] == UNTIL
     assert place.run("mailq", "--json")[1] == out, "--json may stand before or behind the verb"
