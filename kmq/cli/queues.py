@@ -22,7 +22,7 @@ def run(call: Call) -> int:
     if call.json:
         told = _told(call)
         call.tell_objects(told.lines)
-        for word in filter(None, (told.silence, told.news)):
+        for word in filter(None, (told.silence, *told.news.splitlines())):
             call.warn(word)
     elif call.arguments.watch:
         from kmq.view.watch import watch
@@ -36,8 +36,7 @@ def run(call: Call) -> int:
 def _report(call: Call, page: Page) -> Iterator[str]:
     told = _told(call)
     yield from queues(told.lines, page) if told.lines else ["No queue has messages"]
-    if told.news:
-        yield told.news
+    yield from told.news.splitlines()
     if told.silence:
         yield told.silence
         yield "The messages were counted in the spool; the states of queues are not known."

@@ -140,7 +140,7 @@ class _Group:
         copy.fd = os.open(copy.name, _NEW, 0o600, dir_fd=folders.tmp)
         if os.geteuid() == 0:
             os.fchown(copy.fd, *folders.owner)
-        _write_body(copy)
+        write_body(copy)
 
     def _open(self, copy: Copy) -> Folders | None:
         key = copy.root, copy.below
@@ -220,7 +220,8 @@ def trouble(error: OSError, where: str) -> Reply:
             return Reply(451, "4.3.0", f"local storage error: {why} ({where})")
 
 
-def _write_body(copy: Copy) -> None:
+def write_body(copy: Copy) -> None:
+    """The copy's bytes into its file: what goes on top, then the body with the line ends of this machine."""
     _write_all(copy.fd, copy.header)
     lines, stream = LocalLines(), HeaderStream(without_return_path)
     if copy.body.text is not None:

@@ -20,12 +20,14 @@ ALLOWED = SESSIONS * (2 << 20)
 SERVER = """
 import asyncio, socket, sys
 import uvloop
+from kmq.intake.door import FREE
 from kmq.intake.smtpd import Smtpd
 from tests.intake.doors import Routes, receiver
 
 class Nowhere:
     name = ""
     refusal = None
+    def pressed(self, user): return FREE
     def put(self, tail, count, body, stamp, answer): answer("69212ad0-00000001", None)
     def reserve(self, answer): answer("69212ad0-00000001", None)
     def open_large(self, on_room): return self
