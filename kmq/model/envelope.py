@@ -26,6 +26,7 @@ from kmq.model.event import (
     Removing,
     Resubmitted,
     Resumed,
+    Retried,
     Routed,
     Suspended,
 )
@@ -225,12 +226,13 @@ class State:
                 self.home, self.why = event.home, event.reason
                 if event.home == "queue":
                     self.crashes = 0
-            case Suspended() | Resumed() | Removing() | Resubmitted() | Redirected():
+                    self.held.clear()  # an operator let it go on
+            case Suspended() | Resumed() | Removing() | Resubmitted() | Redirected() | Retried():
                 self._operated(event)
             case _:
                 pass
 
-    def _operated(self, event: Suspended | Resumed | Removing | Resubmitted | Redirected) -> None:
+    def _operated(self, event: Suspended | Resumed | Removing | Resubmitted | Redirected | Retried) -> None:
         """An operator's word about recipients, or about all."""
         meant = self._of(event.rcpt) if event.rcpt else range(len(self.results))
         match event:
@@ -240,6 +242,9 @@ class State:
                 self.held.difference_update(meant)
             case Removing():
                 self.removing.update(dict.fromkeys(meant, event))
+            case Retried():
+                for index in meant:
+                    self.until[index] = ""
             case Resubmitted() | Redirected():
                 for index in meant:
                     self.hop[index] = self.until[index] = ""

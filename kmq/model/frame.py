@@ -116,6 +116,7 @@ class Assign(Frame, tag="assign"):
     delay:   do not deliver, make the notice that it takes longer, because of this reply (Delayed).
     warn:    make that notice when recipients are deferred.
     configuration: by which it is to be done; a worker that does not have it yet holds the assignment until it has.
+    forced:  for the categorizer: the connector that an operator gave these recipients to, or "".
     """
 
     n: int
@@ -131,6 +132,7 @@ class Assign(Frame, tag="assign"):
     delay: str = ""
     warn: bool = False
     configuration: int = 0
+    forced: str = ""
 
 
 class Child(msgspec.Struct, array_like=True):

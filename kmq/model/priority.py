@@ -44,3 +44,12 @@ def of_line(line: bytes) -> Priority:
         return NORMAL
     at += len(_KEY)
     return of(line[at : line.index(b'"', at)].decode("ascii", "replace"))
+
+
+#: Of 100 connections to a next hop, those that each may have; None: all mail is alike.
+Parts = tuple[int, int, int] | None
+
+
+def part(width: int, parts: tuple[int, int, int], priority: int) -> int:
+    """Of so many connections, those that mail of a priority may have: one at least."""
+    return max(1, -(-width * parts[priority] // 100))

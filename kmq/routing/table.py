@@ -8,6 +8,7 @@ Promise:  a domain is looked up once; then it is a dict lookup in a cache that i
 Callers:  receivers at RCPT, workers in Executing, `kmq route`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kmq.config import ConnectorSection, Settings
@@ -156,7 +157,7 @@ class Ways:
         match = found or self._unfilled.find(domain)
         known = self._served.get(match)
         if known is None:
-            route = _to_smart_host(found, self._rule(found)) if found else Route(UNREACHABLE, self._lack(match))
+            route = _to_hosts(found.connector, self._rule(found)) if found else Route(UNREACHABLE, self._lack(match))
             known = self._served[match] = Known(route, None, None)
         return known
 
@@ -233,6 +234,29 @@ class Routes:
         """The table for a message."""
         return self.ways(head.sender, head.source) if self._conditional else self._common
 
+    def forced(self, name: str, decide: Callable[[Recipient], Decision]) -> Callable[[Recipient], Decision]:
+        """Decides for recipients that an operator gave to this connector: they go by it, aliases are not asked.
+
+        Where it is no way out for them (any more), `decide` does.
+        """
+        connector = next((one for one in self._settings.connectors if one.name == name), None)
+        if connector is None or connector.type == "mailbox" or _lacks_hosts(connector):
+            return decide
+        rule = f"an operator redirected it to [{self._settings.origin(name, '').heading}]"
+        if connector.type == "smarthost":
+            route = _to_hosts(connector, rule)
+            return lambda recipient: route
+
+        def by_domain(recipient: Recipient) -> Decision:
+            domain = recipient.address.rpartition("@")[2]
+            try:
+                domain = domain if domain[:1] == "[" else canonical(domain)
+            except ValueError:
+                return decide(recipient)
+            return Route(NextHop(DeliveryType.DNS, domain, name), rule)
+
+        return by_domain
+
     def route(self, address: str) -> Route:
         """The next hop of an address for mail that meets no condition; aliases are not asked."""
         return self._common.route(address)
@@ -259,6 +283,6 @@ def _lacks_hosts(connector: ConnectorSection) -> bool:
     return connector.type == "smarthost" and not connector.hosts
 
 
-def _to_smart_host(match: Match, rule: str) -> Route:
-    hosts = ",".join(write_endpoint(host, port) for host, port in match.connector.hosts)
-    return Route(NextHop(DeliveryType.SMART_HOST, hosts, match.connector.name), rule)
+def _to_hosts(connector: ConnectorSection, rule: str) -> Route:
+    hosts = ",".join(write_endpoint(host, port) for host, port in connector.hosts)
+    return Route(NextHop(DeliveryType.SMART_HOST, hosts, connector.name), rule)

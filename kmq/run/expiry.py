@@ -15,6 +15,7 @@ from collections import deque
 from kmq.model import queue_id
 from kmq.run.brake import Brake
 from kmq.run.hopqueue import HopQueue
+from kmq.run.line import Line
 from kmq.run.lifetime import Lifetime
 from kmq.run.lines import Lines
 from kmq.run.share import OWING, READY, Owed, Share
@@ -69,7 +70,8 @@ class Expiry:
         if not queue.sweeping:
             self._looks.append(queue)
         queue.sweeping = reply
-        queue.sweep = WHOLE
+        for line in queue.lines:
+            line.sweep = WHOLE
 
     def begin_all(self) -> None:
         """The same for all queues whose last attempt failed."""
@@ -95,21 +97,28 @@ class Expiry:
     def _portion(self, queue: HopQueue, now: float) -> bool:
         """True when the look has come to its end."""
         budget = PORTION
-        if queue.sweep == WHOLE:  # counted now, not in `begin`: what failed together has come back into line
-            queue.sweep = len(queue.again)
-        while budget and queue.sweeping and queue.fresh:
-            share = queue.fresh[0]
+        for line in queue.lines:
+            if budget:
+                budget = self._along(line, queue, budget, now)
+        return budget > 0
+
+    def _along(self, line: Line, queue: HopQueue, budget: int, now: float) -> int:
+        """What is left of the budget when a line was looked along."""
+        if line.sweep == WHOLE:  # counted now, not in `begin`: what failed together has come back into line
+            line.sweep = len(line.again)
+        while budget and queue.sweeping and line.fresh:
+            share = line.fresh[0]
             if self._stays(share, queue, now):
                 break  # the line of fresh mail is in order of age, and what was warned of is not fresh any more
-            queue.fresh.popleft()
+            line.fresh.popleft()
             budget -= 1
-        while budget and queue.sweeping and queue.sweep and queue.again:
-            share = queue.again.popleft()
+        while budget and queue.sweeping and line.sweep and line.again:
+            share = line.again.popleft()
             if self._stays(share, queue, now):
-                queue.again.append(share)
-            queue.sweep -= 1
+                line.again.append(share)
+            line.sweep -= 1
             budget -= 1
-        return budget > 0
+        return budget
 
     def _stays(self, share: Share, queue: HopQueue, now: float) -> bool:
         """Whether the share stays in line; one that is owed a notice goes for it."""

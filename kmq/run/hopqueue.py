@@ -1,7 +1,6 @@
 """The queue of one next hop: who is next, how many at once, and what to do when the hop does not answer.
 
-Does:     two lines of ready shares (fresh mail before retries, but every eighth turn is a retry's) and the shares that
-          wait for their time. A connection that failed is a trouble of the queue: it is in Retry, hands out nothing
+Does:     lines of ready shares (kmq/run/line) and the shares that wait for their time. A connection that failed is a trouble of the queue: it is in Retry, hands out nothing
           until its time, then one share as a probe; the shares lose no attempt. A conversation opens it again.
 Width:    how many shares may be out at once. A remote hop begins narrow and gains one with each conversation, so that
           a dead one that nobody knows to be dead binds few. A failure narrows it to what is still out: a hop that takes
@@ -14,30 +13,29 @@ Callers:  kmq/run/lines, rota, scheduler, verbs.
 from bisect import bisect_left
 from collections import deque
 from enum import Enum
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, NamedTuple
 
 from kmq.config.sections import QueueSection
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType
+from kmq.model.priority import NORMAL, Parts, part
+from kmq.run import rates
+from kmq.run.line import Line, Ranks
 from kmq.run.schedule import Schedules
+from kmq.run.slowdown import Slowdown
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
+from kmq.run.throttle import Throttle
 from kmq.run.waits import Waits
 
 #: A remote hop that has not spoken yet gets this many at once.
 FIRST_WIDTH = 5
 
-#: Every so many turns of a queue the next one is a retry's, so that endless fresh mail does not starve them.
-RETRY_TURN = 8
-
 #: Shares for mailboxes of this machine at once, per queue: more would only wait for the disk.
 MAILBOX_LIMIT = 64
 
-#: How many places from the front a share that came back looks for its own.
-RETURNED = 64
-
-#: An empty queue is shown for so many seconds, then it is forgotten (Exchange's QueueMaxIdleTime).
-MAX_IDLE = 180.0
+#: What `held_by` begins with when it was no operator.
+GRACE_HOLD: Final = "grace hold"
 
 NEVER: Final = float("inf")
 _RFC: Final = Schedules(QueueSection()).default
@@ -55,8 +53,12 @@ class QueueStatus(Enum):
 
 
 class QueueFacts(NamedTuple):
-    """A queue for tables. messages counts shares; next_retry: monotonic time, None when the queue is in no trouble;
-    arrived and departed count since the queue appeared, so that rates are differences.
+    """A queue for tables. messages counts shares; next_retry, first_retry: monotonic times, None when the queue is in
+    no trouble; last_retry: when a connection failed last, None for never; arrived and departed count since the queue
+    appeared; incoming, outgoing: messages per second over the last minute (rates).
+
+    deferred: shares that wait in the Submission queue, since the categorizer could not tell. priorities: shares that
+    are high, normal, low. held_by: who suspended the queue and why; why: code of what keeps it from sending now.
     """
 
     hop: str
@@ -71,47 +73,70 @@ class QueueFacts(NamedTuple):
     failures: int
     arrived: int
     departed: int
+    first_retry: float | None = None
+    last_retry: float | None = None
+    incoming: float = 0.0
+    outgoing: float = 0.0
+    deferred: int = 0
+    priorities: tuple[int, int, int] = (0, 0, 0)
+    held_by: str = ""
+    why: str = ""
+    throttled: str = ""
+    throttled_until: float | None = None
 
 
 class HopQueue:
     """One queue. The scheduler reads and counts its attributes; what they mean together is said by the methods.
 
-    tally:    shares by state; count: all of them; in_flight: those that workers carry to the hop now.
+    tally:    shares by state; urgency: by priority; count: all of them; in_flight: those that workers carry to the hop
+              now; base, pace: as in rates.
     failures: connections that failed in a row; probe: number of the assignment that tries whether it is back, or 0.
     doubtful: the last attempt failed, or a remote hop has not spoken yet: such queues share a third of the slots.
     listed:   stands in the rota; alarm: when the scheduler looks at it next; idling: stands in the list of idle ones.
     schedule: when it is tried again, and its messages are warned of and given up; silences: Unix times of its last
               failures, as many as that may need to know.
-    sweep:    retries that are still to be looked at for a notice that is due; sweeping: such a look is going on.
+    held_by:  who suspended it and why, "" when nobody did; first_retry, last_retry: when the first and the last of its
+              failed connections were, 0.0 for never.
+    sweeping: a look for notices that are due is going on, because of this reply.
+    throttle: of a remote hop; carriers: the workers that may carry to it, None for all.
+    line, ranks: mail of normal priority, and of all when there is some other; parts: connections of each; out: as
+              in_flight, by priority.
     """
 
     __slots__ = (
-        "again",
         "alarm",
         "arrived",
+        "base",
+        "carriers",
         "connector",
         "count",
         "departed",
         "doubtful",
         "failures",
-        "fresh",
+        "first_retry",
+        "held_by",
         "hop",
         "idling",
         "in_flight",
         "last_error",
+        "last_retry",
         "limit",
+        "line",
         "listed",
         "next_retry",
+        "out",
+        "pace",
+        "parts",
         "probe",
+        "ranks",
         "remote",
         "schedule",
         "silences",
-        "suspended",
-        "sweep",
         "sweeping",
         "tally",
+        "throttle",
         "touched",
-        "turns",
+        "urgency",
         "waits",
         "width",
     )
@@ -120,82 +145,85 @@ class HopQueue:
         self.hop = hop
         kind, _, self.connector = hops.parse(hop)
         self.remote = kind in (DeliveryType.SMART_HOST, DeliveryType.DNS)
-        self.limit = per_hop if self.remote else _LOCAL_LIMITS[kind]
+        self.limit = per_hop if self.remote else _LOCAL_LIMITS.get(kind, 0)
         self.width = min(FIRST_WIDTH, self.limit) if self.remote else self.limit
         self.doubtful = self.remote
-        self.fresh: deque[Share] = deque()
-        self.again: deque[Share] = deque()
+        self.line = Line()
+        self.ranks: Ranks | None = None
+        self.parts: Parts = None
+        self.out = [0, 0, 0]
+        self.throttle: Throttle | None = None
+        self.carriers: frozenset[int] | None = None
         self.waits = Waits()
         self.tally = [0] * len(ShareState)
-        self.count = self.in_flight = self.turns = self.arrived = self.departed = 0
+        self.urgency = [0, 0, 0]
+        self.base = rates.NONE
+        self.pace: deque[rates.Counts] | None = None
+        self.count = self.in_flight = self.arrived = self.departed = 0
         self.failures = self.probe = 0
         self.last_error = ""
         self.silences: list[float] = []
         self.schedule = _RFC
-        self.next_retry = 0.0
-        self.suspended = self.listed = self.idling = False
+        self.next_retry = self.first_retry = self.last_retry = 0.0
+        self.held_by = ""
+        self.listed = self.idling = False
         self.alarm = NEVER
         self.touched = now
-        self.sweep = 0
         self.sweeping = ""
 
     # --- the lines -----------------------------------------------------------------------------------------------
 
     def put(self, share: Share, front: bool, warned: bool = False) -> None:
-        """A ready share takes its place in line; front: it stood there before, and goes behind older ones like it.
-
-        warned: its sender knows that it takes longer; such mail is not fresh any more.
-        """
-        line = self.fresh if share.attempt == 1 and not warned else self.again
-        if not front:
-            line.append(share)
-            return
-        place = 0
-        for other in islice(line, RETURNED):
-            if other.mid > share.mid:
-                break
-            place += 1
-        line.insert(place, share)
+        """A ready share takes its place in line (`Line.put`)."""
+        line = self.line
+        if share.priority != NORMAL:
+            if self.ranks is None:
+                self.ranks = Ranks(line)
+            line = self.ranks.lines[share.priority]
+        line.put(share, front, warned)
 
     def take(self) -> Share | None:
         """The next ready share, None when there is none. It is out of the line, its state is the caller's to turn."""
-        self.turns += 1
-        if self.turns >= RETRY_TURN:
-            self.turns = 0
-            return self._first(self.again) or self._first(self.fresh)
-        return self._first(self.fresh) or self._first(self.again)
+        return self.line.take(self) if self.ranks is None else self.ranks.take(self)
 
-    def _first(self, line: deque[Share]) -> Share | None:
-        while line:
-            share = line.popleft()
-            if share.state is READY and share.queue is self:
-                return share
-        return None
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Those of all priorities."""
+        return (self.line,) if self.ranks is None else self.ranks.lines
 
     def tidy(self) -> None:
         """Lets go of shares that left their lines otherwise, when they have become many."""
-        if len(self.fresh) + len(self.again) > 2 * self.tally[READY] + 64:
-            for line in (self.fresh, self.again):
-                still = dict.fromkeys(share for share in line if share.state is READY and share.queue is self)
-                line.clear()
-                line.extend(still)
+        if sum(map(len, self.lines)) > 2 * self.tally[READY] + 64:
+            for line in self.lines:
+                line.tidy(self)
 
     def empty(self) -> list[Share]:
         """All that stood in line or waited, in this order; the lines are empty then, the shares still count here."""
-        found = dict.fromkeys(chain(self.fresh, self.again, self.waits.empty()))
-        self.fresh.clear()
-        self.again.clear()
+        found = dict.fromkeys(chain(*(line.empty() for line in self.lines), self.waits.empty()))
         return [share for share in found if share.queue is self and (share.state is READY or share.state is WAITING)]
 
     # --- how many, and when --------------------------------------------------------------------------------------
 
     def room(self, now: float) -> bool:
         """Whether one more may be handed out."""
-        if self.suspended:
+        if self.held_by:
             return False
         if self.failures:
-            return not self.probe and now >= self.next_retry and self.limit > 0
-        return self.in_flight < self.width
+            return not self.probe and now >= self.next_retry and self.limit > 0 and not self._throttled(now)
+        if self.in_flight >= self.width:
+            return False
+        if self._throttled(now):
+            return False
+        return self.admits(NORMAL) if self.ranks is None else self.ranks.room(self)
+
+    def _throttled(self, now: float) -> bool:
+        return self.throttle is not None and not self.throttle.open(now)
+
+    def admits(self, priority: int) -> bool:
+        """Whether mail of this priority has not all connections that it may have."""
+        if self.parts is None or not self.remote:
+            return True
+        return self.out[priority] < part(self.width, self.parts, priority)
 
     def wake(self, now: float) -> float:
         """When the queue has something to do next, NEVER when only an event can tell.
@@ -220,8 +248,11 @@ class HopQueue:
         self.failures += 1
         return True
 
-    def silent(self, wall: float) -> None:
-        """An attempt to reach the hop failed at this Unix time: it was one of everybody who waited."""
+    def silent(self, now: float, wall: float) -> None:
+        """An attempt to reach the hop failed, at this Unix time `wall`: it was one of everybody who waited."""
+        self.last_retry = now
+        if self.failures == 1:
+            self.first_retry = now
         most = self.schedule.attempts
         if most:
             self.silences = [*self.silences[1 - most :], wall] if most > 1 else [wall]
@@ -230,13 +261,40 @@ class HopQueue:
         """How many attempts to reach the hop failed from this second on, as far as that is of interest."""
         return len(self.silences) - bisect_left(self.silences, second)
 
-    def spoke(self, probing: bool) -> None:
-        """The hop talked to us, whatever it said."""
+    @property
+    def slow(self) -> Slowdown | None:
+        """How it wins its width back, when the hop asked us to go slower."""
+        return self.throttle.slow if self.throttle is not None else None
+
+    def spoke(self, probing: bool, taken: bool = True) -> None:
+        """The hop talked to us, whatever it said. taken: not that it wants less of us."""
         self.failures = 0
         self.sweeping = ""
-        self.width = self.limit if probing else min(self.limit, self.width + 1)
+        slow = self.slow
+        if slow is None:
+            self.width = self.limit if probing and taken else min(self.limit, self.width + taken)
+        elif taken and slow.taken(self.width):
+            self.width = min(self.limit, self.width + 1)
+            if self.width == self.limit and self.throttle is not None:
+                self.throttle.slow = None
 
     # --- for tables ----------------------------------------------------------------------------------------------
+
+    @property
+    def suspended(self) -> bool:
+        """Whether somebody holds it."""
+        return self.held_by != ""
+
+    @property
+    def why(self) -> str:
+        """What keeps it from sending now, as a code; "" when nothing does."""
+        if self.held_by:
+            return "grace-hold" if self.held_by.startswith(GRACE_HOLD) else "suspended"
+        if self.failures:
+            return "retry"
+        if self.throttle is not None and self.throttle.parked and self.tally[READY]:
+            return "throttled"
+        return "no-connector" if not self.limit and self.count else ""
 
     @property
     def status(self) -> QueueStatus:
@@ -252,6 +310,8 @@ class HopQueue:
     def facts(self) -> QueueFacts:
         """The queue for tables."""
         tally = self.tally
+        incoming, outgoing = rates.rates(self)
+        high, normal, low = self.urgency
         return QueueFacts(
             self.hop,
             self.status,
@@ -265,7 +325,21 @@ class HopQueue:
             self.failures,
             self.arrived,
             self.departed,
+            self.first_retry if self.failures else None,
+            self.last_retry or None,
+            incoming,
+            outgoing,
+            tally[WAITING] if self.limit == _NO_LIMIT else 0,
+            (high, normal, low),
+            self.held_by,
+            self.why,
+            *self._throttling(),
         )
+
+    def _throttling(self) -> tuple[str, float | None]:
+        if self.throttle is None or self.why != "throttled":
+            return "", None
+        return self.throttle.why, None if self.throttle.parked == NEVER else self.throttle.parked
 
 
 #: How many shares of a queue of this machine may be out at once; nothing of the unreachable queue ever is.

@@ -2,8 +2,9 @@
 
 Does:     keeps the table of messages (an ID and the chain of its shares), the queues by next hop, the times at which
           queues are to be looked at; puts a share that nobody works on where it belongs: `line_up`.
-Promise:  every share is in one state and one queue. A message that is suspended or is being removed has no share in a
-          line. A queue that is empty for 180 seconds is forgotten, unless an operator suspended it.
+Promise:  every share is in one state and one queue. A share that is suspended or is being removed is in no line,
+          unless for the notice about its removal. A queue that is empty for max_idle seconds is forgotten, unless an
+          operator suspended it.
 On crash: nothing of this outlives the scheduler process; it is read back from the envelopes.
 Callers:  kmq/run/scheduler, verbs, expiry.
 """
@@ -11,10 +12,14 @@ Callers:  kmq/run/scheduler, verbs, expiry.
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from math import ceil
 from typing import Final
 
 from kmq.model import hop as hops
-from kmq.run.hopqueue import MAX_IDLE, NEVER, HopQueue
+from kmq.run import rates
+from kmq.run.assignment import Held
+from kmq.run.backoff import UNTRIED
+from kmq.run.hopqueue import NEVER, HopQueue
 from kmq.run.rota import Rota
 from kmq.run.schedule import Schedules
 from kmq.run.share import (
@@ -22,15 +27,23 @@ from kmq.run.share import (
     ASSIGNED,
     HELD,
     IN_HAND,
+    NDR,
     OWING,
     READY,
     RECORDING,
+    REMOVING,
+    REROUTE,
+    SUSPENDED,
+    TAKEN_OUT,
     WAITING,
     MessageStatus,
+    Owed,
     Share,
     ShareFacts,
     ShareState,
     chain,
+    joined,
+    shared,
     turn,
 )
 from kmq.run.suspects import Suspects
@@ -45,28 +58,32 @@ RIPEN = 1000
 class Lines:
     """messages: an ID -> its first share. queues: text of a next hop -> queue.
 
-    suspended: messages that an operator holds. pending: to be removed or moved when nobody holds them any more;
-    granted: being removed or moved now (J14). unreported: workers that have not said yet what they hold (J10).
+    pending: messages to be removed or moved when nobody holds them any more; granted: being removed or moved now (J14).
+    taken_out: shares whose recipients an operator removed, and that nobody has in hand any more. unreported: workers
+    that have not said yet what they hold (J10).
     owing: shares in line for a notice to their sender. warned: recipients of a message whose sender was told that it
     takes longer. closed: hops that get nothing now; closings counts its changes.
     """
 
     def __init__(self, per_hop: int, schedules: Schedules, suspects: Suspects, now: float) -> None:
         self.per_hop = per_hop
+        self.max_idle = 180.0
         self.schedules = schedules
         self.suspects = suspects
         self.rota = Rota()
         self.messages: dict[int, Share] = {}
         self.queues: dict[str, HopQueue] = {}
-        self.suspended: set[int] = set()
         self.pending: set[int] = set()
         self.granted: set[int] = set()
         self.unreported: set[int] = set()
         self.owing: deque[Share] = deque()
+        self.taken_out: list[Share] = []
         self.warned: dict[int, frozenset[int]] = {}
+        self.former: dict[str, str] = {}
         self.closed: set[str] = set()
         self.closings = 0
         self._at_rest: list[int] = []
+        self._measured = now
         self._alarms: list[tuple[float, int, HopQueue]] = []
         self._alarm_count = 0
         self._idle: deque[tuple[float, HopQueue]] = deque()
@@ -79,6 +96,10 @@ class Lines:
         queue = self.queues.get(hop)
         if queue is None:
             try:
+                target = hops.parse(hop)
+                renamed = self.former.get(target.connector)
+                if renamed is not None:
+                    return self.queue(str(target._replace(connector=renamed)), now)
                 queue = HopQueue(hop, self.per_hop, now)
                 queue.schedule = self.schedules.of(queue.connector)
             except ValueError:
@@ -109,7 +130,7 @@ class Lines:
 
     def drop_idle(self, now: float) -> None:
         """Forgets queues that have been empty long enough."""
-        while self._idle and self._idle[0][0] + MAX_IDLE <= now:
+        while self._idle and self._idle[0][0] + self.max_idle <= now:
             since, queue = self._idle.popleft()
             if queue.count or queue.suspended or queue is self.submission:
                 queue.idling = False
@@ -118,6 +139,12 @@ class Lines:
             else:
                 del self.queues[queue.hop]
                 self._mark(queue.hop, False)
+
+    def look(self, now: float) -> None:
+        """Every second: how fast queues fill and empty is measured now and then."""
+        if now >= self._measured + rates.STEP:
+            self._measured = now
+            rates.look(self.queues.values())
 
     def mark(self, queue: HopQueue) -> None:
         """Workers are to know which hops get nothing now; called when that may have changed."""
@@ -130,6 +157,27 @@ class Lines:
                 self.closed.add(hop)
             else:
                 self.closed.remove(hop)
+
+    def rename(self, old: str, new: str, now: float) -> list[HopQueue]:
+        """A connector bears another name: its queues keep all that they hold, and how they stand; those queues.
+
+        A queue that is there under the new name already is left as it is, and so is its like.
+        """
+        hop_of = {queue: str(hops.parse(queue.hop)._replace(connector=new)) for queue in self.queues.values()}
+        found = [queue for queue, hop in hop_of.items() if queue.connector == old and hop not in self.queues]
+        for queue in found:
+            before = queue.hop
+            del self.queues[before]
+            self._mark(before, False)
+            queue.hop, queue.connector = hop_of[queue], new
+            queue.schedule = self.schedules.of(new)
+            self.queues[queue.hop] = queue
+            self.mark(queue)
+        for first in self.messages.values():
+            for share in chain(first):
+                if share.forced == old:
+                    share.forced = new
+        return found
 
     def resumed(self, queue: HopQueue, now: float) -> None:
         """An operator's suspension of the queue has ended."""
@@ -152,6 +200,7 @@ class Lines:
     def _join(self, share: Share, queue: HopQueue, now: float) -> None:
         share.queue = queue
         queue.tally[share.state] += 1
+        queue.urgency[share.priority] += 1
         queue.count += 1
         queue.arrived += 1
         queue.touched = now
@@ -159,6 +208,7 @@ class Lines:
     def _part(self, share: Share, now: float) -> None:
         queue = share.queue
         queue.tally[share.state] -= 1
+        queue.urgency[share.priority] -= 1
         queue.count -= 1
         queue.departed += 1
         queue.touched = now
@@ -183,10 +233,36 @@ class Lines:
             self._forget(mid)
 
     def _forget(self, mid: int) -> None:
-        for mids in (self.suspended, self.pending, self.granted):
+        for mids in (self.pending, self.granted):
             mids.discard(mid)
         self.warned.pop(mid, None)
         self.suspects.forget(mid)
+
+    def cut(self, held: Held, now: float) -> Share | None:
+        """The share that a worker holds from an earlier run (J10), cut out of what was loaded; in no line yet.
+
+        None when its recipients have another attempt by now, or are gone.
+        """
+        wanted = set(held.rcpt)
+        found = [
+            (share, wanted.intersection(share.rcpt))
+            for share in chain(self.messages.get(held.mid))
+            if share.attempt == held.attempt and share.state not in IN_HAND
+        ]
+        found = [(share, part) for share, part in found if part]
+        if not found:
+            return None
+        rcpt = shared(tuple(sorted(set().union(*(part for _, part in found)))))
+        queue = self.queue(held.hop, now)
+        word = joined([share for share, _ in found], queue)
+        first = found[0][0]
+        whole = Share(held.mid, queue, rcpt, held.attempt, READY, 0, None, None, word, first.forced, first.priority)
+        self.enter(whole, now)
+        for share, part in found:
+            share.rcpt = tuple(index for index in share.rcpt if index not in part)
+            if not share.rcpt:
+                self.leave(share, now)
+        return whole
 
     def move(self, share: Share, queue: HopQueue, now: float) -> None:
         """A share that nobody works on goes to another queue; it stands in no line there yet."""
@@ -195,13 +271,11 @@ class Lines:
 
     def line_up(self, share: Share, now: float, front: bool = False) -> None:
         """Puts a share that nobody works on where it belongs. front: it stood in line before."""
-        queue = share.queue
         mid = share.mid
-        if self.stopped(mid):
-            share.owed = None
-            self._turn(share, HELD)
-            queue.tidy()
-        elif share.owed is not None and not (mid in self.suspects.mids and queue.limit):
+        if (share.word or mid in self.pending or mid in self.granted) and self._stopped(share, now):
+            return
+        queue = share.queue
+        if share.owed is not None and not (mid in self.suspects.mids and queue.limit):
             self._turn(share, OWING)
             self.owing.append(share)
         elif share.due > now:
@@ -220,6 +294,30 @@ class Lines:
             if queue.failures:
                 self.alarm(queue, now)
 
+    def _stopped(self, share: Share, now: float) -> bool:
+        """What operators said of the share, or of its message; whether it stands in no line because of that."""
+        word = share.word
+        if word & REROUTE:
+            share.word = word & ~REROUTE
+            share.due = 0
+            if share.queue is not self.submission:
+                self.move(share, self.submission, now)
+        leaving = share.mid in self.pending or share.mid in self.granted
+        if word & REMOVING and not leaving:
+            if word & NDR:
+                share.owed = Owed(True, TAKEN_OUT)
+                share.due = min(share.due, ceil(now + UNTRIED))
+                if share.due > now:  # a worker could not make the notice just now
+                    share.owed = None
+                return False
+            self.taken_out.append(share)
+        elif not leaving and not word & SUSPENDED:
+            return False
+        share.owed = None
+        self._turn(share, HELD)
+        share.queue.tidy()
+        return True
+
     def warn(self, mid: int, rcpt: tuple[int, ...]) -> None:
         """The sender has been told that it takes longer for these recipients: once is enough."""
         self.warned[mid] = self.warned.get(mid, frozenset()).union(rcpt)
@@ -233,10 +331,6 @@ class Lines:
     def _turn(share: Share, state: ShareState) -> None:
         if share.state is not state:
             turn(share, state)
-
-    def stopped(self, mid: int) -> bool:
-        """Whether the message is suspended or being removed: nothing new of it is assigned."""
-        return mid in self.suspended or mid in self.pending or mid in self.granted
 
     def busy(self, mid: int) -> bool:
         """Whether a worker holds some of it (or may: not every worker has reported), or a result waits for its sync."""
@@ -312,9 +406,9 @@ class Lines:
             due = share.due
         elif share.state is READY and share.queue.failures:
             status, due = MessageStatus.RETRY, share.queue.next_retry
-        if share.mid in self.pending or share.mid in self.granted:
+        if share.word & REMOVING or share.mid in self.pending or share.mid in self.granted:
             status = MessageStatus.PENDING_REMOVE
-        elif status is MessageStatus.ACTIVE and share.mid in self.suspended:
+        elif status is MessageStatus.ACTIVE and share.word & SUSPENDED:
             status = MessageStatus.PENDING_SUSPEND
         return ShareFacts(share.queue.hop, share.rcpt, status, share.attempt, due)
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from kmq import log
-from kmq.model import queue_id
+from kmq.model import priority, queue_id
+from kmq.model.envelope import State
 from kmq.model.event import Failed
 from kmq.run import memory
 from kmq.run.numbers import Numbers
@@ -31,7 +32,7 @@ _AGAIN = 5.0
 class Loader:
     """Reads the queue once. done: all of it is known. finish: called for a message that has no open recipient.
 
-    known: called whenever more of the queue is known than before, and may be handed out.
+    known: called whenever more of the queue is known than before, and may be handed out. seen: told of each message.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Loader:
         self.done = False
         self.count = 0
         self.known: Callable[[], None] = lambda: None
+        self.seen: Callable[[int, State], None] = lambda number, state: None
         self._effects = effects
         self._last_id = last_id  # what is newer came in since, and is known
         self._finish = finish
@@ -78,8 +80,20 @@ class Loader:
             self.known()
         self.done = True
         self._gone.clear()
+        for number in await loop.run_in_executor(None, self._promised, list(self.outcasts.poison)):
+            self.outcasts.remove_from_poison(number)
         memory.give_back()
         log.event("loaded", count=self.count, ms=int((time.monotonic() - began) * 1000))
+
+    def _promised(self, poison: list[int]) -> list[int]:
+        """Messages on their way to poison/ that an operator removed; in a thread."""
+        found = []
+        for number in poison:
+            with contextlib.suppress(OSError):
+                one = loading.one(self.disk, number, "poison")
+                if isinstance(one, Loaded) and one.state.removing.keys() >= set(one.state.open):
+                    found.append(number)
+        return found
 
     def left(self, number: int) -> None:
         """The message has left the queue."""
@@ -144,13 +158,16 @@ class Loader:
 
     def _add(self, one: Loaded) -> None:
         self.numbers.begin(one.id, one.state.next_seq)
-        parts = open_parts(one.state)
+        parts = open_parts(one.state, priority.of(one.head.priority))
         state = one.state
         if not one.head.sender and any(isinstance(end, Failed) and not end.notice for end in state.done.values()):
             self.outcasts.unnoticed.add(one.id)
+        self.seen(one.id, state)
         if state.crashes:
             self.outcasts.crash_numbers[one.id] = state.crash_number
-        if self.core.loaded(one.id, parts, time.monotonic(), suspended=state.suspended, crashes=state.crashes):
+        if self.core.loaded(one.id, parts, time.monotonic(), crashes=state.crashes):
             self.count += 1
+            if state.removing:
+                self.outcasts.promised(one.id, state)
         else:
             self._finish(one.id)

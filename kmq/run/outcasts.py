@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kmq import log
 from kmq.log import mail
 from kmq.model import moment, queue_id
-from kmq.model.envelope import event_line
+from kmq.model.envelope import State, event_line
 from kmq.model.event import Crashed, Moved
 from kmq.run.numbers import Numbers
 from kmq.run.scheduler import Scheduler
@@ -48,6 +49,7 @@ class Outcasts:
         self.threshold = threshold
         self.poison: set[int] = set()
         self.unnoticed: set[int] = set()  # messages of which a recipient failed, with nobody to tell
+        self.words: dict[int, tuple[str, str]] = {}  # of whose recipients some are to be removed: by whom, and why
         self.crash_numbers: dict[int, int] = {}  # the last assignment whose crash was counted
         self.removed = 0
         self._numbers = numbers
@@ -61,6 +63,23 @@ class Outcasts:
     def remove(self, number: int, by: str, reason: str, tell: Callable[[], None]) -> bool:
         """An operator's word; tell: called when it is durable. False: somebody works on it, it goes when that ended."""
         return self._leave(Leaving(number, "", reason, by, [tell]))
+
+    def promised(self, number: int, state: State) -> None:
+        """A message from the disk of which recipients are to be removed; so is all of it, when that was said of all."""
+        last = max(state.removing.values(), key=lambda event: event.seq)
+        self.words[number] = (last.by, last.reason)
+        whole = state.removing.keys() >= set(state.open)
+        if whole and not any(event.ndr for event in state.removing.values()):
+            self.remove(number, last.by, last.reason, lambda: None)
+
+    def remove_from_poison(
+        self, number: int, by: str = "", reason: str = "", tell: Callable[[], None] | None = None
+    ) -> bool:
+        """Out of poison/, where nobody works on anything. False: it is not there."""
+        if number not in self.poison:
+            return False
+        self._write(Leaving(number, "", reason, by, [tell] if tell else []))
+        return True
 
     def _leave(self, leaving: Leaving) -> bool:
         before = self._leaving.get(leaving.id)
@@ -96,18 +115,26 @@ class Outcasts:
     def _forget(self, number: int) -> None:
         self._numbers.forget(number)
         self.unnoticed.discard(number)
+        self.words.pop(number, None)
         self.crash_numbers.pop(number, None)
 
+    def last(self, number: int) -> Operation:
+        """A message's end by itself, for the record of what ended it: nothing is deleted that failed and that nobody
+        was told of."""
+        if number not in self.unnoticed:
+            return Remove(number)
+        self.poison.add(number)
+        log.warning("a notice cannot be delivered, and is set aside in poison/", id=queue_id.text(number))
+        return self._to_poison(number, "a notice that cannot be delivered")
+
+    def _to_poison(self, number: int, reason: str) -> Move:
+        seq = self._numbers.next(number)
+        event = Moved(seq=seq, at=moment.as_text(time.time()), home="poison", reason=reason)
+        return Move(number, seq, event_line(event), "poison")
+
     def _write(self, leaving: Leaving) -> None:
-        operations: list[Operation]
-        if leaving.home:
-            at = moment.as_text(time.time())
-            seq = self._numbers.next(leaving.id)
-            line = event_line(Moved(seq=seq, at=at, home=leaving.home, reason=leaving.reason))
-            operations = [Move(leaving.id, seq, line, leaving.home)]
-        else:
-            operations = [Remove(leaving.id)]
-        self.storage.add(operations, leaving)
+        end = self._to_poison(leaving.id, leaving.reason) if leaving.home else Remove(leaving.id)
+        self.storage.add([end], leaving)
 
     def durable(self, leaving: Leaving) -> None:
         """It has left."""

@@ -22,7 +22,6 @@ from typing import Protocol
 from kmq import log
 from kmq.config import Settings
 from kmq.errors import StorageFailed
-from kmq.model import hop as hops
 from kmq.model import queue_id, recipients
 from kmq.model.frame import (
     Answer,
@@ -42,7 +41,6 @@ from kmq.model.frame import (
     Stop,
     unladen,
 )
-from kmq.routing.standing import stands
 from kmq.run import memory, rotation
 from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
@@ -55,8 +53,10 @@ from kmq.run.link import Link
 from kmq.run.loader import Loader
 from kmq.run.metering import Metering
 from kmq.run.numbers import Numbers
-from kmq.run.operators import Argument, Line, Operators, Told
+from kmq.run.operators import Argument, Line, Operators
 from kmq.run.outcasts import Leaving, Outcasts
+from kmq.run.replays import Replays
+from kmq.run.rerouting import Rerouting
 from kmq.run.results import Result, Results
 from kmq.run.roll import Roll, Voice
 from kmq.run.safety_net import SafetyNet
@@ -64,6 +64,8 @@ from kmq.run.schedule import schedules_of
 from kmq.run.scheduler import Scheduler
 from kmq.run.showing import Showing
 from kmq.run.storage import Storage
+from kmq.run.taking_out import Withdrawn
+from kmq.run.told import Told
 from kmq.spool import layout
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
@@ -117,8 +119,6 @@ class QueueProcess:
         self._assigning = False
         self._timer: asyncio.TimerHandle | None = None
         self._closings = -1
-        self._fallen: list[str] = []  #: next hops that the configuration has no more
-        self._outdated: set[int] = set()  #: messages whose routing by an earlier configuration is being recorded
         self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
@@ -169,9 +169,13 @@ class QueueProcess:
         self.showing = Showing(self.status, self.core, self.storage)
         self.changes = Changes(store.effects.homes.touched)
         self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
+        self.rerouting = Rerouting(self.core, self.storage)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
         self.operators.reload = self.ward.reload
+        self.operators.taking_out.left = self._left
+        self.operators.begin(self.settings)
         self.operators.metering = self.metering
+        self.operators.replays = Replays(self.core, self.storage, self.numbers, self.arrivals)
 
     def _tell(self, recovered: Recovered, seconds: float) -> None:
         for sentence in recovered.set_aside:
@@ -276,7 +280,7 @@ class QueueProcess:
         hello = self._roles[link]
         self.loader.need(queue_id.parse(done.m))
         if 0 < done.configuration < self.ward.number:
-            self._outdated.add(queue_id.parse(done.m))
+            self.rerouting.outdated.add(queue_id.parse(done.m))
         self.results.done(hello.n, link, done, raw)
 
     def _leaves(self, link: Link) -> None:
@@ -307,6 +311,7 @@ class QueueProcess:
             return  # what could not be written down is not begun; the next tick looks again
         now = time.monotonic()
         self.outcasts.release()
+        self.operators.taking_out.release()
         for one in self.core.assign(now):
             self._hand_out(one)
         if self.core.closings != self._closings:
@@ -331,7 +336,7 @@ class QueueProcess:
         worker.link.send(
             Assign(
                 *(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone),
-                *(one.expire, one.delay, one.warn, self.ward.number),
+                *(one.expire, one.delay, one.warn, self.ward.number, one.share.forced),
             ),
             line + body,
         )
@@ -360,6 +365,8 @@ class QueueProcess:
             elif isinstance(ticket, Leaving):
                 self.outcasts.durable(ticket)
                 self._left(ticket.id)
+            elif isinstance(ticket, Withdrawn):
+                self.operators.taking_out.durable(ticket)
             elif isinstance(ticket, Told):
                 ticket.tell()
         now = time.monotonic()
@@ -373,9 +380,7 @@ class QueueProcess:
             for result in results:
                 if result.complete:
                     self.loader.left(result.id)
-            if self._outdated:
-                self._outdated.difference_update(result.id for result in results)
-                self._reroute()
+            self.rerouting.recorded(results)
         self._assign_soon()
 
     def _left(self, number: int) -> None:
@@ -402,8 +407,7 @@ class QueueProcess:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.metering.tick(now, self.operators.stopped)
         self.roll.watch(now, self.settings.queue.phase_limit)
-        if self._fallen:
-            self._reroute_fallen(now)
+        self.rerouting.look()
         if now > self._looked + _UNREACHABLE_LOOKS:
             self._looked = now
             self.core.expire_unreachable(now)
@@ -427,23 +431,9 @@ class QueueProcess:
         self.outcasts.threshold = settings.queue.poison_threshold
         self.net.configure(settings)
         self.metering.configure(settings)
-        now = time.monotonic()
-        self._fallen = [one.hop for one in self.core.queues(now) if not stands(hops.parse(one.hop), settings)]
-        # Said by the old one, and in their queues only when durable: `_reroute` would come too early for them.
-        self._outdated |= {one.id for one in self.storage.tickets() if isinstance(one, Result)}
-        self._reroute()
-
-    def _reroute(self) -> None:
-        """What waits for a next hop that no configuration has any more, or never had, is routed anew."""
-        now = time.monotonic()
-        again = self.core.verbs.reroute(now) + self._reroute_fallen(now)
-        if again:
-            log.event("rerouted", shares=again)
+        self.operators.configure(settings)
+        if self.rerouting.configure(settings):
             self._assign_soon()
-
-    def _reroute_fallen(self, now: float) -> int:
-        """Also what comes back there by and by, out of the hands of workers."""
-        return sum(self.core.verbs.reroute(now, hop) for hop in self._fallen)
 
     async def stop(self) -> None:
         """Workers and receivers have gone: what waits is written, every effect made, a checkpoint ends it."""

@@ -14,20 +14,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from kmq import log
-from kmq.model import moment, queue_id, recipients
+from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed, Moved
+from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed
 from kmq.model.frame import Child, Done, Known
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
+from kmq.run.keeping import Keeping
 from kmq.run.link import Link
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
 from kmq.run.telling import NO_FATE, Fate, Troubles, complete, tell_of_a_child, tell_of_the_dead
-from kmq.spool.record import Append, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Operation, Put
 
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 
@@ -55,6 +55,7 @@ class Results:
         self.numbers = numbers
         self.outcasts = outcasts
         self.named: Callable[[str], None] = lambda name: None  #: told of bodies in incoming/ that puts name (J6)
+        self.keeping = Keeping()
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
@@ -104,23 +105,15 @@ class Results:
             complete(event, fate)
             self._count(event)
             operations.append(self._append(number, event))
+        if self.keeping.on:
+            self.keeping.saw(number, done.hop, events)
         if done.crashed and not self.outcasts.counted(number, done.n):
             operations.append(self._crash(number, done))
         if done.unnoticed:
             self.outcasts.unnoticed.add(number)
         if ruling.complete:
-            operations.append(self._last(number))
+            operations += self.keeping.ends(number, self.outcasts.last(number))
         return operations, children, fate
-
-    def _last(self, number: int) -> Operation:
-        """The message's end: nothing is deleted that failed and that nobody was told of."""
-        if number not in self.outcasts.unnoticed:
-            return Remove(number)
-        self.outcasts.poison.add(number)
-        log.warning("a notice cannot be delivered, and is set aside in poison/", id=queue_id.text(number))
-        event = Moved(at=moment.as_text(time.time()), home="poison", reason="a notice that cannot be delivered")
-        event.seq = self.numbers.next(number)
-        return Move(number, event.seq, event_line(event), "poison")
 
     def _children(self, children: list[Child], raw: bytes) -> list[Put]:
         """The messages that the worker made: put in the same record as what they belong to."""

@@ -8,6 +8,7 @@ Callers:  kmq/run/lines, scheduler.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from kmq.run.hopqueue import HopQueue
 from kmq.run.share import READY
@@ -20,21 +21,30 @@ DOUBTFUL_PART = 3
 
 
 class Rota:
-    """Two circles of queues, and how many slots the doubtful ones have."""
+    """Two circles of queues, and how many slots the doubtful ones have.
 
-    __slots__ = ("_doubtful", "_sure", "_turn", "doubtful_out")
+    parks: told of queues that have something and may not hand it out; carried: whether one of these workers is free.
+    """
+
+    __slots__ = ("_doubtful", "_sure", "_turn", "carried", "doubtful_out", "parks")
 
     def __init__(self) -> None:
         self._sure: deque[HopQueue] = deque()
         self._doubtful: deque[HopQueue] = deque()
         self._turn = False
         self.doubtful_out = 0
+        self.parks: Callable[[HopQueue, float], None] = lambda queue, now: None
+        self.carried: Callable[[frozenset[int]], bool] = lambda carriers: True
 
     def list(self, queue: HopQueue, now: float) -> None:
         """Something has changed for the better: the queue takes its turns, if it has anything to hand out."""
-        if not queue.listed and queue.tally[READY] and queue.room(now):
+        if queue.listed or not queue.tally[READY]:
+            return
+        if queue.room(now):
             queue.listed = True
             (self._doubtful if queue.doubtful else self._sure).append(queue)
+        elif queue.throttle is not None:
+            self.parks(queue, now)
 
     def judge(self, queue: HopQueue, doubtful: bool) -> None:
         """The queue becomes doubtful or sure, with all that it has out."""
@@ -59,12 +69,13 @@ class Rota:
             if not queue.tally[READY] or not queue.room(now):
                 circle.popleft()
                 queue.listed = False
+                self.list(queue, now)
             elif queue.doubtful != (circle is self._doubtful):
                 circle.popleft()
                 (self._doubtful if queue.doubtful else self._sure).append(queue)
             else:
                 circle.rotate(-1)
-                if queue.in_flight < SHARE_OF_FREE * free:
+                if queue.in_flight < SHARE_OF_FREE * free and (queue.carriers is None or self.carried(queue.carriers)):
                     return queue
         return None
 

@@ -17,6 +17,7 @@ from math import ceil
 from kmq.config.sections import QueueSection
 from kmq.model.event import Event
 from kmq.model.frame import Done
+from kmq.model.priority import NORMAL
 from kmq.run.assignment import Assignment, Held, Recording, Ruling, Start
 from kmq.run.backoff import UNTRIED, Jitter
 from kmq.run.brake import Brake
@@ -31,7 +32,6 @@ from kmq.run.sequel import Ended, Sequel
 from kmq.run.share import (
     ALONE,
     ASSIGNED,
-    IN_HAND,
     OWING,
     READY,
     RECORDING,
@@ -90,6 +90,7 @@ class Scheduler:
         self._lifetime.cycle = schedules.longest
         self.brake.limit = section.mass_expiry
         self._lines.widen(section.per_hop * AHEAD)
+        self._lines.max_idle = section.queue_max_idle_time
         self._lines.reschedule(schedules)
         self._warning = schedules.soonest_warning
         self._late = 0.0
@@ -98,6 +99,7 @@ class Scheduler:
         """Both clocks; by how many seconds the wall clock jumped ahead, 0.0 when it did not. Expiry waits a cycle."""
         jump = self._lifetime.clock(now, wall)
         self._late = self._late_by(now)
+        self._lines.look(now)
         return jump
 
     def _late_by(self, now: float) -> float:
@@ -106,17 +108,17 @@ class Scheduler:
 
     # --- messages ------------------------------------------------------------------------------------------------
 
-    def accepted(self, mid: int, count: int, now: float) -> None:
-        """A message of `count` recipients is durable."""
+    def accepted(self, mid: int, count: int, now: float, priority: int = NORMAL) -> None:
+        """A message of `count` recipients is durable. priority: model.priority."""
         lines = self._lines
         queue = lines.submission
         for rcpt in portions(all_recipients(count)):
-            share = Share(mid, queue, rcpt)
+            share = Share(mid, queue, rcpt, priority=priority)
             lines.enter(share, now)
-            queue.fresh.append(share)
+            queue.put(share, front=False)
         lines.rota.list(queue, now)
 
-    def loaded(self, mid: int, parts: Sequence[Part], now: float, suspended: bool = False, crashes: int = 0) -> bool:
+    def loaded(self, mid: int, parts: Sequence[Part], now: float, crashes: int = 0) -> bool:
         """A message from the disk, with what is left to do for it (`share.open_parts`); poison is not loaded.
 
         False when nothing is left: it is not taken in.
@@ -125,8 +127,6 @@ class Scheduler:
         """
         if not parts:
             return False
-        if suspended:
-            self._lines.suspended.add(mid)
         if crashes:
             self._suspects.crashes[mid] = crashes
             self._suspects.mids.add(mid)
@@ -134,10 +134,14 @@ class Scheduler:
             wait = min(part.until - self._lifetime.wall(now), self._longest_wait)
             due = ceil(now + wait) if wait > 0 else 0
             queue = self._lines.queue(part.hop, now)
-            share = Share(mid, queue, shared(part.rcpt), part.attempt, RECORDING, due)
+            share = Share(
+                *(mid, queue, shared(part.rcpt), part.attempt, RECORDING, due, None, None),
+                *(part.word, part.forced, part.priority),
+            )
             if part.warned:
                 self._lines.warn(mid, part.rcpt)
             self._lines.enter(share, now)
+            queue.arrived -= 1  # it was here before
             self._lines.line_up(share, now)
         return True
 
@@ -230,23 +234,9 @@ class Scheduler:
         known = self._out.get(held.n)
         if known is not None:
             return known.mid == held.mid and known.worker == number
-        lines = self._lines
-        wanted = set(held.rcpt)
-        found = [
-            (share, wanted.intersection(share.rcpt))
-            for share in chain(lines.messages.get(held.mid))
-            if share.attempt == held.attempt and share.state not in IN_HAND
-        ]
-        found = [(share, part) for share, part in found if part]
-        if not found:
+        adopted = self._lines.cut(held, now)
+        if adopted is None:
             return False
-        rcpt = shared(tuple(sorted(set().union(*(part for _, part in found)))))
-        adopted = Share(held.mid, lines.queue(held.hop, now), rcpt, held.attempt, READY)
-        lines.enter(adopted, now)
-        for share, part in found:
-            share.rcpt = tuple(index for index in share.rcpt if index not in part)
-            if not share.rcpt:
-                lines.leave(share, now)
         self._hand(adopted, worker, now, held.n)
         return True
 
@@ -433,7 +423,7 @@ class Scheduler:
             return None
         if queue.failed(done.unavailable, queue is probed):
             queue.next_retry = now + self._jitter.spread(queue.schedule.connection.after(queue.failures))
-            queue.silent(self._lifetime.wall(now))
+            queue.silent(now, self._lifetime.wall(now))
             lines.rota.judge(queue, True)
             lines.mark(queue)
             lines.alarm(queue, now)

@@ -77,6 +77,9 @@ class Sequel:
         if queue is out.share.queue and not out.share.rcpt:
             out.share.rcpt = left
             return out.share
-        part = Share(out.mid, queue, left, out.attempt, RECORDING)
+        share = out.share
+        part = Share(
+            out.mid, queue, left, out.attempt, RECORDING, 0, None, None, share.word, share.forced, share.priority
+        )
         self._lines.enter(part, now)
         return part

@@ -11,7 +11,7 @@ Callers:  kmq/run/lines, scheduler, verbs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +20,7 @@ import msgspec
 from kmq.model import hop as hops
 from kmq.model import moment
 from kmq.model.envelope import State
+from kmq.model.priority import NORMAL
 
 if TYPE_CHECKING:
     from kmq.run.hopqueue import HopQueue
@@ -57,7 +58,7 @@ FOLLOWING: Final[tuple[frozenset[ShareState], ...]] = (
     frozenset({ASSIGNED, READY, OWING, HELD}),  # ALONE
     frozenset({ASSIGNED, ALONE, WAITING, HELD}),  # OWING: one that is to be run alone waits for its time first
     frozenset({ASSIGNED, READY, ALONE, OWING, HELD}),  # WAITING: assigned when a worker reports that it has it (J10)
-    frozenset({ASSIGNED, READY, ALONE, WAITING}),  # HELD: the same
+    frozenset({ASSIGNED, READY, ALONE, OWING, WAITING, RECORDING}),  # HELD: the same; recording: its removal
     frozenset({RECORDING}) | _FREE,  # ASSIGNED: freed when the worker is gone
     _FREE,  # RECORDING
 )
@@ -73,10 +74,19 @@ class Owed(NamedTuple):
     reply: str
 
 
+#: What an operator said of a share, as bits of `Share.word`. SUSPENDED: it is held. REMOVING: its recipients are taken
+#: out when nobody has them in hand; with NDR their sender is told. REROUTE: it goes back to the categorizer then.
+SUSPENDED, REMOVING, NDR, REROUTE = 1, 2, 4, 8
+
+#: What recipients fail with that an operator removed: it names nobody (RFC 3463 3.4: other mail system status).
+TAKEN_OUT: Final = "554 5.3.0 The message was taken out of the queue and is not delivered"
+
+
 class Share(msgspec.Struct, gc=False, eq=False):
     """mid: the message's ID. due: monotonic second of the next attempt, 0 for at once. owed: the notice that it is in
     line for. sibling: the next share of the same message. A share without recipients is one whose last result waits for
-    its sync.
+    its sync. word: what an operator said of it (SUSPENDED, ..); forced: the connector that one gave it to, or "".
+    priority: of the message (model.priority).
     """
 
     mid: int
@@ -87,6 +97,9 @@ class Share(msgspec.Struct, gc=False, eq=False):
     due: int = 0
     owed: Owed | None = None
     sibling: Share | None = None
+    word: int = 0
+    forced: str = ""
+    priority: int = NORMAL
 
 
 def turn(share: Share, state: ShareState) -> None:
@@ -104,6 +117,19 @@ def chain(first: Share | None) -> Iterator[Share]:
     while first is not None:
         yield first
         first = first.sibling
+
+
+def joined(shares: Sequence[Share], queue: HopQueue) -> int:
+    """The words about shares that are one in the hands of a worker, on its way to this queue (J10).
+
+    What an operator sent back to the categorizer meanwhile goes there when it comes back.
+    """
+    word = 0
+    for share in shares:
+        word |= share.word
+        if share.queue is not queue and share.queue.hop == _SUBMISSION:
+            word |= REROUTE
+    return word
 
 
 # --- recipients ------------------------------------------------------------------------------------------------------
@@ -148,7 +174,7 @@ def shared(rcpt: tuple[int, ...]) -> tuple[int, ...]:
 class Part(NamedTuple):
     """Open recipients as the disk knows them. until: Unix time before which they wait, 0.0 for at once.
 
-    warned: their sender knows that it takes longer.
+    warned: their sender knows that it takes longer. word, forced, priority: as of shares.
     """
 
     rcpt: tuple[int, ...]
@@ -156,33 +182,46 @@ class Part(NamedTuple):
     attempt: int
     until: float
     warned: bool = False
+    word: int = 0
+    forced: str = ""
+    priority: int = NORMAL
 
 
-def open_parts(state: State) -> list[Part]:
+def open_parts(state: State, priority: int = NORMAL) -> list[Part]:
     """What is left to do for a message: its open recipients by next hop, number of results, and time to wait.
 
     What was unreachable is routed anew, since the configuration may have changed; so is a next hop that this program
     cannot read. An `until` that is no time is none.
     """
-    found: dict[tuple[str, int, str, bool], list[int]] = {}
+    found: dict[tuple[str, int, str, bool, int, str], list[int]] = {}
     for index in state.open:
-        key = (_routed(state.hop[index]), state.results[index], state.until[index], index in state.warned)
+        forced = state.forced.get(index, "")
+        hop = _routed(state.hop[index], forced)
+        key = (hop, state.results[index], state.until[index], index in state.warned, _word(state, index), forced)
         found.setdefault(key, []).append(index)
     return [
-        Part(shared(portion), hop, results + 1, _time(until), warned)
-        for (hop, results, until, warned), rcpt in found.items()
+        Part(shared(portion), hop, results + 1, _time(until), warned, word, forced, priority)
+        for (hop, results, until, warned, word, forced), rcpt in found.items()
         for portion in portions(tuple(rcpt))
     ]
+
+
+def _word(state: State, index: int) -> int:
+    removing = state.removing.get(index)
+    word = SUSPENDED if index in state.held else 0
+    return word if removing is None else word | REMOVING | (NDR if removing.ndr else 0)
 
 
 _SUBMISSION = str(hops.SUBMISSION)
 
 
-def _routed(text: str) -> str:
+def _routed(text: str, forced: str) -> str:
     try:
-        return _SUBMISSION if not text or hops.parse(text) == hops.UNREACHABLE else text
+        target = hops.parse(text) if text else hops.SUBMISSION
     except ValueError:
         return _SUBMISSION
+    astray = forced != "" and target.connector != forced  # on its way by routing when an operator said otherwise
+    return _SUBMISSION if astray or target == hops.UNREACHABLE else text or _SUBMISSION
 
 
 def _time(until: str) -> float:

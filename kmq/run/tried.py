@@ -33,6 +33,10 @@ class Outcome(Enum):
     )
     ABSENT = ("is not in the queue", "are not in the queue")
 
+    def of_one(self, number: int) -> str:
+        """What is said of one message."""
+        return self.value[0].replace("{id}", queue_id.text(number))
+
 
 _HELD = (MessageStatus.SUSPENDED, MessageStatus.PENDING_SUSPEND)
 
@@ -82,6 +86,6 @@ class Tally:
 
     def _clause(self, one: Outcome) -> str:
         count = self.found[one]
-        single, many = one.value
-        words = single.format(id=queue_id.text(self._last[one])) if count == 1 else many
+        many = one.value[1]
+        words = one.of_one(self._last[one]) if count == 1 else many
         return f"{count:,} {words}"

@@ -7,9 +7,34 @@ On crash: suspensions come back from the envelopes (Suspended); a removal that w
 Callers:  the scheduler process, for the verbs of the control socket and to move a message to poison/.
 """
 
+from typing import NamedTuple
+
 from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lines import UNREACHABLE, Lines
-from kmq.run.share import ALONE, HELD, IN_HAND, READY, WAITING, chain
+from kmq.run.share import (
+    ALONE,
+    HELD,
+    IN_HAND,
+    NDR,
+    READY,
+    RECORDING,
+    REMOVING,
+    REROUTE,
+    SUSPENDED,
+    WAITING,
+    Share,
+    chain,
+    turn,
+)
+
+
+class TakenOut(NamedTuple):
+    """Recipients that may be removed now. last: nothing else is left of the message; shares: what they were in."""
+
+    mid: int
+    rcpt: tuple[int, ...]
+    last: bool
+    shares: list[Share]
 
 
 class Verbs:
@@ -25,44 +50,79 @@ class Verbs:
 
     # --- messages ------------------------------------------------------------------------------------------------
 
-    def suspend(self, mid: int, now: float) -> bool:
-        """The message is held until `resume`."""
-        if mid not in self._lines.messages:
-            return False
-        self._lines.suspended.add(mid)
-        self._hold(mid, now)
-        return True
+    def scope(self, mid: int, hop: str = "") -> list[Share]:
+        """The shares that an operator means: of the message, in the queue of this next hop, "" for all queues."""
+        shares = [share for share in chain(self._lines.messages.get(mid)) if share.rcpt]
+        return [share for share in shares if share.queue.hop == hop] if hop else shares
 
-    def resume(self, mid: int, now: float) -> bool:
-        """The message goes on; what waits for its next attempt still waits. Unreachable recipients are routed anew."""
-        lines = self._lines
-        if mid not in lines.messages:
-            return False
-        lines.suspended.discard(mid)
-        for share in chain(lines.messages[mid]):
-            if share.state is HELD and share.queue.hop == UNREACHABLE:
-                lines.move(share, lines.submission, now)
-        self._let_go(mid, now)
-        return True
+    def suspend(self, mid: int, now: float, hop: str = "") -> list[Share]:
+        """They are held until `resume`; what is in hand, when it comes back. The shares, [] when nobody knows them."""
+        shares = self.scope(mid, hop)
+        for share in shares:
+            share.word |= SUSPENDED
+            self._stop(share, now)
+        return shares
 
-    def retry(self, mid: int, now: float) -> bool:
-        """What waits of the message is tried now, and so is the hop that it waits for. A held message stays held."""
+    def resume(self, mid: int, now: float, hop: str = "") -> list[Share]:
+        """They go on; what waits for its next attempt still waits. Unreachable recipients are routed anew.
+
+        The shares that were suspended.
+        """
         lines = self._lines
-        if mid not in lines.messages:
-            return False
-        for share in chain(lines.messages[mid]):
+        shares = [share for share in self.scope(mid, hop) if share.word & SUSPENDED]
+        for share in shares:
+            share.word &= ~SUSPENDED
+            if share.state is HELD:
+                if share.queue.hop == UNREACHABLE:
+                    lines.move(share, lines.submission, now)
+                lines.line_up(share, now)
+        return shares
+
+    def retry(self, mid: int, now: float, hop: str = "") -> list[Share]:
+        """What waits is tried now, and so is the hop that it waits for. What is held stays held."""
+        lines = self._lines
+        shares = self.scope(mid, hop)
+        for share in shares:
             if share.state is WAITING:
                 share.due = 0
                 lines.line_up(share, now, front=True)
             if share.state is READY or share.state is ALONE:
                 self._reach(share.queue, now)
-        return True
+        return shares
+
+    def resubmit(self, mid: int, now: float, hop: str = "") -> list[Share]:
+        """They go back to the categorizer with their attempts; what is in hand, when it comes back.
+
+        Suspended ones stay as they are. The shares that go.
+        """
+        lines = self._lines
+        stay = SUSPENDED | REMOVING
+        shares = [one for one in self.scope(mid, hop) if not one.word & stay and one.queue is not lines.submission]
+        for share in shares:
+            self._send_back(share, now)
+        return shares
+
+    def redirect(self, mid: int, connector: str, now: float, hop: str = "") -> list[Share]:
+        """They go by this connector from now on, whatever routing says; what is in hand, when it comes back."""
+        shares = [one for one in self.scope(mid, hop) if not one.word & REMOVING]
+        for share in shares:
+            share.forced = connector
+            self._send_back(share, now)
+        return shares
+
+    def _send_back(self, share: Share, now: float) -> None:
+        share.word |= REROUTE
+        self._stop(share, now)
+
+    def _stop(self, share: Share, now: float) -> None:
+        """Something was said of the share: unless somebody works on it, it takes the place that this gives it."""
+        if share.state not in IN_HAND:
+            self._lines.line_up(share, now)
 
     def _hold(self, mid: int, now: float) -> None:
         """The message is stopped: those of its shares that nobody works on leave their lines."""
         for share in chain(self._lines.messages[mid]):
-            if share.state not in IN_HAND:
-                self._lines.line_up(share, now)
+            self._stop(share, now)
 
     def _let_go(self, mid: int, now: float) -> None:
         """The message is not stopped any more, or not for this reason: what was held is lined up again."""
@@ -70,23 +130,88 @@ class Verbs:
             if share.state is HELD:
                 self._lines.line_up(share, now)
 
+    # --- some recipients of a message, out of the queue ----------------------------------------------------------
+
+    def take_out(self, mid: int, now: float, hop: str = "", ndr: bool = False) -> list[Share]:
+        """Their recipients are to be removed when nobody has them in hand: `taken_out` names them then.
+
+        ndr: a worker tells their sender, as of any failure, instead. The shares, [] when nobody knows them.
+        """
+        shares = self.scope(mid, hop)
+        for share in shares:
+            share.word |= REMOVING | (NDR if ndr else 0)
+            share.due = 0 if share.state not in IN_HAND else share.due
+            self._stop(share, now)
+        return shares
+
+    def taken_out(self) -> list[TakenOut]:
+        """What may be removed now; each is named once, and its record is to be written (J10, J14)."""
+        lines = self._lines
+        if lines.unreported or not lines.taken_out:
+            return []
+        shares, lines.taken_out = lines.taken_out, []
+        found: dict[int, list[Share]] = {}
+        for share in shares:
+            leaving = share.mid in lines.pending or share.mid in lines.granted
+            if share.state is HELD and share.word & REMOVING and not leaving:
+                turn(share, RECORDING)
+                found.setdefault(share.mid, []).append(share)
+        return [self._taken_out(mid, parts) for mid, parts in found.items()]
+
+    def _taken_out(self, mid: int, shares: list[Share]) -> TakenOut:
+        rcpt = tuple(sorted(index for share in shares for index in share.rcpt))
+        for share in shares:
+            share.rcpt = ()
+        return TakenOut(mid, rcpt, not self.scope(mid), shares)
+
+    def leaves(self, share: Share) -> bool:
+        """Whether it is being removed, or its message is on its way to poison/."""
+        lines = self._lines
+        return bool(share.word & REMOVING) or share.mid in lines.pending or share.mid in lines.granted
+
+    def out(self, one: TakenOut, now: float) -> None:
+        """The record about these recipients is durable."""
+        for share in one.shares:
+            self._lines.leave(share, now)
+        self._lines.at_rest(one.mid)
+
     # --- queues --------------------------------------------------------------------------------------------------
 
-    def suspend_queue(self, hop: str, now: float) -> bool:
-        """Nothing leaves the queue until `resume_queue`; what comes in stays in it."""
-        queue = self._lines.queues.get(hop)
-        if queue is None:
+    def hops(self) -> list[str]:
+        """The next hops of all queues."""
+        return list(self._lines.queues)
+
+    def formerly(self, names: dict[str, str]) -> None:
+        """Former name of a connector -> the name that it bears now: a next hop that names the former is the same."""
+        self._lines.former = names
+
+    def rename_connector(self, old: str, new: str, now: float) -> list[str]:
+        """Its queues go on under the new name, with all that they hold; their next hops."""
+        return [queue.hop for queue in self._lines.rename(old, new, now)]
+
+    def held_queues(self) -> dict[str, str]:
+        """Next hop -> who holds its queue and why, of all that are suspended."""
+        return {queue.hop: queue.held_by for queue in self._lines.queues.values() if queue.held_by}
+
+    def suspend_queue(self, hop: str, now: float, by: str = "an operator", make: bool = False) -> bool:
+        """Nothing leaves the queue until `resume_queue`; what comes in stays in it.
+
+        by: who holds it and why, `uid 0: reason` or `grace hold: cause`. make: also when there is no such queue yet.
+        False when there is none.
+        """
+        queue = self._lines.queue(hop, now) if make else self._lines.queues.get(hop)
+        if queue is None or (queue.hop == UNREACHABLE != hop):  # no next hop at all
             return False
-        queue.suspended = True
+        queue.held_by = by
         self._lines.mark(queue)
         return True
 
     def resume_queue(self, hop: str, now: float) -> bool:
-        """The queue goes on; suspended messages in it stay so."""
+        """The queue goes on; suspended messages in it stay so. False when there is none, or nobody holds it."""
         queue = self._lines.queues.get(hop)
-        if queue is None:
+        if queue is None or not queue.held_by:
             return False
-        queue.suspended = False
+        queue.held_by = ""
         self._lines.mark(queue)
         self._lines.resumed(queue, now)
         return True

@@ -174,7 +174,9 @@ class Walk:
     def _categorize(self, job: Job) -> None:
         """Executing: every recipient gets its next hop. One hop that is open is delivered to in the same go."""
         rcpt = recipients.from_text(job.assign.rcpt)
-        found = categorize(job.head, rcpt, self.routes.of(job.head).decide, job.assign.attempt)
+        forced, ways = job.assign.forced, self.routes.of(job.head)
+        decide = self.routes.forced(forced, ways.decide) if forced else ways.decide
+        found = categorize(job.head, rcpt, decide, job.assign.attempt)
         job.routed, job.configuration = found.events, self.configuration
         only = found.only
         if only is not None and self._open(only):

@@ -6,6 +6,7 @@ poison/                   set aside, with the reason in the envelope
 incoming/                 large bodies on their way in
 journal/                  log segments, checkpoint, spare segments
 index/                    what listings read, a cache
+state/                    suspended queues, GUIDs of connectors
 status/  run/             status files; sockets and locks
 pickup/ replay/ shadow/ sent/ backup/ drop/   for what comes and goes by folder
 log/                      the tracking log
@@ -26,6 +27,7 @@ FOLDERS = {
     "incoming": 0o700,
     "journal": 0o700,
     "index": 0o700,
+    "state": 0o700,
     "status": 0o750,
     "run": 0o755,
     "pickup": 0o770,

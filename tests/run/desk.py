@@ -8,7 +8,7 @@ from kmq.run.assignment import Start
 from kmq.run.lines import SUBMISSION, UNREACHABLE
 from kmq.run.schedule import Schedules
 from kmq.run.scheduler import Scheduler
-from kmq.run.share import Part
+from kmq.run.share import SUSPENDED, Part
 
 BEGIN = 1_700_000_000
 ISP = "SmartHostConnectorDelivery;isp.example;isp"
@@ -63,7 +63,9 @@ class Desk:
         return mid
 
     def load(self, mid, parts, suspended=False, crashes=0):
-        return self.scheduler.loaded(mid, [Part(*part) for part in parts], self.now, suspended, crashes)
+        parts = [Part(*part) for part in parts]
+        parts = [part._replace(word=SUSPENDED) for part in parts] if suspended else parts
+        return self.scheduler.loaded(mid, parts, self.now, crashes)
 
     # --- workers
 

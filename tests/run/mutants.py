@@ -149,7 +149,7 @@ def attempt_in_memory() -> None:
     from kmq.run import loader
 
     good = loader.open_parts
-    loader.open_parts = lambda state: [part._replace(attempt=1) for part in good(state)]
+    loader.open_parts = lambda state, *more: [part._replace(attempt=1) for part in good(state, *more)]
 
 
 @mutant("J10 no token")

@@ -1,8 +1,8 @@
 """Many events in any order, against simple laws: a ledger that knows nothing of queues judges what the scheduler does.
 
-The laws: a recipient is in one assignment at a time; nothing of a suspended or removed message, or of a suspended queue
-is handed out; every recipient is in one share, or done; attempts count results; limits hold; in the end, when
-everybody behaves, everything is delivered.
+The laws: a recipient is in one assignment at a time; no suspended or removed recipient, nothing of a suspended queue
+is handed out; what is removed with a notice is handed out for that notice alone; every recipient is in one share, or
+done; attempts count results; limits hold; in the end, when everybody behaves, everything is delivered.
 """
 
 import random
@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 
-from kmq.model.event import Delayed, Delivered, Failed, Routed
+from kmq.model.event import Delayed, Delivered, Failed, Removed, Routed
 from kmq.run.rota import DOUBTFUL_PART
-from kmq.run.share import ASSIGNED, IN_HAND, READY, RECORDING, ShareState, chain
+from kmq.run.share import ASSIGNED, HELD, IN_HAND, READY, RECORDING, TAKEN_OUT, ShareState, chain
+from kmq.run.verbs import TakenOut
 from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, deferred, delivered, remote, routed
 
 HOPS = [ISP, DEAD, MAILBOX, UNREACHABLE, *[remote(number) for number in range(4)]]
@@ -35,7 +36,9 @@ class World:
         self.orders = 0
         self.out = {}
         self.recording = {}
-        self.suspended = set()
+        self.suspended = set()  # (message, recipient)
+        self.removing = {}  # the same -> whether the sender is to be told
+        self.forced = {}  # the same -> connector
         self.leaving = set()
         self.granted = set()
         self.closed = set()
@@ -78,7 +81,14 @@ class World:
         busy |= {index for one, _ in self.recording.values() if one.mid == mid for index in one.rcpt}
         assert busy.isdisjoint(given.rcpt), "a recipient is in two hands"
         assert self.done[mid].isdisjoint(given.rcpt), "a recipient that is done"
-        assert mid not in self.suspended | self.leaving, "a message that is stopped"
+        assert mid not in self.leaving, "a message that is stopped"
+        for name in ((mid, index) for index in given.rcpt):
+            if name in self.removing:
+                assert self.removing[name] and given.expire == TAKEN_OUT, "a recipient that is removed"
+            else:
+                assert name not in self.suspended, "a recipient that is suspended"
+            if given.hop == SUBMISSION:
+                assert given.share.forced == self.forced.get(name, "")
         assert given.notice or given.hop not in self.closed, "a queue that is suspended"
         assert given.hop != UNREACHABLE or given.notice
         assert {self.results[mid, index] + 1 for index in given.rcpt} == {given.attempt}
@@ -102,8 +112,12 @@ class World:
         """A result: the ledger takes it when it is durable."""
         ruling = self.desk.done(given, events, settle=False, **words)
         self.recording[given.n] = (given, events)
-        pending = {index for one, told in self.recording.values() if one.mid == given.mid for index in ended(told)}
+        pending = self.ending(given.mid)
         assert ruling.complete == (len(self.done[given.mid] | pending) == self.count[given.mid])
+
+    def ending(self, mid):
+        """Recipients whose end waits for its sync."""
+        return {index for one, told in self.recording.values() if one.mid == mid for index in ended(told)}
 
     def settle(self):
         if self.recording:
@@ -113,18 +127,24 @@ class World:
                 for index in indices(event):
                     if isinstance(event, Delayed):
                         self.warned.add((given.mid, index))
-                    elif not isinstance(event, Routed):
+                    elif not isinstance(event, Routed | Removed):
                         self.results[given.mid, index] += 1
             self.done[given.mid] |= ended(events)
-            self.scheduler.settled(n, self.desk.now)
+            if isinstance(given, TakenOut):
+                self.verbs.out(given, self.desk.now)
+            else:
+                self.scheduler.settled(n, self.desk.now)
             if len(self.done[given.mid]) == self.count[given.mid]:
                 assert not self.scheduler.has(given.mid)
                 self.forget(given.mid)
 
     def forget(self, mid):
         del self.count[mid], self.done[mid]
-        for mids in (self.suspended, self.leaving, self.granted):
+        for mids in (self.leaving, self.granted):
             mids.discard(mid)
+        for names in (self.suspended, self.removing, self.forced):
+            for name in [name for name in names if name[0] == mid]:
+                names.discard(name) if names is self.suspended else names.pop(name)
 
     def return_untried(self):
         if self.out:
@@ -154,18 +174,64 @@ class World:
     def some(self):
         return self.chance.choice(list(self.count)) if self.count else 0
 
-    def suspend(self):
+    def scope(self):
+        """A message, and all of its queues or one."""
         mid = self.some()
-        assert self.verbs.suspend(mid, self.desk.now) == (mid in self.count)
-        self.suspended |= {mid} & set(self.count)
+        hops = [facts.hop for facts in self.scheduler.state_of(mid)]
+        return mid, self.chance.choice(["", *hops, "no such hop"])
+
+    def names(self, shares):
+        return {(share.mid, index) for share in shares for index in share.rcpt}
+
+    def suspend(self):
+        mid, hop = self.scope()
+        shares = self.verbs.suspend(mid, self.desk.now, hop)
+        assert hop or bool(shares) == (mid in self.count and len(self.done[mid] | self.ending(mid)) < self.count[mid])
+        self.suspended |= self.names(shares)
 
     def resume(self):
-        mid = self.chance.choice(sorted(self.suspended)) if self.suspended else self.some()
-        self.verbs.resume(mid, self.desk.now)
-        self.suspended.discard(mid)
+        mid, hop = self.scope()
+        if self.suspended and self.chance.random() < 0.7:
+            mid, hop = self.chance.choice(sorted(self.suspended))[0], ""
+        self.suspended -= self.names(self.verbs.resume(mid, self.desk.now, hop))
+        assert hop or not any(
+            name[0] == mid and name[1] not in self.done[mid] | self.ending(mid) for name in self.suspended
+        )
 
     def retry(self):
-        self.verbs.retry(self.some(), self.desk.now)
+        mid, hop = self.scope()
+        self.verbs.retry(mid, self.desk.now, hop)
+
+    def resubmit(self):
+        mid, hop = self.scope()
+        assert self.suspended.isdisjoint(self.names(self.verbs.resubmit(mid, self.desk.now, hop)))
+
+    def redirect(self):
+        mid, hop = self.scope()
+        connector = self.chance.choice(["relay", "other"])
+        self.forced.update(
+            dict.fromkeys(self.names(self.verbs.redirect(mid, connector, self.desk.now, hop)), connector)
+        )
+
+    def take_out(self):
+        mid, hop = self.scope()
+        if mid in self.leaving:
+            return
+        ndr = self.chance.random() < 0.5
+        for name in self.names(self.verbs.take_out(mid, self.desk.now, hop, ndr)):
+            self.removing[name] = self.removing.get(name, False) or ndr
+
+    def record_taken_out(self):
+        for one in self.verbs.taken_out():
+            for index in one.rcpt:
+                assert (one.mid, index) in self.removing, "nobody asked for that"
+                assert all(given.mid != one.mid or index not in given.rcpt for given in self.out.values())
+                assert index not in self.ending(one.mid), "removed before the sync (J14)"
+            self.recording[-len(self.recording) - 1, one.mid, one.rcpt] = (
+                one,
+                [Removed(rcpt=",".join(map(str, one.rcpt)))],
+            )
+            assert one.last == (len(self.done[one.mid] | self.ending(one.mid)) == self.count[one.mid])
 
     def flush(self):
         self.verbs.flush(self.desk.now)
@@ -198,6 +264,7 @@ class World:
         for mid in self.granted:
             assert all(one.mid != mid for one in self.out.values()), "removed in a worker's hands (J14)"
             assert all(one.mid != mid for one, _ in self.recording.values()), "removed before the sync (J14)"
+        self.record_taken_out()
         for mid in sorted(self.granted):
             if self.chance.random() < 0.3:
                 self.verbs.spared(mid, self.desk.now)
@@ -232,17 +299,19 @@ class World:
                 assert {self.results[mid, index] + 1 for index in share.rcpt} <= {share.attempt} or (
                     share.state is RECORDING
                 )
-                if mid in self.suspended | self.leaving:
-                    assert share.state is ShareState.HELD or share.state in IN_HAND
-            ending = {index for one, told in self.recording.values() if one.mid == mid for index in ended(told)}
-            assert sorted([*seen, *self.done[mid], *ending]) == list(range(self.count[mid])), "lost or doubled"
+                named = {(mid, index) for index in share.rcpt}
+                stopped = mid in self.leaving or (named & self.suspended and named.isdisjoint(self.removing))
+                assert not stopped or share.state is HELD or share.state in IN_HAND
+            assert sorted([*seen, *self.done[mid], *self.ending(mid)]) == list(range(self.count[mid])), (
+                "lost or doubled"
+            )
         for hop, queue in lines.queues.items():
             flying = sum(one.hop == hop and not one.notice for one in self.out.values())
             assert (queue.tally, queue.count) == (tallies[hop], sum(tallies[hop]))
             assert queue.in_flight == flying
             assert flying <= max(queue.limit, 0)
             assert queue.tally[ASSIGNED] == sum(one.hop == hop for one in self.out.values())
-            assert len(queue.fresh) + len(queue.again) <= 2 * queue.tally[READY] + 64 + 200
+            assert sum(map(len, queue.lines)) <= 2 * queue.tally[READY] + 64 + 200
         self.check_slots()
 
     def check_slots(self):
@@ -269,7 +338,7 @@ class World:
         for hop in sorted(self.closed):
             self.verbs.resume_queue(hop, self.desk.now)
         self.closed.clear()
-        for mid in sorted(self.suspended):
+        for mid in sorted({name[0] for name in self.suspended}):
             self.verbs.resume(mid, self.desk.now)
         self.suspended.clear()
         assert not self.leaving
@@ -277,9 +346,11 @@ class World:
         for _ in range(5000):
             if not self.count:
                 return
+            self.record_taken_out()
             self.assign()
             for n in list(self.out):
                 succeed(self, self.out.pop(n))
+            while self.recording:
                 self.settle()
             due = self.scheduler.next_due(self.desk.now)
             if due is not None:
@@ -297,7 +368,7 @@ def spread(part):
 
 
 def ended(events):
-    return {index for event in events if isinstance(event, Delivered | Failed) for index in indices(event)}
+    return {index for event in events if isinstance(event, Delivered | Failed | Removed) for index in indices(event)}
 
 
 # --- answers of workers -----------------------------------------------------------------------------------------------
@@ -371,6 +442,7 @@ STEPS = (
     + [World.release] * 3
     + [World.return_untried, World.die, World.suspend, World.resume, World.resume, World.retry] * 2
     + [World.flush, World.reroute, World.suspend_queue, World.resume_queue, World.resume_queue, World.remove]
+    + [World.resubmit, World.redirect, World.take_out]
     + [World.drain, World.quiet, World.jump, World.pass_time, World.pass_time, World.pass_time, World.pass_time]
 )
 

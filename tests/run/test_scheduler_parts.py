@@ -78,7 +78,7 @@ def test_a_share_that_waited_twice_for_one_second_stands_in_line_once():
     desk.scheduler.verbs.suspend_queue(MAILBOX, desk.now)
     desk.wait(10)
     assert desk.assign() == []
-    assert len(desk.scheduler._lines.queues[MAILBOX].again) == 1
+    assert len(desk.scheduler._lines.queues[MAILBOX].line.again) == 1
 
 
 def test_a_call_brings_what_waits_now_and_not_what_waits_later():

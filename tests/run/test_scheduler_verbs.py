@@ -75,7 +75,7 @@ def test_suspending_and_resuming_for_ever_makes_no_second_share_and_no_endless_l
     for _ in range(1000):
         desk.scheduler.verbs.suspend(mid, desk.now)
         desk.scheduler.verbs.resume(mid, desk.now)
-    assert len(desk.scheduler._lines.queues[ISP].fresh) < 200
+    assert len(desk.scheduler._lines.queues[ISP].line.fresh) < 200
     assert desk.one().mid == mid
     assert desk.assign() == []
 
