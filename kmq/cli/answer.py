@@ -6,6 +6,8 @@ Callers:  kmq.cli.flush, kmq.cli.expire, kmq.cli.act_bulk.
 from collections.abc import Mapping
 
 from kmq.admin.client import Response
+from kmq.admin.listing import next_hop
+from kmq.admin.verbs import split
 from kmq.cli.call import DONE, Call
 from kmq.view.words import harmless
 
@@ -25,5 +27,13 @@ def tell(call: Call, response: Response) -> int:
 
 def sentence(line: Mapping[str, object]) -> str:
     """A line of an answer: `69212ad0-0000a1f3 skipped: it is suspended`."""
-    words = " ".join(str(value) for name, value in line.items() if name != "Why" and value is not None)
+    words = " ".join(_word(name, value) for name, value in line.items() if name != "Why" and value is not None)
     return f"{words}: {line['Why']}" if line.get("Why") else words
+
+
+def _word(name: str, value: object) -> str:
+    """A part of a message is named by its queue, as people name it."""
+    if name != "ID":
+        return str(value)
+    hop, one = split(str(value))
+    return f"{next_hop(hop).name}\\{one}" if hop else one

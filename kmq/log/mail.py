@@ -72,6 +72,9 @@ _RESULT = (
     "notice", "child", "size", "nrcpt", "rcpt",
 )  # fmt: skip
 
+#: What an operator did to one message; without rcpt to all of it.
+_DEED = ("rcpt", "by", "reason")
+
 #: Every word of the mail log.
 WORDS: dict[str, Word] = {
     "accepted": Word(
@@ -116,17 +119,20 @@ WORDS: dict[str, Word] = {
         ("dsn", "reply", "queue", "attempt", "until"),
     ),
     "poison": Word("A message was set aside in poison/.", ("reason",), WARNING),
-    "removed": Word("An operator took a message out of the queue.", ("by", "reason")),
-    "suspend": Word("An operator holds a message.", ("by", "reason")),
-    "resume": Word("An operator lets a message go on.", ("by", "reason")),
+    "removed": Word("An operator took a message, or these recipients of it, out of the queue.", _DEED),
+    "suspend": Word("An operator holds a message, or these recipients.", _DEED),
+    "resume": Word("An operator lets a message, or these recipients, go on.", _DEED),
+    "resubmit": Word("An operator sent recipients back through the categorizer.", _DEED),
+    "redirect": Word("An operator gave recipients to another connector.", ("rcpt", "connector", "by", "reason")),
+    "export": Word("An operator wanted a copy of a message.", _DEED),
     "suspend-queue": Word("An operator holds a queue.", ("queue", "by", "reason")),
     "resume-queue": Word("An operator lets a queue go on.", ("queue", "by", "reason")),
     "replay": Word(
         "An operator had a delivered message, which is kept in sent/, sent once more, as the message `child`.",
         ("child", "connector", "by", "reason"),
     ),
-    "retry": Word("An operator asked for an attempt now.", ("queue", "by")),
-    "flush": Word("An operator asked for an attempt of everything now.", ("by",)),
+    "retry": Word("An operator asked for an attempt now.", ("queue", "rcpt", "by", "reason")),
+    "flush": Word("An operator asked for an attempt of everything now.", ("by", "reason")),
     "operator": Word(
         "An operator asked for something that changes mail or kmqd, and what came of it: one line for all of the"
         " messages of one command. What was done to each stands in its envelope.",
