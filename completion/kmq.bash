@@ -21,12 +21,29 @@ _kmq() {
     case "$verb $before" in
         ' -c' | ' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         'mailq --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
+        'mailq --filter') true; return ;;
+        'mailq --include') true; return ;;
+        'mailq --exclude') true; return ;;
+        'mailq --sort') true; return ;;
         'mailq --limit') true; return ;;
+        'mailq --bookmark') true; return ;;
+        'mailq --at') true; return ;;
+        'track --filter') true; return ;;
+        'track --since') true; return ;;
+        'track --until') true; return ;;
+        'track --limit') true; return ;;
+        'digest --group-by') true; return ;;
+        'digest --filter') true; return ;;
+        'digest --details') true; return ;;
+        'digest --limit') true; return ;;
         'retry --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
         'retry --filter') true; return ;;
         'retry --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         'retry --reason') true; return ;;
         'flush --reason') true; return ;;
+        'poison --phase') true; return ;;
+        'poison --seconds') true; return ;;
+        'poison --memory') true; return ;;
         'suspend --queue') _kmq_lines "$(kmq --json queues 2>/dev/null | sed -n 's/.*"NextHopDomain":"\([^"]*\)".*/\1/p')" "$word"; return ;;
         'suspend --filter') true; return ;;
         'suspend --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
@@ -53,6 +70,12 @@ _kmq() {
         'export --ids-from') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         'export --reason') true; return ;;
         'export --to') mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+        'replay --filter') true; return ;;
+        'replay --since') true; return ;;
+        'replay --until') true; return ;;
+        'replay --to-connector') _kmq_lines "$(kmq config 2>/dev/null | sed -n 's/^\[\([^]]*\) : connector\]$/\1/p')" "$word"; return ;;
+        'replay --limit') true; return ;;
+        'replay --reason') true; return ;;
         'submit --from') true; return ;;
         'submit --to') true; return ;;
         'report --day') _kmq_lines "$(printf '%s\n' today yesterday)" "$word"; return ;;
@@ -68,10 +91,10 @@ _kmq() {
         *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     esac
     case $verb in
-        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history retry flush expire suspend resume resubmit redirect remove export submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
         mailq)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --queue --limit --ids --watch)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --include --exclude --sort --limit --bookmark --ids --at --watch)" "$word"
             fi
             ;;
         queues)
@@ -98,6 +121,25 @@ _kmq() {
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
             fi
             ;;
+        explain)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        track)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --filter --since --until --limit)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        digest)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --group-by --filter --details --limit)" "$word"
+            fi
+            ;;
         retry)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --messages)" "$word"
@@ -108,6 +150,16 @@ _kmq() {
         flush)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --reason)" "$word"
+            fi
+            ;;
+        poison)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --phase --seconds --memory)" "$word"
+            fi
+            ;;
+        pressure)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
             fi
             ;;
         expire)
@@ -153,6 +205,13 @@ _kmq() {
         export)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --all --ids-from --what-if --yes --reason --to)" "$word"
+            else
+                _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        replay)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --filter --since --until --to-connector --again --with-dsn --list --limit --what-if --yes --reason)" "$word"
             else
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
             fi

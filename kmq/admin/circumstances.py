@@ -21,12 +21,20 @@ from kmq.spool.status import InHand
 
 @dataclass(slots=True)
 class QueueState:
-    """What kmqd says of a queue. next_retry: Unix time, 0 for none; failures: attempts in vain on end."""
+    """What kmqd says of a queue. next_retry: Unix time, 0 for none; failures: attempts in vain on end.
+
+    held_by: who suspended it and why (`uid 0: reason`, `grace hold: cause`); waits_for: the code of what it waits for
+    now; messages: how many; told: all that was said.
+    """
 
     status: str = ""
     last_error: str = ""
     next_retry: float = 0.0
     failures: int = 0
+    held_by: str = ""
+    waits_for: str = ""
+    messages: int = 0
+    told: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -34,7 +42,7 @@ class Circumstances:
     """now: Unix time; server: this machine's name in identities; queues: by the text of the next hop; in_hand: by ID.
 
     statuses: what the scheduler says of messages that were asked for, by ID and the text of the next hop.
-    silence:  why kmqd did not answer, "" when it did.
+    silence:  why kmqd did not answer, "" when it did; news: what else it had to say.
     """
 
     now: float
@@ -43,6 +51,7 @@ class Circumstances:
     in_hand: dict[str, InHand] = field(default_factory=dict)
     statuses: dict[tuple[str, str], str] = field(default_factory=dict)
     silence: str = ""
+    news: str = ""
 
 
 def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
@@ -58,6 +67,8 @@ def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
         return around
     if response.status != 0:
         around.silence = response.text
+    else:
+        around.news = response.text
     for line in response.lines:
         around.queues[text_of(line, "NextHop")] = queue_state(line)
     return around
@@ -93,9 +104,21 @@ def queue_state(line: Mapping[str, object]) -> QueueState:
         next_retry = moment.from_text(text_of(line, "NextRetryTime"))
     except ValueError:
         next_retry = 0.0
-    failures = line.get("RetryCount")
-    count = failures if isinstance(failures, int) else 0
-    return QueueState(text_of(line, "Status"), text_of(line, "LastError"), next_retry, count)
+    return QueueState(
+        text_of(line, "Status"),
+        text_of(line, "LastError"),
+        next_retry,
+        _count(line, "RetryCount"),
+        text_of(line, "HeldBy"),
+        text_of(line, "Why"),
+        _count(line, "MessageCount"),
+        line,
+    )
+
+
+def _count(line: Mapping[str, object], name: str) -> int:
+    found = line.get(name)
+    return found if isinstance(found, int) else 0
 
 
 def text_of(line: Mapping[str, object], name: str) -> str:

@@ -143,6 +143,21 @@ def _flush(verb: ArgumentParser) -> None:
     verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the log")
 
 
+def _replay(verb: ArgumentParser) -> None:
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="messages that are kept")
+    verb.add_argument("--filter", metavar="EXPR", help="what matches: 'Recipients -like \"*@example.net\"'")
+    verb.add_argument("--since", metavar="TIME", help="delivered since then: 2026-11-22, 14:30, or 2h (ago)")
+    verb.add_argument("--until", metavar="TIME", help="the same; now when it is left out")
+    verb.add_argument("--to-connector", metavar="C", help="by this connector, whatever routing says")
+    verb.add_argument("--again", action="store_true", help="also what was replayed before")
+    verb.add_argument("--with-dsn", action="store_true", help="senders are told what becomes of it, as they asked")
+    verb.add_argument("--list", action="store_true", help="only show what is kept")
+    verb.add_argument("--limit", metavar="N", type=_count, help="with --list: show no more than N")
+    verb.add_argument("--what-if", action="store_true", help="only say what would be done")
+    verb.add_argument("--yes", action="store_true", help="do not ask, however many they are")
+    verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
+
+
 def _seconds(text: str) -> float:
     if not text.isdecimal() or not 0 < int(text) <= 3600:
         raise ArgumentTypeError(f"{text[:20]!r} is not a number of seconds from 1 to 3600")
@@ -250,6 +265,7 @@ VERBS: dict[str, Verb] = {
     "redirect": Verb("act", "send by another connector than routing says", _redirect),
     "remove": Verb("act", "take messages out of the queue", _remove),
     "export": Verb("act", "a copy of held messages, as files for replay/", _export),
+    "replay": Verb("replay", "send delivered mail that is kept once more", _replay),
     "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),

@@ -56,7 +56,8 @@ class Details(msgspec.Struct, omit_defaults=True, rename="kebab"):
 class Entry(msgspec.Struct, omit_defaults=True, rename="kebab"):
     """One line. The fields bear the names of Exchange's message tracking log; those without a value are left out.
 
-    recipient_status stands beside recipient_address: one reply for each, or one for all of them.
+    recipient_status stands beside recipient_address: one reply for each, or one for all of them. Where addresses are
+    not at hand, recipients are named by their places in the envelope: `#0-2,5`.
     """
 
     date_time: str = ""
@@ -201,6 +202,8 @@ def tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besi
         entry.message_subject = besides.subject[:_LONGEST]
     _finish(entry, details, word, said)
     to = besides.recipients or ((str(said["to"]),) if said.get("to") else ())
+    if said.get("rcpt"):
+        to = (f"#{said['rcpt']}",)
     for at in range(0, max(1, len(to)), MOST_RECIPIENTS):
         entry.recipient_address = to[at : at + MOST_RECIPIENTS]
         note(entry)

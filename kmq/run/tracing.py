@@ -103,7 +103,7 @@ def _entry(event: Event, hop: str) -> Entry:
         made.source = "ADMIN"
         details.by, details.reason = event.by, event.reason  # type: ignore[attr-defined]
     _heard(made, details, event)
-    made.reference = (getattr(event, "notice", "") or getattr(event, "child", "")).split()
+    made.reference = tuple((getattr(event, "notice", "") or getattr(event, "child", "")).split())
     return made
 
 

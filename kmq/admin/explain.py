@@ -1,0 +1,308 @@
+"""Why a message is still here: facts in, causes out (`kmq explain ID`).
+
+Does:     reads the envelope (how it came, which rule routed it, each attempt) together with what kmqd knows now, and
+          names for each queue that it waits in the cause, until when, what proves it, and the command that changes it;
+          then when its sender is warned and when it is given up, by the schedule of its connector.
+Promise:  pure: time, envelopes and states are arguments. There is a cause for whatever the facts are. Nothing foreign
+          is made part of a command but the names of queues, which are quoted for a shell.
+On crash: nothing here touches a disk or a socket.
+Callers:  kmq.cli.explain; kmq.admin.explain_queue has what is said of a whole queue.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from shlex import quote
+
+from kmq.admin import explain_replies
+from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.admin.explain_causes import CAUSES
+from kmq.admin.explain_deadlines import over
+from kmq.admin.explain_evidence import (
+    addresses,
+    attempt_told,
+    by,
+    holder,
+    holding,
+    last_deferral,
+    last_line,
+    last_routing,
+    state_of,
+    waiting_in,
+)
+from kmq.admin.listing import Share, Status, domains, shares, utc
+from kmq.config import Settings
+from kmq.model import hop as hops
+from kmq.model.event import Crashed, Deferred, Moved, Removing
+from kmq.model.hop import DeliveryType
+from kmq.spool.look import Damaged, Found
+
+
+@dataclass(slots=True)
+class Kmqd:
+    """How kmqd is. silence: why it did not answer, "" when it did; owned: whether some kmqd holds the spool, None when
+    this user cannot see; forbidden: this user may not ask; workers: how many are up, None when that cannot be seen.
+    """
+
+    silence: str = ""
+    owned: bool | None = True
+    forbidden: bool = False
+    workers: int | None = 1
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known. free: bytes on the spool's disk, None when nobody knows; told: whether kmqd was asked about the
+    message and answered. expiry_stopped: the brake holds (run/brake).
+    """
+
+    now: float
+    settings: Settings
+    around: Circumstances
+    kmqd: Kmqd = field(default_factory=Kmqd)
+    free: int | None = None
+    told: bool = False
+    expiry_stopped: bool = False
+
+
+@dataclass(slots=True)
+class Finding:
+    """One cause, found. to: the addresses that it is about; queue: its name, "" for the message itself; until: Unix
+    time at which something happens by itself, 0.0 for as soon as possible, None for not before somebody does something.
+    evidence: what proves it.
+    """
+
+    code: str
+    to: list[str] = field(default_factory=list)
+    queue: str = ""
+    until: float | None = None
+    evidence: list[str] = field(default_factory=list)
+    words: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def says(self) -> str:
+        return self._filled(CAUSES[self.code].says)
+
+    @property
+    def first(self) -> str:
+        """What has to be done before the command, "" for nothing."""
+        return self._filled(CAUSES[self.code].first)
+
+    @property
+    def command(self) -> str:
+        quoted = self.words | {"queue": quote(self.queue)}
+        return CAUSES[self.code].command.format_map(_Words(quoted))
+
+    def _filled(self, text: str) -> str:
+        return text.format_map(_Words(self.words)).rstrip(": ")
+
+
+class _Words(dict[str, str]):
+    """A word that nobody knows is left out."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+def explain(found: Found | Damaged, facts: Facts) -> list[Finding]:
+    """The causes, what counts for all of the message first; never empty."""
+    if isinstance(found, Damaged):
+        code = "poison-damaged" if found.home == "poison" else "damaged"
+        words = {"id": found.id, "why": found.reason}
+        return [Finding(code, evidence=[str(found.path)], words=words)]
+    common = list(of_kmqd(facts, {"id": found.head.id}))
+    if not found.state.open:
+        return [*common, Finding("ending", until=0.0, words={"id": found.head.id})]
+    if found.home == "poison":
+        return [_poison(found)]
+    return stopped(common, [one for share in shares(found, facts.around) for one in _of_share(found, share, facts)])
+
+
+def stopped(common: list[Finding], own: list[Finding]) -> list[Finding]:
+    """What counts for everything, then the rest. Where nothing else is wrong, it is what is waited for."""
+    grave = next((one for one in common if one.code in _STOPPING), None)
+    if grave is None:
+        return [*common, *own]
+    quiet = [one for one in own if one.code in _QUIET]
+    for one in quiet:
+        one.code, one.until, one.evidence = grave.code, grave.until, grave.evidence
+        one.words |= grave.words
+    return [*(one for one in common if one is not grave or len(quiet) < len(own)), *own]
+
+
+#: Nothing is delivered.
+_STOPPING = frozenset({"kmqd-stopped", "kmqd-silent", "no-worker"})
+#: Nothing is wrong, as far as the message or queue itself goes.
+_QUIET = frozenset({"waiting-turn", "categorizing", "loading", "flowing", "deferred-each", "in-hand"})
+
+
+# --- kmqd -------------------------------------------------------------------------------------------------------------
+
+
+def of_kmqd(facts: Facts, words: dict[str, str]) -> Iterator[Finding]:
+    """What stops everything."""
+    kmqd = facts.kmqd
+    if kmqd.silence and kmqd.owned is False:
+        yield Finding("kmqd-stopped", evidence=[kmqd.silence], words=words)
+    elif kmqd.silence and kmqd.forbidden:
+        yield Finding("not-allowed", evidence=[kmqd.silence], words=words)
+    elif kmqd.silence:
+        yield Finding("kmqd-silent", evidence=[kmqd.silence], words=words | {"why": kmqd.silence})
+    elif kmqd.workers == 0:
+        yield Finding("no-worker", evidence=["no status file of a worker that lives"], words=words)
+    least = facts.settings.queue.minimum_free
+    if facts.free is not None and facts.free < least:
+        evidence = f"{facts.free:,} bytes are free, minimum_free is {least:,}"
+        yield Finding("disk-full", evidence=[evidence], words=words)
+
+
+def _poison(found: Found) -> Finding:
+    reason = found.reason
+    moved = [event for event in found.events if isinstance(event, Moved)]
+    crashes = [event for event in found.events if isinstance(event, Crashed)]
+    words = {"id": found.head.id, "why": reason, "phase": quote(crashes[-1].phase) if crashes else ""}
+    code = "poison"
+    if reason.startswith("damaged") or not moved:
+        code = "poison-damaged"
+    elif reason.startswith("a notice that cannot be delivered"):
+        code = "lost-notice"
+    evidence = [f"{one.at} moved to poison/: {one.reason}" for one in moved[-1:]]
+    evidence += [f"{one.at} crashed in {one.phase}, time {one.count}: {last_line(one.trace)}" for one in crashes[-2:]]
+    return Finding(code, addresses(found, found.state.open), "Poison", None, evidence or [reason], words)
+
+
+# --- a queue that it waits in -----------------------------------------------------------------------------------------
+
+
+def _of_share(found: Found, share: Share, facts: Facts) -> Iterator[Finding]:
+    """The cause, and beside it what else somebody should know."""
+    indices = waiting_in(found, share)
+    words = {
+        "id": found.head.id,
+        "connector": share.hop.connector,
+        "domain": ", ".join(domains(share.to)[:3]),
+        "path": facts.settings.path,
+    }
+    finding = _cause(found, indices, share, facts)
+    finding.to, finding.queue = share.to, share.hop.name
+    finding.words = words | finding.words
+    yield finding
+    if facts.expiry_stopped and finding.code != "expiry-stopped" and over(found, share, facts.settings, facts.now):
+        yield Finding("expiry-stopped", share.to, share.hop.name, finding.until, [facts.around.news], words)
+
+
+def _cause(found: Found, indices: Sequence[int], share: Share, facts: Facts) -> Finding:
+    """What it waits for, the gravest first."""
+    queue = facts.around.queues.get(str(share.hop)) or QueueState()
+    for look in (_in_hands, _held, _queue_held, _unserved):
+        finding = look(found, indices, share, facts)
+        if finding is not None:
+            return finding
+    finding = queue_waits(queue)
+    if finding is not None:
+        return finding
+    last = last_deferral(found, indices)
+    if last is not None and (share.next_try or 0.0) > facts.now:
+        return _put_off(last, share)
+    if queue.status == "Connecting":
+        return Finding("probe-running", until=0.0, evidence=state_of(queue))
+    return _its_turn(found, share, facts, queue)
+
+
+def _in_hands(found: Found, _: Sequence[int], share: Share, facts: Facts) -> Finding | None:
+    hand = facts.around.in_hand.get(found.head.id)
+    doing = f"{hand.status} {hand.server} {hand.percent} %".replace("  ", " ") if hand else ""
+    if share.status is Status.PENDING_REMOVE:
+        removing = [event for event in found.events if isinstance(event, Removing)]
+        who = {"who": by(removing[-1].by, removing[-1].reason)} if removing else {}
+        return Finding("pending-remove", until=0.0, evidence=[doing] if doing else [], words=who)
+    if share.status is Status.PENDING_SUSPEND:
+        return Finding("pending-suspend", evidence=holding(found), words={"who": holder(found)})
+    if share.status is Status.ACTIVE:
+        return Finding("in-hand", until=0.0, evidence=[doing] if doing else [], words={"why": doing})
+    return None
+
+
+def _held(found: Found, _: Sequence[int], share: Share, __: Facts) -> Finding | None:
+    if share.status is not Status.SUSPENDED:
+        return None
+    return Finding("suspended", evidence=holding(found), words={"who": holder(found)})
+
+
+def _queue_held(_: Found, __: Sequence[int], share: Share, facts: Facts) -> Finding | None:
+    queue = facts.around.queues.get(str(share.hop))
+    return None if queue is None else queue_held(share.hop, queue)
+
+
+def queue_held(hop: hops.NextHop, queue: QueueState) -> Finding | None:
+    """The cause when a whole queue is suspended; None when it is not."""
+    if queue.status != "Suspended":
+        return None
+    holder = queue.held_by
+    if holder.startswith("grace hold"):
+        why = holder.partition(":")[2].strip() or queue.last_error
+        return Finding("grace-hold", queue=hop.name, evidence=state_of(queue), words={"why": why})
+    who, _, reason = holder.partition(": ")
+    code = "submission-suspended" if hop == hops.SUBMISSION else "queue-suspended"
+    return Finding(code, queue=hop.name, evidence=state_of(queue), words={"who": by(who, reason)})
+
+
+def _unserved(found: Found, indices: Sequence[int], share: Share, _: Facts) -> Finding | None:
+    if share.hop.delivery_type is not DeliveryType.UNREACHABLE:
+        return None
+    routed = last_routing(found, indices)
+    rule = routed.rule if routed else ""
+    code = next((code for words, code in _LACKS if words in rule), "no-domain" if rule else "no-connector")
+    evidence = [f"{routed.at} routed: {rule}"] if routed else []
+    return Finding(code, evidence=evidence, words={"why": rule})
+
+
+#: What the rule of what is unreachable says (routing/table).
+_LACKS = (
+    ("no connector serves the domain", "no-connector"),
+    ("has no hosts yet", "no-hosts"),
+    ("no connector of type mailbox", "no-mailboxes"),
+)
+
+
+def queue_waits(queue: QueueState) -> Finding | None:
+    """The cause when a whole queue waits for a time; None when it does not."""
+    words = {"why": queue.last_error}
+    if queue.status == "Retry":
+        code = explain_replies.of_hop(queue.last_error)
+        return Finding(code, until=queue.next_retry, evidence=state_of(queue), words=words)
+    if queue.waits_for == "throttled":
+        return Finding("throttled", until=queue.next_retry, evidence=state_of(queue), words=words)
+    return None
+
+
+def _put_off(last: Deferred, share: Share) -> Finding:
+    local = share.hop.delivery_type is DeliveryType.MAILBOX
+    code = explain_replies.of_recipient(last.reply, last.host, local)
+    return Finding(code, until=share.next_try, evidence=[attempt_told(last)], words={"why": last.reply})
+
+
+def _its_turn(found: Found, share: Share, facts: Facts, queue: QueueState) -> Finding:
+    """Nothing holds it."""
+    crashes = [event for event in found.events if isinstance(event, Crashed)]
+    if found.state.crashes and crashes:
+        last = crashes[-1]
+        evidence = [f"{last.at} crashed in {last.phase}, time {last.count}: {last_line(last.trace)}"]
+        return Finding("suspect", until=0.0, evidence=evidence)
+    if facts.told and not any(name == found.head.id for name, _ in facts.around.statuses):
+        return Finding("loading", until=0.0)
+    code = "categorizing" if share.hop == hops.SUBMISSION else "waiting-turn"
+    return Finding(code, until=share.next_try or 0.0, evidence=state_of(queue))
+
+
+def properties(finding: Finding) -> Mapping[str, object]:
+    """A finding as one object."""
+    return {
+        "Code": finding.code,
+        "Says": finding.says,
+        "Recipients": finding.to,
+        "Queue": finding.queue or None,
+        "Until": "now" if finding.until == 0.0 else utc(finding.until or 0.0),
+        "Evidence": finding.evidence,
+        "First": finding.first or None,
+        "Command": finding.command,
+    }

@@ -1,0 +1,237 @@
+"""Why a message, or a queue, is still here: every cause that `kmq explain` can name. kmq(1)
+
+Law:      CAUSES is all there is. `says` is the sentence; `proof` says what proves it; `first` is what has to be done
+          before `command`, which changes it. Names in braces are filled in (`explain`): id, queue, connector, domain,
+          path of the configuration, phase, who, why.
+Callers:  kmq.admin.explain; kmq(1) is held against it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """One cause; see above."""
+
+    says: str
+    proof: str
+    command: str
+    first: str = ""
+
+
+_SEE = "kmq processes"
+_RETRY = "kmq retry --queue {queue}"
+_RELOAD = "kmq reload"
+_HOLDER = "the envelope's event `suspended`"
+_QUEUE = "the queue's state, from kmqd"
+_REPLY = "the reply to the last attempt"
+
+CAUSES: Mapping[str, Cause] = {
+    # --- kmqd itself ---
+    "kmqd-stopped": Cause(
+        "kmqd does not run, so nothing is delivered", "nobody holds the spool's lock", "systemctl start kmq"
+    ),
+    "kmqd-silent": Cause(
+        "kmqd runs and does not answer: {why}",
+        "the spool's lock is held, the control socket silent",
+        "systemctl restart kmq",
+        "kmq processes shows which process stands still",
+    ),
+    "not-allowed": Cause(
+        "this user may not ask kmqd, so only what the files say is known", "the control socket", "sudo kmq explain {id}"
+    ),
+    "no-worker": Cause(
+        "no worker is up, so nobody can deliver it",
+        "the status files of the workers",
+        "systemctl restart kmq",
+        "kmq processes and the log say what they died of",
+    ),
+    "loading": Cause(
+        "kmqd has begun anew and has not come to it yet; its turn comes by itself",
+        "kmqd knows nothing of it, and its files are there",
+        _SEE,
+    ),
+    "disk-full": Cause(
+        "the spool's disk is nearly full: nothing new is taken in, and what is done may have to wait to be recorded",
+        "free space, and minimum_free",
+        "kmq doctor",
+        "make room on the spool's disk",
+    ),
+    # --- operators ---
+    "suspended": Cause("it is held {who}", _HOLDER, "kmq resume {id}"),
+    "pending-suspend": Cause(
+        "it is being delivered now, and is held {who} if it comes back", _HOLDER, "kmq resume {id}"
+    ),
+    "pending-remove": Cause("it was removed {who} while it was being delivered: it goes when that ends", "kmqd", _SEE),
+    "queue-suspended": Cause("the whole queue is held {who}", _QUEUE, "kmq resume --queue {queue}"),
+    "submission-suspended": Cause(
+        "the Submission queue is held {who}: nothing is categorized", _QUEUE, "kmq resume --queue Submission"
+    ),
+    "grace-hold": Cause(
+        "the whole queue is held by kmq itself, since too much of it would have been returned for one cause: {why}",
+        _QUEUE,
+        "kmq resume --queue {queue}",
+        "mend what the next hop complains of",
+    ),
+    "expiry-stopped": Cause(
+        "its time is over, and it is not given up, since too much would have been at once; it is tried again as before",
+        "kmqd's word that expiry is stopped",
+        "kmq expire",
+    ),
+    # --- poison/ ---
+    "poison": Cause(
+        "it was set aside in poison/: {why}",
+        "the envelope's event `moved`",
+        "kmq resume {id}",
+        "kmq poison test {id} --phase {phase} runs it again, where it can do no harm",
+    ),
+    "poison-damaged": Cause(
+        "it was set aside in poison/, since its files are damaged: {why}", "the reason beside its files", "kmq fsck"
+    ),
+    "lost-notice": Cause(
+        "it is a notice that could not be delivered, and was set aside in poison/: nobody is left who could be told",
+        "the envelope's event `moved`",
+        "kmq remove {id}",
+        "read it: kmq show {id}",
+    ),
+    "damaged": Cause("its envelope cannot be understood: {why}", "the envelope's file", "kmq fsck"),
+    # --- routing ---
+    "no-connector": Cause(
+        "no connector serves {domain}",
+        "the envelope's event `routed`",
+        _RELOAD,
+        "give a connector of {path} the address space {domain}, or *",
+    ),
+    "no-hosts": Cause(
+        "the connector that would serve {domain} has no hosts yet: {why}",
+        "the envelope's event `routed`",
+        _RELOAD,
+        "write its hosts into {path}",
+    ),
+    "no-mailboxes": Cause(
+        "{domain} is a local domain, and no connector has its mailboxes: {why}",
+        "the envelope's event `routed`",
+        _RELOAD,
+        "add a connector of type mailbox to {path}",
+    ),
+    "no-domain": Cause(
+        "its address has no domain that mail could go to: {why}",
+        "the envelope's event `routed`",
+        "kmq remove {id} --with-ndr",
+    ),
+    "connector-gone": Cause("the configuration has no such connector any more: {why}", _REPLY, "kmq resubmit {id}", ""),
+    "categorizing": Cause("it waits for its turn to be categorized", "its state in the Submission queue", _SEE),
+    "alias-trouble": Cause(
+        "who it is for cannot be found out now: {why}", _REPLY, "kmq retry {id}", "kmq check says what is wrong"
+    ),
+    # --- the way out ---
+    "unreachable-host": Cause(
+        "nobody could connect to the next hop, so the whole queue waits: {why}",
+        _QUEUE,
+        _RETRY,
+        "kmq doctor says what is reached from here",
+    ),
+    "dns-trouble": Cause(
+        "the DNS could not say where the mail goes: {why}",
+        _REPLY,
+        _RETRY,
+        "kmq doctor --to {domain} asks the same servers",
+    ),
+    "connection-lost": Cause("the next hop ended the connection, or fell silent: {why}", _REPLY, _RETRY),
+    "turned-away": Cause(
+        "the next hop would not talk to us at all: {why}", _REPLY, _RETRY, "its administrator knows why"
+    ),
+    "no-tls-there": Cause(
+        "TLS is demanded, and the next hop does not offer it: {why}",
+        _REPLY,
+        _RELOAD,
+        "tls = may in [{connector} : connector] would do without",
+    ),
+    "untrusted": Cause(
+        "the certificate of the next hop is not trusted: {why}",
+        _REPLY,
+        _RELOAD,
+        "tls_ca_file in [{connector} : connector] names who is to be trusted",
+    ),
+    "tls-failed": Cause(
+        "TLS with the next hop fails: {why}",
+        _REPLY,
+        _RELOAD,
+        "tls_minimum or tls_failure in [{connector} : connector] may be what it needs",
+    ),
+    "login-failed": Cause(
+        "the next hop does not take user name and password: {why}",
+        _REPLY,
+        _RETRY,
+        "mend auth_user or the password_file of [{connector} : connector], then kmq reload",
+    ),
+    "own-files": Cause(
+        "a file that the connector needs cannot be used: {why}",
+        _REPLY,
+        _RETRY,
+        "mend the file that is named; kmq check looks at it",
+    ),
+    "probe-running": Cause("the next hop failed before, and one message tries now whether it is back", _QUEUE, _SEE),
+    "throttled": Cause(
+        "the connector's own limits hold it back: {why}",
+        _QUEUE,
+        _RELOAD,
+        "the limits stand in [{connector} : connector]",
+    ),
+    "connections-busy": Cause(
+        "all connections that may be made to the next hop are in use: {why}",
+        _REPLY,
+        _RETRY,
+        "connections_per_host of [{connector} : connector] says how many there may be",
+    ),
+    "waiting-turn": Cause("it waits for its turn; nothing is wrong", _QUEUE, _SEE),
+    "in-hand": Cause("it is being worked on now: {why}", "the status file of the process", _SEE),
+    "suspect": Cause(
+        "a worker died while it was at work on it; it is tried alone, to see whether it was the cause",
+        "the envelope's event `crashed`",
+        "kmq history {id}",
+    ),
+    "attempted": Cause("an attempt failed, and it is tried again: {why}", "the envelope", "kmq retry {id}"),
+    # --- what the next hop said of a recipient ---
+    "greylisted": Cause(
+        "the next hop puts off mail of senders that it does not know yet: {why}", _REPLY, "kmq retry {id}"
+    ),
+    "slow-down": Cause("the next hop asks us to be slower: {why}", _REPLY, "kmq retry {id}"),
+    "mailbox-full": Cause("the mailbox is full: {why}", _REPLY, "kmq retry {id}", "the recipient has to make room"),
+    "local-storage": Cause(
+        "it cannot be written into the mailbox here: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "mend the folder that is named",
+    ),
+    "deferred": Cause("the next hop refused it for now: {why}", _REPLY, "kmq retry {id}"),
+    # --- over ---
+    "ending": Cause("all its recipients are done; its files are about to go", "the envelope", "kmq history {id}"),
+    "delivered": Cause("it is here no more: it was delivered", "the tracking log", "kmq history {id}"),
+    "failed": Cause("it is here no more: it failed for good: {why}", "the tracking log", "kmq history {id}"),
+    "removed": Cause("it is here no more: it was removed {who}", "the tracking log", "kmq history {id}"),
+    "expanded": Cause("it is here no more: other messages go on for it: {why}", "the tracking log", "kmq history {id}"),
+    "left": Cause("it is here no more, and its end is not in the tracking log", "the tracking log", "kmq history {id}"),
+    "unknown": Cause("there is no trace of it: too long ago, or never here", "queue and tracking log", "kmq mailq"),
+    # --- queues ---
+    "flowing": Cause("nothing is wrong: what is in the queue goes out", _QUEUE, "kmq mailq --queue {queue}"),
+    "empty": Cause("nothing waits in it", _QUEUE, "kmq queues"),
+    "deferred-each": Cause(
+        "its next hop talks to us; what waits was refused for now, message by message",
+        "the messages' own next attempts",
+        _RETRY,
+        "kmq mailq --queue {queue} shows what was said",
+    ),
+    "poison-queue": Cause(
+        "what is here was set aside, and stays until somebody decides",
+        "the files in poison/",
+        "kmq resume ID",
+        "kmq mailq --queue Poison shows why; kmq poison test ID runs one again",
+    ),
+    "unreachable-queue": Cause(
+        "no connector serves what is here; it is routed anew with each new configuration",
+        _QUEUE,
+        _RELOAD,
+        "give a connector of {path} the address space {domain}, or *",
+    ),
+}

@@ -1,0 +1,57 @@
+"""What a reply that puts mail off means: its cause, of those that `explain_causes` has.
+
+Law:      the first row of a table that fits counts. What kmq itself says is known word for word (phases/smtp_opening,
+          phases/targets, routing/mx, phases/maildir); of what others say, the enhanced code (RFC 3463) tells most, and
+          habits of common servers the rest.
+Promise:  pure; whatever a server says, there is an answer.
+Callers:  kmq.admin.explain.
+"""
+
+import re
+
+#: Of a hop that could not be talked to: kmq's own words.
+_REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), code)
+    for pattern, code in (
+        (r"4\.3\.5 .*the configuration has no connector", "connector-gone"),
+        (r"4\.4\.3 ", "dns-trouble"),
+        (r"certificate verify failed|certificate is not valid|hostname mismatch|self-signed", "untrusted"),
+        (r"4\.7\.4 .*TLS is required", "no-tls-there"),
+        (r"said: (454|[45]\d\d 5\.7\.[04]|530 .*STARTTLS)", "tls-failed"),
+        (r"said: (535|534|538|530|[45]\d\d [45]\.7\.(8|9)\b)|way to log in|no password goes over", "login-failed"),
+        (r"4\.3\.5 ", "own-files"),
+        (r"\bssl\b|\btls\b|handshake|wrong version number|alert", "tls-failed"),
+        (r"4\.4\.1 ", "unreachable-host"),
+        (r"4\.4\.5 ", "connections-busy"),
+        (r" said: 4\d\d.*(too many|rate|slow|throttl|busy)", "slow-down"),
+        (r" said: ", "turned-away"),
+        (r"4\.4\.2 |4\.5\.0 ", "connection-lost"),
+    )
+)
+
+#: Of a recipient, a sender or a message: what the other server said.
+_REFUSING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), code)
+    for pattern, code in (
+        (r"gr[ea]y.?list|4\.2\.0 .*try again later", "greylisted"),
+        (r"4\.2\.2\b|mailbox.*(full|quota)|over ?quota", "mailbox-full"),
+        (r"rate.?limit|throttl|too (many|much|fast)|slow down|4\.7\.(28|650|651)\b", "slow-down"),
+        (r"^421 |4\.3\.2\b", "slow-down"),
+        (r"4\.7\.1\b|4\.7\.0\b", "greylisted"),
+    )
+)
+
+
+def of_hop(reply: str) -> str:
+    """Why a next hop could not be talked to."""
+    return next((code for pattern, code in _REACHING if pattern.search(reply)), "unreachable-host")
+
+
+def of_recipient(reply: str, host: str, local: bool) -> str:
+    """Why a recipient was put off. host: who said it, "" for us; local: it is a mailbox of this machine."""
+    if local:
+        return "mailbox-full" if "4.2.2" in reply else "local-storage"
+    if not host:
+        found = next((code for pattern, code in _REACHING if pattern.search(reply)), "")
+        return found or "alias-trouble"
+    return next((code for pattern, code in _REFUSING if pattern.search(reply)), "deferred")

@@ -1,0 +1,42 @@
+"""`kmq digest`: the queues summed up, the largest group first (Exchange's Get-QueueDigest).
+
+Promise:  looks only. Of this server; the sums are made for any number of them (kmq.admin.digest).
+Callers:  kmq.cli.kmq.
+"""
+
+import time
+
+from kmq.admin import client
+from kmq.admin.circumstances import text_of
+from kmq.admin.digest import RESULT_SIZE, Level, Question, ServerRows, digest, group_name, properties
+from kmq.cli.call import DONE, REFUSED, Call
+from kmq.view.digest import digest as table
+
+
+def run(call: Call) -> int:
+    """The verb."""
+    arguments = call.arguments
+    question = Question(
+        group_name(arguments.group_by or "NextHopDomain"),
+        arguments.filter,
+        Level[arguments.details.upper()],
+        size=arguments.limit or RESULT_SIZE,
+    )
+    groups = digest([_here(call)], question, time.time())
+    if call.json:
+        call.tell_objects(map(properties, groups))
+    elif groups:
+        call.tell(table(groups, question.by, question.level, call.page))
+    if groups:
+        return DONE
+    call.warn("no queue is as large as that" if not arguments.filter else "no queue matches")
+    return REFUSED
+
+
+def _here(call: Call) -> ServerRows:
+    """This server's queues, as they are now. Unreachable when kmqd does not answer."""
+    section = call.settings.kmq
+    response = client.ask(section.run_directory, "queues")
+    for line in response.lines:
+        line["Identity"] = f"{section.hostname}\\{text_of(line, 'NextHopDomain')}"
+    return ServerRows(section.hostname, time.time(), response.lines)

@@ -1,0 +1,120 @@
+"""`kmq explain`: why a message, or a queue, is still here.
+
+Promise:  looks only; works while kmqd is stopped, and says so. Exit status 0, or 1 when what was named is nowhere.
+Callers:  kmq.cli.kmq.
+"""
+
+from collections.abc import Iterator
+
+from kmq.admin import tracked
+from kmq.admin.explain import Facts, Finding, properties
+from kmq.admin.explain_facts import facts_about
+from kmq.admin.explain_gone import explain_gone
+from kmq.admin.explain_queue import explain_queue
+from kmq.admin.explain_story import story
+from kmq.admin.listing import domains, is_named, shares
+from kmq.cli.call import DONE, REFUSED, Call
+from kmq.cli.parser import identity
+from kmq.log.tracking import folder_of
+from kmq.model import hop as hops
+from kmq.model import queue_id
+from kmq.model.hop import NextHop
+from kmq.spool.index_rows import next_hop
+from kmq.spool.look import Found, find, walk
+from kmq.view.explain import causes, message, message_properties
+from kmq.view.words import counted, harmless
+
+
+def run(call: Call) -> int:
+    """The verb."""
+    status, first = DONE, True
+    for name in call.arguments.what:
+        if not first and not call.json:
+            call.tell([""])
+        first = False
+        last = name.rpartition("\\")[2]
+        known = queue_id.PATTERN.fullmatch(last)
+        status = max(status, _message(call, identity(name).id) if known else _queue(call, name))
+    return status
+
+
+# --- a message --------------------------------------------------------------------------------------------------------
+
+
+def _message(call: Call, name: str) -> int:
+    found = find(call.settings.kmq.spool, queue_id.parse(name))
+    if found is None:
+        return _gone(call, name)
+    facts = facts_about(call.settings, [name])
+    told = story(found, facts)
+    if not isinstance(found, Found):
+        _tell_damaged(call, name, told.common, facts)
+    elif call.json:
+        call.tell_objects([message_properties(found, told)])
+    else:
+        call.tell(message(found, told, facts.now))
+    return DONE
+
+
+def _tell_damaged(call: Call, name: str, findings: list[Finding], facts: Facts) -> None:
+    if call.json:
+        call.tell_objects([{"ID": name, "Causes": [properties(one) for one in findings]}])
+    else:
+        call.tell([name, *causes(findings, facts.now)])
+
+
+def _gone(call: Call, name: str) -> int:
+    """A message that is not in the queue (any more)."""
+    where = folder_of(call.settings.kmq)
+    findings = explain_gone(name, tracked.about(where, name) if where is not None else [])
+    if call.json:
+        call.tell_objects([{"ID": name, "Causes": [properties(one) for one in findings]}])
+    else:
+        call.tell([name])
+        for finding in findings:
+            call.tell(harmless(line) for line in _ended(finding.code, finding.says, finding.evidence, finding.command))
+    return REFUSED if findings[0].code == "unknown" else DONE
+
+
+def _ended(code: str, says: str, evidence: list[str], command: str) -> Iterator[str]:
+    yield f"  Cause     {code}: {says}"
+    yield from (f"  Because   {one}" for one in evidence[-10:])
+    yield f"  Command   {command}"
+
+
+# --- a queue ----------------------------------------------------------------------------------------------------------
+
+
+def _queue(call: Call, name: str) -> int:
+    facts = facts_about(call.settings, [])
+    waiting = _waiting(call, name, facts)
+    known = {next_hop(text) for text in facts.around.queues} | set(waiting) | {hops.SUBMISSION}
+    meant = [hop for hop in known if is_named(hop, name)]
+    if len(meant) != 1:
+        call.warn(harmless(_which(name, meant, known)))
+        return REFUSED
+    (hop,) = meant
+    addresses = waiting.get(hop, [])
+    findings = explain_queue(hop, len(addresses), domains(addresses), facts)
+    if call.json:
+        call.tell_objects([{"Queue": hop.name, "NextHop": str(hop), "Causes": [properties(one) for one in findings]}])
+    else:
+        call.tell([harmless(f"{hop.name}: {counted(len(addresses), 'message')}")])
+        call.tell(causes(findings, facts.now))
+    return DONE
+
+
+def _waiting(call: Call, name: str, facts: Facts) -> dict[NextHop, list[str]]:
+    """The messages of this queue, and of no other where a name tells it: an address of each."""
+    found: dict[NextHop, list[str]] = {}
+    for one in walk(call.settings.kmq.spool):
+        if isinstance(one, Found):
+            for share in shares(one, facts.around):
+                found.setdefault(share.hop, []).extend(share.to[:1] if is_named(share.hop, name) else ())
+    return found
+
+
+def _which(name: str, meant: list[NextHop], known: set[NextHop]) -> str:
+    if meant:
+        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(sorted(map(str, meant)))}"
+    return f"no message and no queue is called {name}; queues are: {', '.join(sorted(hop.name for hop in known))}"
