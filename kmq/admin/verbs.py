@@ -46,6 +46,7 @@ RESULTS: dict[str, str] = {
     "resubmit": "resubmitted",
     "redirect": "redirected",
     "export": "exported",
+    "replay": "replayed",
 }
 
 
@@ -134,7 +135,7 @@ def trouble(verb: str, arguments: Arguments) -> str:
 
 def _allowed(form: Form) -> set[str]:
     allowed = {"ids"} if form.ids else {"ids", "queue", "all", "selection"} if form.target else set()
-    allowed |= {"ids", "connector", "again", "dsn"} if form.kept else set()
+    allowed |= {"ids", "selection", "connector", "again", "dsn"} if form.kept else set()
     allowed |= {name for name in ("reason", "ndr", "connector") if getattr(form, name)}
     return allowed
 

@@ -150,7 +150,8 @@ class Bulk:
         if pending := self.account[PENDING]:
             clauses.append(f"{pending:,} pending: in somebody's hands, {word} when that has ended")
         if gone := self.account[GONE]:
-            clauses.append(f"{gone:,} not in the queue (any more)")
+            place = "safety net" if self._verb == "replay" else "queue"
+            clauses.append(f"{gone:,} not in the {place} (any more)")
         if skipped := self.account[SKIPPED]:
             whys = {str(line.get("Why", "")) for line in self.lines if line.get("Result") == SKIPPED}
             why = whys.pop() if len(whys) == 1 else ""

@@ -216,6 +216,8 @@ def _draft(disk: Disk, number: int, scopes: set[str], name: str, wish: Wish) -> 
     if folded is None:
         return ""
     head, state, events = folded
+    if head.replayed and net_look.day_of(disk, queue_id.parse(head.replayed)):
+        return f"it is a replay itself, of {head.replayed}, which is kept too"
     meant = [index for index, end in sorted(state.done.items()) if isinstance(end, Delivered)]
     if scopes:
         meant = [index for index in meant if state.hop[index] in scopes]
