@@ -198,3 +198,54 @@ def remove_answered_early() -> None:
         good(self, leaving)
 
     Outcasts._write = write
+
+
+@mutant("J14 pending removal forgotten")
+def pending_removal_forgotten() -> None:
+    from kmq.run.outcasts import Outcasts
+    from kmq.run.share import REMOVING
+
+    Outcasts.promised = lambda self, number, state: None
+    without_words(REMOVING)
+
+
+@mutant("J14 pending removal while in hand")
+def pending_removal_while_in_hand() -> None:
+    remove_does_not_wait_for_reports()
+
+
+@mutant("J14 pending suspension forgotten")
+def pending_suspension_forgotten() -> None:
+    from kmq.run.share import SUSPENDED
+
+    without_words(SUSPENDED)
+
+
+@mutant("J14 removed before it is told")
+def removed_before_told() -> None:
+    from kmq.run.share import NDR
+
+    without_words(NDR)
+
+
+def without_words(bits: int) -> None:
+    """What operators said is not read back from envelopes."""
+    from kmq.run import loader
+
+    good = loader.open_parts
+    loader.open_parts = lambda *of: [part._replace(word=part.word & ~bits) for part in good(*of)]
+
+
+@mutant("J14 redirection forgotten")
+def redirection_forgotten() -> None:
+    from kmq.run import loader
+
+    good = loader.open_parts
+    loader.open_parts = lambda *of: [part._replace(forced="") for part in good(*of)]
+
+
+@mutant("J14 suspended queue forgotten")
+def suspended_queue_forgotten() -> None:
+    from kmq.run.holds import Holds
+
+    Holds.load = lambda self: 0

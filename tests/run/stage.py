@@ -23,6 +23,7 @@ import msgspec
 
 from kmq.admin import client
 from kmq.admin.client import Response
+from kmq.admin.verbs import Argument
 from kmq.config import load
 from kmq.model import moment
 from kmq.model.envelope import Head, Recipient, head_tail
@@ -357,8 +358,9 @@ class Stage:
             actor.delivers(assign)
             await until(lambda n=assign.n: actor.known(n), "a result is known")
 
-    async def operator(self, verb: str, *mail: str) -> Response:
-        return await asyncio.to_thread(client.ask, self.run_directory, verb, {"ids": list(mail)})
+    async def operator(self, verb: str, *mail: str, **more: str | bool) -> Response:
+        arguments: dict[str, Argument] = {**({"ids": list(mail)} if mail else {}), **more}
+        return await asyncio.to_thread(client.ask, self.run_directory, verb, arguments)
 
     async def all_loaded(self) -> None:
         """Returns when the scheduler process knows all that is on disk."""

@@ -3,18 +3,23 @@ clause is left out (tests/run/mutants).
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from kmq.model import hop
+from kmq.model.event import Deferred, Failed, Routed
 from kmq.model.frame import Assign
 from kmq.model.phase import Phase
+from kmq.run.share import TAKEN_OUT
 from kmq.spool.processes import read
 from kmq.spool.status import status_path
 from tests.run.stage import FAR, Broken, Hop, Stage, holds, until
 
 Story = Callable[[Path, str], Awaitable[None]]
+SUBMISSION = str(hop.SUBMISSION)
 
 
 # --- J9: a worker dies ------------------------------------------------------------------------------------------------
@@ -324,6 +329,145 @@ async def a_removal_is_answered_when_it_is_durable(folder: Path, mutant: str) ->
         holds(not (await stage.operator("message", mail)).lines, "it is gone")
 
 
+async def a_pending_removal_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
+    """It comes about when the work in hand has ended, in the next process too, and not before."""
+    async with Stage(folder, mutant, retry="10ms") as stage:
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        mail = await stage.receiver.mail()
+        has = await worker.gets(mail)
+        answer = await stage.operator("remove", mail)
+        holds([line["Result"] for line in answer.lines] == ["pending"], "said to be removed while it is delivered")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        holds(stage.envelope(mail), "removed while somebody may have it in hand")
+        await worker.come(has)
+        await stage.rounds(worker)
+        holds(stage.envelope(mail), "removed while somebody has it in hand")
+        worker.defers(has)
+        await until(lambda: worker.known(has.n), "it comes back")
+        await until(lambda: not stage.envelope(mail) or worker.given(mail), "it is removed")
+        holds(not worker.given(mail), "given out after the operator's word")
+
+
+async def a_pending_suspension_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
+    async with Stage(folder, mutant, retry="10ms") as stage:
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        mail, other = await stage.receiver.mail(), await stage.receiver.mail()
+        has = await worker.gets(mail)
+        await worker.gets(other)
+        answer = await stage.operator("suspend", f"{SUBMISSION}\\{mail}")
+        holds([line["Result"] for line in answer.lines] == ["pending"], "said to be held while it is delivered")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        await worker.come(has)
+        worker.defers(has)
+        await worker.gets(other)
+        await stage.rounds(worker)
+        holds(not worker.given(mail), "given out although it is suspended")
+        (line,) = (await stage.operator("message", mail)).lines
+        holds((line["NextHop"], line["Status"]) == (FAR, "Suspended"), "held in its new queue")
+        await stage.operator("resume", f"{FAR}\\{mail}")
+        await worker.gets(mail)
+
+
+async def what_is_removed_with_a_notice_is_told(folder: Path, mutant: str) -> None:
+    """The sender is told in one record with the failure, and after a crash too; nobody delivers it meanwhile."""
+    async with Stage(folder, mutant) as stage:
+        await stage.scheduler()
+        mail = await stage.receiver.mail()
+        answer = await stage.operator("remove", mail, ndr=True)
+        holds([line["Result"] for line in answer.lines] == ["removed"], "nobody has it in hand")
+        await stage.kill_scheduler()
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        await until(lambda: worker.given(mail) or not stage.envelope(mail), "something becomes of it")
+        holds(worker.given(mail), "nobody is told")
+        has = await worker.gets(mail)
+        holds(has.expire == TAKEN_OUT, "given out to be delivered")
+        worker.says(has, Failed(rcpt=has.rcpt, attempt=has.attempt, reply=has.expire))
+        await until(lambda: worker.known(has.n), "it is told")
+        await until(lambda: not stage.envelope(mail), "it is removed")
+
+
+async def some_recipients_are_removed_and_the_rest_goes_on(folder: Path, mutant: str) -> None:
+    async with Stage(folder, mutant) as stage:
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        mail = await stage.receiver.mail("bob@far.test", "carol@near.test")
+        has = await worker.gets(mail)
+        near = FAR.replace("far", "near")
+        worker.says(has, Routed(rcpt="0", hop=FAR, rule="far"), Routed(rcpt="1", hop=near, rule="near"))
+        await until(lambda: len(worker.given(mail)) == 3, "each goes its way")
+        for one in worker.given(mail)[1:]:
+            worker.says(one, Deferred(rcpt=one.rcpt, attempt=1, reply="450 no"))
+        await until(lambda: all(worker.known(one.n) for one in worker.given(mail)), "they have come back")
+        answer = await stage.operator("remove", f"{near}\\{mail}")
+        holds([line["Result"] for line in answer.lines] == ["removed"], "nobody has it in hand")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        await worker.come()
+        holds(
+            [line["Recipients"] for line in (await stage.operator("message", mail)).lines] == ["0"], "the rest is there"
+        )
+        await stage.operator("remove", f"{FAR}\\{mail}")
+        await until(lambda: not stage.envelope(mail), "nothing is left of it")
+
+
+async def what_is_redirected_stays_so(folder: Path, mutant: str) -> None:
+    """Also what was in hand when the word came, and after a crash."""
+    async with Stage(folder, mutant, retry="1h") as stage:
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        mail = await stage.receiver.mail()
+        has = await worker.gets(mail)
+        answer = await stage.operator("redirect", mail, connector="far")
+        holds([line["Result"] for line in answer.lines] == ["pending"], "it is in hand")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        await worker.come(has)
+        worker.defers(has)
+        await until(lambda: worker.known(has.n), "it comes back")
+        await stage.rounds(worker)
+        holds(worker.given(mail), "it waits where it waited")
+        again = worker.given(mail)[-1]
+        holds(
+            (again.hop, again.forced, again.attempt) == (SUBMISSION, "far", 2), "sent back at once, to that connector"
+        )
+
+
+async def a_suspended_queue_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
+    async with Stage(folder, mutant, retry="10ms") as stage:
+        await stage.scheduler()
+        worker = stage.actor(1)
+        await worker.come()
+        mail = await stage.receiver.mail()
+        has = await worker.gets(mail)
+        worker.says(has, Routed(rcpt="0", hop=FAR, rule="far"))
+        await until(lambda: len(worker.given(mail)) == 2, "its queue is there")
+        answer = await stage.operator("suspend", queue=FAR, reason="we look")
+        holds(answer.status == 0, "suspended")
+        has = worker.given(mail)[1]
+        worker.defers(has)
+        await until(lambda: worker.known(has.n), "what was in hand has come back")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        await worker.come()
+        await stage.rounds(worker)
+        holds(not worker.given(mail), "given out although its queue is suspended")
+        line = next(line for line in (await stage.operator("queues")).lines if line["NextHop"] == FAR)
+        found = line["Status"], line["HeldBy"], line["Why"]
+        holds(found == ("Suspended", f"uid {os.getuid()}: we look", "suspended"), "it is told")
+        await stage.operator("resume", queue=FAR)
+        await worker.gets(mail)
+
+
 STORIES: list[Story] = [
     freed_only_when_reaped,
     a_dead_workers_result_counts,
@@ -342,6 +486,12 @@ STORIES: list[Story] = [
     a_removal_waits_for_whoever_has_it,
     a_removal_waits_for_reports,
     a_removal_is_answered_when_it_is_durable,
+    a_pending_removal_outlives_the_scheduler_process,
+    a_pending_suspension_outlives_the_scheduler_process,
+    what_is_removed_with_a_notice_is_told,
+    some_recipients_are_removed_and_the_rest_goes_on,
+    what_is_redirected_stays_so,
+    a_suspended_queue_outlives_the_scheduler_process,
 ]
 
 #: A clause left out, and the story that notices.
@@ -359,6 +509,12 @@ NOTICED: dict[str, Story] = {
     "J14 remove does not wait": a_removal_waits_for_whoever_has_it,
     "J14 remove does not wait for reports": a_removal_waits_for_reports,
     "J14 remove answered before the sync": a_removal_is_answered_when_it_is_durable,
+    "J14 pending removal forgotten": a_pending_removal_outlives_the_scheduler_process,
+    "J14 pending removal while in hand": a_pending_removal_outlives_the_scheduler_process,
+    "J14 pending suspension forgotten": a_pending_suspension_outlives_the_scheduler_process,
+    "J14 removed before it is told": what_is_removed_with_a_notice_is_told,
+    "J14 redirection forgotten": what_is_redirected_stays_so,
+    "J14 suspended queue forgotten": a_suspended_queue_outlives_the_scheduler_process,
 }
 
 
