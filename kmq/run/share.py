@@ -122,12 +122,12 @@ def chain(first: Share | None) -> Iterator[Share]:
 def joined(shares: Sequence[Share], queue: HopQueue) -> int:
     """The words about shares that are one in the hands of a worker, on its way to this queue (J10).
 
-    What an operator sent back to the categorizer meanwhile goes there when it comes back.
+    What an operator sent back to the categorizer meanwhile, or gave to a connector, goes there when it comes back.
     """
     word = 0
     for share in shares:
         word |= share.word
-        if share.queue is not queue and share.queue.hop == _SUBMISSION:
+        if share.queue.hop == _SUBMISSION and (share.queue is not queue or share.forced):
             word |= REROUTE
     return word
 
