@@ -57,7 +57,7 @@ def test_of(comparison: Comparison) -> Test:
     test = _text(comparison.operator, comparison.values)
     if comparison.property.kind is Kind.LIST:
         return lambda told: any(test(one) for one in _several(told))
-    return lambda told: test("" if told is None else str(told))
+    return lambda told: test(_plain(told))
 
 
 def _figures(comparison: Comparison) -> Test:
@@ -109,6 +109,13 @@ def _like(pattern: str) -> Callable[[str], bool]:
         return at <= end
 
     return matches
+
+
+def _plain(told: object) -> str:
+    """A property as one text."""
+    if told is None:
+        return ""
+    return ",".join(map(str, told)) if isinstance(told, list | tuple) else str(told)
 
 
 def _several(told: object) -> list[str]:

@@ -112,6 +112,10 @@ class Selection:
         """(ID, text of the next hop) of all, in order: a tenth of the work."""
         return self._hits.names()
 
+    def by_queue(self) -> Iterator[tuple[str, int, float | None]]:
+        """(text of the next hop, messages, Unix time of the next attempt of any) of each queue."""
+        return self._hits.by_queue()
+
     def unserved(self) -> tuple[int, list[str]]:
         """How many messages wait for a connector, and some of their addresses."""
         return self._hits.unserved()

@@ -24,15 +24,19 @@ _SAMPLE = 500
 
 
 class _Column(NamedTuple):
-    """A column of `hit`, and whether it falls."""
+    """A column of `hit`; falling: the greatest comes first; collation: how texts of people are compared."""
 
     name: str
     falling: bool = False
+    collation: str = ""
 
     @property
     def order(self) -> str:
-        return f"{self.name} COLLATE NOCASE{' DESC' * self.falling}"
+        return f"{self.name}{self.collation}{' DESC' * self.falling}"
 
+
+#: Everything, in the order in which it lies there: nothing is gone through, and nothing sorted.
+_ALL = "CREATE TEMP VIEW hit AS SELECT s.mid, q.hop FROM share s CROSS JOIN temp.queue q ON q.n = s.hop"
 
 _TIES = (_Column("mid"), _Column("hop"))
 
@@ -51,14 +55,17 @@ class Hits:
     def __init__(self, connection: sqlite3.Connection, node: Node | None, queue: str, order: Sequence[Key]) -> None:
         self._connection = connection
         self._plain = node is None and not queue
-        self._keys = [_Column(f"key_{at}", key.falling) for at, key in enumerate(order)]
+        self._keys = [_Column(f"key_{at}", key.falling, key.collation) for at, key in enumerate(order)]
         where = condition(connection, node)
         if queue:
             numbers = selection_view.named(connection, queue)
             where = f"queue_n IN ({', '.join(map(str, numbers))}) AND {where}"
         columns = "".join(f"{key.column} AS key_{at}, " for at, key in enumerate(order))
-        made = "VIEW" if self._plain and not order else "TABLE"
-        connection.execute(f"CREATE TEMP {made} hit AS SELECT {columns}mid, NextHop AS hop FROM messages WHERE {where}")
+        if self._plain and not order:
+            connection.execute(_ALL)
+        else:
+            found = f"SELECT {columns}mid, NextHop AS hop FROM messages WHERE {where}"
+            connection.execute(f"CREATE TEMP TABLE hit AS {found}")
 
     @property
     def _order(self) -> str:
@@ -103,6 +110,10 @@ class Hits:
             for one in self._connection.execute(f"SELECT {columns} FROM {joined} AND {chunk}").fetchall():
                 yield Row(one)
 
+    def by_queue(self) -> Iterator[tuple[str, int, float | None]]:
+        """(text of the next hop, messages, Unix time of the next attempt of any) of each queue."""
+        return self._connection.execute("SELECT NextHop, count(*), min(NextRetryTime) FROM messages GROUP BY NextHop")
+
     def unserved(self) -> tuple[int, list[str]]:
         """How many messages wait for a connector, and addresses of the first of them."""
         waits = (str(hop.UNREACHABLE),)
@@ -123,8 +134,8 @@ def _behind(columns: Sequence[_Column], behind: Sequence[float | str]) -> tuple[
     ways: list[str] = []
     told: list[float | str] = []
     for at, column in enumerate(columns):
-        same = [f"{one.name} = ? COLLATE NOCASE" for one in columns[:at]]
-        later = f"{column.name} {'<' if column.falling else '>'} ? COLLATE NOCASE"
+        same = [f"{one.name} = ?{one.collation}" for one in columns[:at]]
+        later = f"{column.name} {'<' if column.falling else '>'} ?{column.collation}"
         ways.append(" AND ".join([*same, later]))
         told += behind[: at + 1]
     return f"({' OR '.join(ways)})", told

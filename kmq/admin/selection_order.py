@@ -36,6 +36,11 @@ class Key(NamedTuple):
         none = _NONE if self.by.kind in _FIGURES else "''"
         return f'ifnull("{self.by.name}", {none})'
 
+    @property
+    def collation(self) -> str:
+        """How SQL compares it."""
+        return "" if self.by.kind in _FIGURES else " COLLATE NOCASE"
+
     def of(self, properties: Mapping[str, object]) -> float | str:
         """The same of properties by name."""
         told = properties.get(self.by.name)

@@ -12,16 +12,11 @@ import sqlite3
 from collections.abc import Iterator
 
 from kmq.admin.circumstances import Circumstances, QueueState
-from kmq.admin.listing import no_connector
+from kmq.admin.listing import is_named, no_connector
 from kmq.config import Settings
-from kmq.model import hop as hops
 from kmq.model import queue_id
-from kmq.model.hop import DeliveryType
 from kmq.run.schedule import Schedules, schedules_of
 from kmq.spool.index_rows import next_hop
-
-#: Delivery types whose queues stay on this machine, or in nobody's hands.
-_INTERNAL = frozenset({DeliveryType.UNDEFINED, DeliveryType.UNREACHABLE, DeliveryType.MAILBOX})
 
 _TABLES = """
 CREATE TEMP TABLE moment (now REAL);
@@ -122,7 +117,7 @@ def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumst
     for number, text in connection.execute("SELECT n, hop FROM main.hop"):
         where = next_hop(text)
         state = around.queues.get(text, _NOTHING_KNOWN)
-        category = "Internal" if where.delivery_type in _INTERNAL else "External"
+        category = where.delivery_type.category
         yield (
             *(number, text, where.name, f"{around.server}\\{where.name}", where.delivery_type.value, category),
             *(where.connector, state.status, state.next_retry, state.last_error, _lifetime(schedules, where.connector)),
@@ -143,10 +138,5 @@ def _is_id(name: str) -> bool:
 
 def named(connection: sqlite3.Connection, name: str) -> list[int]:
     """The queues, by their numbers in this connection, that an operator means by a name or the text of a next hop."""
-    from kmq.admin.listing import is_named
-
     found = connection.execute("SELECT n, hop FROM temp.queue")
     return [number for number, text in found if is_named(next_hop(text), name) or text == name]
-
-
-SUBMISSION = str(hops.SUBMISSION)

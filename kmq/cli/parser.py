@@ -57,10 +57,9 @@ def _rows(text: str) -> int:
     return _count(text)
 
 
-def _selecting(verb: ArgumentParser) -> None:
+def _selecting(verb: ArgumentParser, example: str, kinds: str) -> None:
     """Which rows of a list, and in which order."""
-    kinds = "Internal, External, or a DeliveryType"
-    verb.add_argument("--filter", metavar="EXPR", default="", help="what matches: 'Size -gt 1MB -and Status -eq Retry'")
+    verb.add_argument("--filter", metavar="EXPR", default="", help=f"what matches: '{example}'")
     verb.add_argument("--include", metavar="KINDS", action="append", default=[], help=f"only these queues: {kinds}")
     verb.add_argument("--exclude", metavar="KINDS", action="append", default=[], help="all but these")
     verb.add_argument("--sort", metavar="ORDER", default="", help="+FromAddress,-Size: rising, falling")
@@ -70,10 +69,19 @@ def _selecting(verb: ArgumentParser) -> None:
 
 def _mailq(verb: ArgumentParser) -> None:
     verb.add_argument("--queue", metavar="Q", help="only what waits in this queue")
-    _selecting(verb)
+    _selecting(verb, "Size -gt 1MB -and Status -eq Retry", "Internal, External, or a DeliveryType")
     verb.add_argument("--ids", action="store_true", help="IDs alone, one per line")
     verb.add_argument("--at", metavar="TIME", default="", help="as it stood then: 14:30, '2026-11-22 14:30', or 2h")
     _watch(verb)
+
+
+def _queues(verb: ArgumentParser) -> None:
+    _selecting(verb, "MessageCount -gt 100 -and Status -eq Retry", "Internal, External, Empty, or a DeliveryType")
+    _watch(verb)
+
+
+def _sql(verb: ArgumentParser) -> None:
+    verb.add_argument("statement", metavar="SELECT", help="'SELECT Status, count(*) FROM messages GROUP BY Status'")
 
 
 def _one(verb: ArgumentParser) -> None:
@@ -189,6 +197,8 @@ def _poison(verb: ArgumentParser) -> None:
 
 
 def _config(verb: ArgumentParser) -> None:
+    verb.add_argument("what", choices=("show", "diff"), nargs="?", default="show", help="diff: what NEW would change")
+    verb.add_argument("file", metavar="NEW", nargs="?", help="for diff: another configuration")
     verb.add_argument("--man", action="store_true", help="print kmq.conf(5) instead")
 
 
@@ -247,7 +257,8 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "mailq": Verb("mailq", "what waits in the queue, and why", _mailq),
-    "queues": Verb("queues", "the queues, their status and last error", _watch),
+    "queues": Verb("queues", "the queues, their status and last error", _queues),
+    "sql": Verb("sql", "the queue as tables, asked in SQL", _sql),
     "processes": Verb("processes", "what each process of kmqd has in hand", _watch),
     "show": Verb("show", "one message: recipients, history, files, header", _one),
     "history": Verb("history", "what happened to one message, also after it has left", _one),

@@ -113,7 +113,18 @@ def generations(spool: Path) -> list[str]:
 def anybody(spool: Path) -> bool:
     """Whether there is any message. SpoolError when there is no spool or it may not be read."""
     folders = [(spool / "queue" / name, ENVELOPE) for name in generations(spool)]
-    return any(stamps(folder, endings) for folder, endings in [*folders, (spool / "poison", POISONED)])
+    return any(_any_of(folder, endings) for folder, endings in [*folders, (spool / "poison", POISONED)])
+
+
+def _any_of(folder: Path, endings: frozenset[str]) -> bool:
+    fd = _open_folder(folder)
+    if fd < 0:
+        return False
+    try:
+        with os.scandir(fd) as entries:
+            return any(one.name[queue_id.LENGTH :] in endings and queue_id.PATTERN.match(one.name) for one in entries)
+    finally:
+        os.close(fd)
 
 
 def stamps(folder: Path, endings: frozenset[str]) -> dict[int, tuple[int, int]]:
