@@ -1,4 +1,5 @@
-"""`kmq config`: the configuration as it counts, with the place of each value; `--man` prints kmq.conf(5).
+"""`kmq config`: the configuration as it counts, with the place of each value; `--man` prints kmq.conf(5); `diff NEW`
+says what another one would do to the queue.
 
 Callers:  kmq.cli.kmq.
 """
@@ -8,6 +9,10 @@ from kmq.cli.call import DONE, Call
 
 def run(call: Call) -> int:
     """The verb."""
+    if call.arguments.what == "diff":
+        from kmq.cli.config_diff import run as diff
+
+        return diff(call)
     if call.arguments.man:
         from kmq.config import manual
 

@@ -18,6 +18,7 @@ from kmq.model.event import (
     Failed,
     Moved,
     Redirected,
+    Replayed,
     Removed,
     Removing,
     Resubmitted,
@@ -30,7 +31,7 @@ from kmq.spool.look import Found
 from kmq.view.words import counted, harmless, local_time
 
 #: What operators did.
-Operated = Suspended | Resumed | Retried | Removing | Removed | Resubmitted | Redirected
+Operated = Suspended | Resumed | Retried | Removing | Removed | Resubmitted | Redirected | Replayed
 
 #: Recipients that an event names one by one.
 _NAMED = 3
@@ -113,6 +114,8 @@ def _operated(event: Operated, head: Head) -> str:
             return f"resubmitted {who}"
         case Redirected():
             return f"redirected {who}; to connector {event.connector}"
+        case Replayed():
+            return f"replayed   {who}; as {event.child}"
 
 
 def expansion(event: Expanded) -> str:
