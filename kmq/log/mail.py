@@ -32,6 +32,7 @@ KEYS: dict[str, str] = {
     "queue": "The queue (next hop), as kmq queues shows it.",
     "attempt": "The number of this attempt for this recipient.",
     "until": "When it is tried next.",
+    "held": "Why a failure for good is held instead of returned: the cause of a grace hold.",
     "notice": "The ID of the report to the sender (DSN).",
     "child": "The ID of the message that goes on in its place.",
     "parent": "The ID of the message that this one was made for.",
@@ -69,7 +70,7 @@ class Word(NamedTuple):
 
 _RESULT = (
     "from", "to", "orig_to", "relay", "tls", "delay", "delays", "dsn", "status", "reply", "queue", "attempt", "until",
-    "notice", "child", "size", "nrcpt", "rcpt",
+    "held", "notice", "child", "size", "nrcpt", "rcpt",
 )  # fmt: skip
 
 #: What an operator did to one message; without rcpt to all of it.

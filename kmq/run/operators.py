@@ -21,6 +21,7 @@ from kmq.model import moment, queue_id, recipients
 from kmq.model.frame import Answer
 from kmq.model.reply import Reply
 from kmq.run import overdue, reload_verb, settle_verb
+from kmq.run.grace_holds import GraceHolds
 from kmq.run.holds import Holds
 from kmq.run.identities import Identities
 from kmq.run.loader import Loader
@@ -61,6 +62,7 @@ class Operators:
         self.replays: Replays | None = None
         self.taking_out = TakingOut(core, storage, Entries(storage, numbers), outcasts)
         self.holds = Holds(core, loader.disk)
+        self.grace = GraceHolds(core, self.holds)
         self.identities = Identities(loader.disk)
         self._renaming = Renaming(core, self.identities, self.holds, self.taking_out.entries)
         self._messages = MessageVerbs(core, storage, outcasts, loader, self.taking_out)
@@ -72,14 +74,17 @@ class Operators:
         self._take(settings)
         self._renaming.begin(settings.connectors)
         self.holds.load()
+        self.grace.restore()
 
     def configure(self, settings: Settings) -> None:
         """A new configuration counts."""
         self._take(settings)
         self._renaming.configure(settings.connectors)
+        self.grace.restore()
 
     def _take(self, settings: Settings) -> None:
         """connector -> why no mail can be redirected to it, "" when it can."""
+        self.grace.grace.limit = settings.queue.grace_hold
         self._connectors = {one.name: _unfit(one.type, bool(one.hosts)) for one in settings.connectors}
 
     def ask(self, verb: str, arguments: Mapping[str, Argument], uid: int) -> Answer | AsyncIterator[Line | Answer]:
@@ -175,7 +180,8 @@ class Operators:
     def _news(self) -> str:
         """What an operator should know whatever he asks."""
         stopped = overdue.STOPPED if self.core.brake.stopped else ""
-        return "\n".join(filter(None, (stopped, self.metering.news if self.metering is not None else "")))
+        short = self.metering.news if self.metering is not None else ""
+        return "\n".join(filter(None, (stopped, short, *self.grace.news)))
 
     async def _look_at(self, names: Sequence[Name]) -> AsyncIterator[Line | Answer]:
         offset = time.time() - time.monotonic()

@@ -28,6 +28,7 @@ from kmq.model.envelope import read_head
 from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.model.hop import DeliveryType
 from kmq.run import tracing
+from kmq.run.grace_evidence import HELD, turned
 from kmq.run.hopqueue import QueueFacts
 from kmq.run.job import Job
 from kmq.run.notice import COPY, NOTICE
@@ -141,7 +142,8 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     timing = f" delay={times[0]} delays={times[1]}" if times else ""
     head = job.head
     sender = shown(f"<{head.sender}>")
-    for event in job.events:
+    held = fate[1].get(HELD)
+    for event in turned(job.events, held[0]) if held else job.events:
         complete(event, fate)
         found = _WORDS.get(type(event))
         if found is None or _nobody_heard(event):
@@ -208,7 +210,7 @@ def _more(event: Event) -> str:
 _MORE: dict[type, tuple[str, ...]] = {
     Delivered: ("attempt", "notice"),
     Failed: ("attempt", "notice"),
-    Deferred: ("attempt", "until"),
+    Deferred: ("attempt", "until", "held"),
     Expanded: ("notice", "child"),
     Delayed: ("notice",),
 }

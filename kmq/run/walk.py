@@ -29,6 +29,7 @@ from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
 from kmq.run.directory import Directories
 from kmq.run.expansion import draft, present
+from kmq.run.grace_evidence import blames_of
 from kmq.run.job import Job
 from kmq.run.linking import BodyLost, Linking, Placed
 from kmq.run.notice import office_of
@@ -273,7 +274,9 @@ class Walk:
             return job.result(events=events), b""
         self._status.enter(job.slot, Phase.TERMINATING)
         made = notices_of(job, events, target, relayed, self._office)
-        return _with_notices(job, events, made), made.raw
+        done = _with_notices(job, events, made)
+        done.blames = blames_of(job, events, target)
+        return done, made.raw
 
     def _done_damaged(self, job: Job, why: str) -> None:
         self._done(job, job.result(damaged=why))

@@ -127,7 +127,7 @@ def test_a_full_log_disk_and_one_without_inodes(tmp_path: Path) -> None:
 def test_too_many_messages_that_nobody_looked_at_slow_servers_down(tmp_path: Path) -> None:
     options = (
         "spool_space = off\nspool_inodes = off\nsubmission_queue = 9, 100, 20, 2\ntarpit = 300ms\n"
-        "tarpit_step = 100ms\ntarpit_longest = 500ms\npatience = 4s"
+        "tarpit_step = 100ms\ntarpit_longest = 500ms\npatience = 1500ms"
     )
     with world(tmp_path / "k", pressure=options) as here:
         worker = here.kmqd.children()["worker-1"]
