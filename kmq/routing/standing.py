@@ -17,13 +17,16 @@ _TYPES = {
 
 
 def stands(hop: NextHop, settings: Settings) -> bool:
-    """False when its connector is gone, or leads elsewhere by now. What has no connector always stands."""
+    """False when its connector is gone, or leads elsewhere by now, or its domain is not local any more. What has no
+    connector always stands."""
     kind = _TYPES.get(hop.delivery_type)
     if kind is None:
         return True
     connector = next((one for one in settings.connectors if one.name == hop.connector), None)
     if connector is None or connector.type != kind:
         return False
+    if hop.delivery_type is DeliveryType.MAILBOX:
+        return hop.domain in settings.kmq.local_domains
     if hop.delivery_type is DeliveryType.SMART_HOST:
         return hop.domain == ",".join(write_endpoint(host, port) for host, port in connector.hosts)
     return True
