@@ -1,0 +1,194 @@
+"""What outlives the scheduler process beside the mail: suspended queues, and the GUIDs of connectors."""
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+
+from kmq.config import read
+from kmq.config.sections import QueueSection
+from kmq.run.assignment import Start
+from kmq.run.holds import Holds
+from kmq.run.identities import Identities
+from kmq.run.scheduler import Scheduler
+from kmq.spool import kept
+from kmq.spool.disk import Disk
+from tests.run.desk import DEAD, ISP, SUBMISSION
+from tests.spool.ghost import Dead, GhostDisk, Kernel
+
+ZEROS = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    (tmp_path / "state").mkdir()
+    return Disk(tmp_path)
+
+
+def connectors(*texts: str):
+    found = read("".join(texts), "kmq.conf", "/etc/kmq", "mx.example.org")
+    return found.connectors
+
+
+def smart(name: str, hosts: str = "isp.example", more: str = "") -> str:
+    return f"[{name} : connector]\ntype = smarthost\naddress_spaces = *\nhosts = {hosts}\n{more}\n"
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_power_cut_leaves_the_old_file_or_the_new_one() -> None:
+    kernel = Kernel()
+    disk = GhostDisk(kernel)
+    disk.make_folder("state")
+    disk.sync_folder(".")
+    kept.replace(disk, "queues", [b'{"n":1}', b'{"n":2}'])
+    steps = _steps(kernel, lambda one: kept.replace(one, "queues", [b'{"n":3}']))
+    assert steps > 4
+    for step in range(steps + 1):
+        for seed in range(5):
+            after = _cut_at(kernel, step, lambda one: kept.replace(one, "queues", [b'{"n":3}'])).after_cut(seed)
+            found, damaged = kept.read(GhostDisk(after), "queues")
+            assert found in ([b'{"n":1}', b'{"n":2}'], [b'{"n":3}']), (step, seed)
+            assert found == [b'{"n":3}'] or step < steps, "it was said to be durable"
+            assert not damaged
+            kept.replace(GhostDisk(after), "queues", [b'{"n":4}'])
+            assert kept.read(GhostDisk(after), "queues") == ([b'{"n":4}'], 0)
+
+
+def _steps(kernel: Kernel, work) -> int:
+    count = 0
+
+    def watch(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    disk = GhostDisk(kernel.copy())
+    disk.watch = watch
+    work(disk)
+    return count
+
+
+def _cut_at(kernel: Kernel, step: int, work) -> Kernel:
+    other = kernel.copy()
+    left = step
+
+    def watch(*_: object) -> None:
+        nonlocal left
+        if left == 0:
+            raise Dead
+        left -= 1
+
+    disk = GhostDisk(other)
+    disk.watch = watch
+    try:
+        work(disk)
+    except Dead:
+        pass
+    return other
+
+
+def test_a_damaged_line_spoils_only_itself(disk: Disk) -> None:
+    assert kept.read(disk, "queues") == ([], 0)
+    kept.replace(disk, "queues", [b'{"n":1}', b'{"n":2}'])
+    path = Path(disk.root, "state", "queues")
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":7'))
+    assert kept.read(disk, "queues") == ([b'{"n":2}'], 1)
+
+
+# --- suspended queues -------------------------------------------------------------------------------------------------
+
+
+def core() -> Scheduler:
+    return Scheduler(QueueSection(), lambda: 0.5, Start(0.0, 1_700_000_000.0))
+
+
+def test_suspended_queues_are_suspended_again_also_empty_ones(disk: Disk) -> None:
+    async def story() -> None:
+        first = core()
+        for hop, by in ((ISP, "uid 0: a look"), (DEAD, "grace hold: 535"), (SUBMISSION, "uid 1000")):
+            first.verbs.suspend_queue(hop, 0.0, by, make=True)
+        await Holds(first, disk).keep()
+        first.verbs.resume_queue(SUBMISSION, 0.0)
+        await Holds(first, disk).keep()
+        second = core()
+        assert Holds(second, disk).load() == 2
+        assert second.verbs.held_queues() == {ISP: "uid 0: a look", DEAD: "grace hold: 535"}
+        assert second.closed() == sorted([ISP, DEAD])
+
+    asyncio.run(story())
+
+
+def test_a_file_that_means_nothing_suspends_nothing_and_stops_nobody(disk: Disk) -> None:
+    kept.replace(disk, "queues", [b'{"hop":"x;y","by":"uid 0"}', b"[]", b'{"hop":7}'])
+    found = core()
+    Holds(found, disk).load()
+    assert found.verbs.held_queues() == {}
+
+
+# --- GUIDs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_connector_keeps_its_guid(disk: Disk) -> None:
+    first = Identities(disk)
+    assert first.take(connectors(smart("isp"), smart("other", "elsewhere.example"))) == ({}, True)
+    first.keep()
+    guid = first.of("isp")
+    assert uuid.UUID(guid).version == 4
+    assert first.of("other") not in (guid, ZEROS)
+    assert first.of("") == first.of("nobody") == ZEROS
+    second = Identities(disk)
+    assert second.take(connectors(smart("isp"), smart("other", "elsewhere.example"))) == ({}, False)
+    assert second.of("isp") == guid
+
+
+def test_the_same_way_out_under_another_name_is_the_same_connector(disk: Disk) -> None:
+    names = Identities(disk)
+    names.take(connectors(smart("isp"), smart("other", "elsewhere.example")))
+    guid = names.of("isp")
+    assert names.take(connectors(smart("line"), smart("other", "elsewhere.example"))) == ({"isp": "line"}, True)
+    assert (names.of("line"), names.of("isp")) == (guid, ZEROS)
+    assert names.former == {"isp": "line"}
+    names.keep()
+    names = Identities(disk)
+    assert names.take(connectors(smart("cable"), smart("other", "elsewhere.example")))[0] == {"line": "cable"}
+    assert names.former == {"isp": "cable", "line": "cable"}
+    names.take(connectors(smart("cable"), smart("isp", "new.example"), smart("other", "elsewhere.example")))
+    assert names.former == {"line": "cable"}, "another bears the name now"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [smart("line", "other.example")],
+        [smart("line"), smart("cable")],
+        [smart("isp"), smart("line")],
+    ],
+)
+def test_what_is_another_way_or_may_be_one_of_two_gets_a_guid_of_its_own(disk: Disk, after: list[str]) -> None:
+    names = Identities(disk)
+    names.take(connectors(smart("isp")))
+    guid = names.of("isp")
+    assert names.take(connectors(*after))[0] == {}
+    assert names.of("line") not in (guid, ZEROS)
+
+
+def test_the_option_says_what_was_renamed_whatever_else_changed(disk: Disk) -> None:
+    names = Identities(disk)
+    guid = f"guid = {uuid.uuid4()}"
+    names.take(connectors(smart("isp", more=guid), smart("other", "b.example")))
+    after = connectors(smart("line", "new.example", guid), smart("cable"), smart("other", "b.example"))
+    assert names.take(after)[0] == {"isp": "line"}
+    assert names.of("line") == guid.removeprefix("guid = ")
+
+
+def test_a_connector_that_was_away_for_a_while_has_its_guid_again(disk: Disk) -> None:
+    names = Identities(disk)
+    names.take(connectors(smart("isp"), smart("other", "b.example")))
+    guid = names.of("isp")
+    names.take(connectors(smart("other", "b.example")))
+    names.keep()
+    names = Identities(disk)
+    names.take(connectors(smart("isp"), smart("other", "b.example")))
+    assert names.of("isp") == guid
