@@ -28,6 +28,12 @@ _kmq() {
         'mailq --limit') true; return ;;
         'mailq --bookmark') true; return ;;
         'mailq --at') true; return ;;
+        'queues --filter') true; return ;;
+        'queues --include') true; return ;;
+        'queues --exclude') true; return ;;
+        'queues --sort') true; return ;;
+        'queues --limit') true; return ;;
+        'queues --bookmark') true; return ;;
         'track --filter') true; return ;;
         'track --since') true; return ;;
         'track --until') true; return ;;
@@ -91,7 +97,7 @@ _kmq() {
         *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     esac
     case $verb in
-        '') _kmq_lines "$(printf '%s\n' mailq queues processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        '') _kmq_lines "$(printf '%s\n' mailq queues sql processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
         mailq)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --include --exclude --sort --limit --bookmark --ids --at --watch)" "$word"
@@ -99,7 +105,12 @@ _kmq() {
             ;;
         queues)
             if [[ $word == -* ]]; then
-                _kmq_lines "$(printf '%s\n' --help --config --json --watch)" "$word"
+                _kmq_lines "$(printf '%s\n' --help --config --json --filter --include --exclude --sort --limit --bookmark --watch)" "$word"
+            fi
+            ;;
+        sql)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json)" "$word"
             fi
             ;;
         processes)

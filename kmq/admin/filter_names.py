@@ -130,7 +130,7 @@ MESSAGE = Table(
 QUEUE = Table(
     "a queue",
     [
-        Property("DeferredMessageCount", _N, "messages that wait for their own next attempt", _NUM),
+        Property("DeferredMessageCount", _N, "messages that the categorizer could not tell the way of yet", _NUM),
         Property("DeliveryType", _W, "how the queue is delivered", _EQ, _TYPES),
         Property("FirstRetryTime", _D, "when the first attempt failed", _NUM),
         Property("HeldBy", _T, "who suspended it, and why"),
