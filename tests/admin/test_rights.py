@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import pwd
 import random
@@ -98,6 +99,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: list[tuple[str, int]] = []
+        self.accidents: list[str] = []
 
     def ask(self, verb: str, _: verbs.Arguments, uid: int) -> Answer | AsyncIterator[Line | Answer]:
         self.asked.append((verb, uid))
@@ -117,6 +119,7 @@ def place() -> Iterator[Place]:
         (folder / client.SOCKET).chmod(0o666)
         listener.listen(100)
         served = Control(found.ask, Rights(OPERATORS, VIEWERS, os.geteuid()))
+        loop.set_exception_handler(lambda _, context: found.accidents.append(str(context)))
         thread.start()
         asyncio.run_coroutine_threadsafe(served.serve(listener), loop).result(10)
         yield found
@@ -248,6 +251,8 @@ def test_nothing_that_is_said_harms(place: Place) -> None:
     assert refused > 200
     assert answered == len(place.asked) > 50, "what was well formed was asked, and nothing else"
     assert client.ask(place.folder, "queues").text == "done"
+    gc.collect()
+    assert place.accidents == []
 
 
 def hear(one: socket.socket) -> list[Answer]:
