@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from kmq.config import ConnectorSection, KmqSection, QueueSection, Settings, embedded, read
+from kmq.model.envelope import Recipient, Source
 from kmq.model.hop import UNREACHABLE, DeliveryType, NextHop
 from kmq.model.hop import parse as parse_hop
 from kmq.routing import table
-from kmq.routing.table import Routes
+from kmq.routing.table import Route, Routes
 
 TEXT = """
 [kmq]
@@ -303,3 +304,34 @@ def test_domains_with_the_same_way_share_one_route() -> None:
     assert asked.route("a@one.example") is asked.route("b@two.example")
     waiting = Routes(embedded("/s"))
     assert waiting.route("a@one.example") is waiting.route("b@two.example")
+
+
+# --- what an operator redirected --------------------------------------------------------------------------------------
+
+DNS = "[world : connector]\ntype = dns\naddress_spaces = nowhere.example\n"
+
+
+@pytest.mark.parametrize(
+    ("connector", "address", "hop"),
+    [
+        ("dear", "bob@partner.example", "SmartHostConnectorDelivery;dear.example:25;dear"),
+        ("dear", "alice@example.org", "SmartHostConnectorDelivery;dear.example:25;dear"),
+        ("world", "bob@Partner.Example", "DnsConnectorDelivery;partner.example;world"),
+        ("world", "bob@[192.0.2.1]", "DnsConnectorDelivery;[192.0.2.1];world"),
+    ],
+)
+def test_what_is_redirected_goes_by_that_connector_whatever_its_spaces_say(
+    connector: str, address: str, hop: str
+) -> None:
+    found = routes(TEXT + DNS)
+    decided = found.forced(connector, found.ways("", Source()).decide)(Recipient(address))
+    assert isinstance(decided, Route)
+    assert (str(decided.hop), decided.rule) == (hop, f"an operator redirected it to [{connector} : connector]")
+
+
+@pytest.mark.parametrize("connector", ["later", "here", "vanished"])
+def test_where_that_connector_is_no_way_out_any_more_routing_decides(connector: str) -> None:
+    found = routes(TEXT + DNS)
+    decide = found.ways("", Source()).decide
+    recipient = Recipient("bob@partner.example")
+    assert found.forced(connector, decide)(recipient) == decide(recipient)

@@ -20,7 +20,7 @@ from kmq.run.expansion import without_success
 from kmq.run.job import Job
 from kmq.run.notice import Office
 from kmq.run.schedule import Schedules
-from kmq.run.share import LARGEST
+from kmq.run.share import LARGEST, TAKEN_OUT
 from kmq.run.terminating import Notices, concerns, delay_of, notices_of
 
 ID = "69212ad0-0000a1f3"
@@ -379,6 +379,17 @@ def test_what_is_given_up_is_read_as_permanent() -> None:
     ((_, parsed),) = letters(made)
     assert [group["Status"] for group in groups(parsed)] == ["5.4.7"]
     assert all_failures(parsed) == (set(), {b"a@b.test"})
+
+
+def test_what_an_operator_took_out_is_told_without_a_word_about_operators_or_time() -> None:
+    one = job(Recipient("a@b.test"), asking("NEVER", "b@b.test"), assign={"expire": TAKEN_OUT})
+    made = notices_of(one, [failed("0-1", TAKEN_OUT)], FAR, [], OFFICE)
+    ((head, parsed),) = letters(made)
+    assert [(group["Status"], group["Final-Recipient"]) for group in groups(parsed)] == [("5.3.0", "rfc822; a@b.test")]
+    text = parsed.as_string()
+    assert "taken out of the queue" in text
+    assert not any(word in text.lower() for word in ("operator", "uid", "administrator", "days"))
+    assert head.recipients[0].address == "s@x.test"
 
 
 def test_results_bear_their_notices_over_the_wire() -> None:
