@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kmq.errors import SpoolError
 from kmq.model import queue_id
-from kmq.spool import checkpoint, incoming, layout
+from kmq.spool import checkpoint, incoming, layout, net_fsck
 from kmq.spool.disk import Disk
 from kmq.spool.inspection import Finding, Inspection, Log, read_log
 from kmq.spool.states import MOVING
@@ -88,13 +88,14 @@ class Look:
         self._seen: set[int] = set()
 
     def everything(self) -> Iterator[Finding]:
-        """Every finding: of the journal, then of messages by ID, the queue's first, then of incoming/."""
+        """Every finding: of the journal, then of messages by ID, the queue's first, then of sent/ and incoming/."""
         yield from self._journal()
         for folder in self.disk.names("queue"):
             yield from self._folder(folder)
         yield from self._messages("poison")
         for number in sorted(self.log.traced.keys() - self._seen):
             yield from self.message(number)
+        yield from net_fsck.look(self.disk, self.deep)
         yield from self._incoming()
 
     def message(self, number: int) -> list[Finding]:
@@ -103,6 +104,8 @@ class Look:
 
     def again(self, finding: Finding) -> list[Finding]:
         """What there is to say now about what a finding was about."""
+        if finding.path.startswith(f"{layout.SENT}/") and finding.id:
+            return net_fsck.message(self.disk, finding.path, self.deep)
         if finding.id:
             return self.message(finding.id)
         if finding.state == "D7":

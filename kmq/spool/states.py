@@ -29,6 +29,7 @@ STATES = {
     "S6": State("removed; files of it are still to go", _START),
     "S7": State("no message; a name in incoming/ is of a receiver that is gone", _START),
     "S8": State("half made by a start that was cut; it counts for nothing", _START),
+    "S9": State("kept after its delivery", ""),
     "D0": State("FORMAT is missing or damaged", "the next start of kmqd if it is missing; else write it by hand"),
     "D1": State("a body without envelope and without record", _ASIDE),
     "D2": State("an envelope without body", _ASIDE),
@@ -49,10 +50,13 @@ STATES = {
         "a part of the journal is damaged; what it said of mail is lost",
         "the next start of kmqd, or kmq fsck --repair: the segment is kept as journal/damaged.*",
     ),
+    "D11": State(
+        "kept after its delivery, and damaged: it cannot be replayed", "nobody: it goes when its day is over"
+    ),
 }
 
 #: Nothing is to be done about these.
-AT_REST = frozenset({"S3", "S5"})
+AT_REST = frozenset({"S3", "S5", "S9"})
 #: These last for moments while kmqd runs, and are not worth a word then.
 MOVING = frozenset({"S1", "S2", "S4", "S6", "S7", "S8"})
 
