@@ -17,6 +17,7 @@ from kmq.intake.door import ANOTHER_FILE, FREE, Pressed
 from kmq.model import queue_id
 from kmq.model.envelope import head_line
 from kmq.model.frame import Ask, Intake, Put, Refused, Reserve, Reserved, Stored
+from kmq.model.priority import of_line
 from kmq.model.reply import Reply
 from kmq.run.link import Link
 from kmq.run.storage import BROKEN, Storage
@@ -42,6 +43,7 @@ class Arrival(NamedTuple):
     id: int
     recipients: int
     size: int
+    priority: int
 
 
 _NOTHING = (b"", b"")
@@ -181,7 +183,8 @@ class Arrivals:
         if one.incoming:
             self.name(one.incoming)
         size = len(one.body) if one.body is not None else 0
-        self.storage.add([one], Arrival(link, put.token, number, put.count, size), refusable=True)
+        arrival = Arrival(link, put.token, number, put.count, size, of_line(one.line))
+        self.storage.add([one], arrival, refusable=True)
 
     def ask(self, link: Link, asked: Ask) -> None:
         """After a link came back: what became of these puts? One whose sync is under way is answered by that."""

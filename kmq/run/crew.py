@@ -68,10 +68,17 @@ class Crew:
         """Those who get ordinary assignments."""
         return self._open
 
-    def next(self) -> Worker:
-        """Who takes the next assignment; only to be asked while `free` is not 0."""
+    def free_among(self, carriers: frozenset[int]) -> bool:
+        """Whether one of these workers has a free slot; when none of them is open, any worker will do."""
+        return any(worker.in_hand < worker.slots for worker in self._among(carriers))
+
+    def _among(self, carriers: frozenset[int]) -> list[Worker]:
+        return [worker for worker in self._open if worker.number in carriers] or self._open
+
+    def next(self, carriers: frozenset[int] | None = None) -> Worker:
+        """Who takes the next assignment; only to be asked while `free` is not 0, and of some workers `free_among`."""
         best: Worker | None = None
-        for worker in self._open:
+        for worker in self._open if carriers is None else self._among(carriers):
             if worker.in_hand < worker.slots and (best is None or worker.in_hand < best.in_hand):
                 best = worker
         assert best is not None, "asked for a worker although no slot is free"

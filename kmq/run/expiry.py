@@ -13,10 +13,11 @@ Callers:  kmq/run/scheduler.
 from collections import deque
 
 from kmq.model import queue_id
+from kmq.model.priority import NORMAL
 from kmq.run.brake import Brake
 from kmq.run.hopqueue import HopQueue
-from kmq.run.line import Line
 from kmq.run.lifetime import Lifetime
+from kmq.run.line import Line
 from kmq.run.lines import Lines
 from kmq.run.share import OWING, READY, Owed, Share
 
@@ -41,26 +42,26 @@ class Expiry:
     def given_up(self, share: Share, reply: str, now: float) -> Owed | None:
         """The notice about a share that is over, since its last attempt failed with this reply; None while the brake
         holds it back."""
-        passes = self.brake.passes(self._end(share.queue, share.mid), now, len(self._lines.messages))
+        passes = self.brake.passes(self._end(share), now, len(self._lines.messages))
         return Owed(True, reply) if passes else None
 
     def late(self, share: Share, now: float) -> bool:
         """Whether the sender is to be told that it takes longer, if an attempt failed now."""
-        after = share.queue.schedule.warn_after
+        after = share.queue.schedules[share.priority].warn_after
         if not after or not self.lifetime.older(share.mid, after, now):
             return False
         return not self._lines.is_warned(share.mid, share.rcpt)
 
-    def over(self, queue: HopQueue, mid: int, attempts: int, now: float) -> bool:
+    def over(self, queue: HopQueue, mid: int, attempts: int, now: float, priority: int = NORMAL) -> bool:
         """Whether the last of so many attempts was the last one altogether."""
-        schedule = queue.schedule
+        schedule = queue.schedules[priority]
         if self.lifetime.older(mid, schedule.lifetime, now):
             return True
         return 0 < schedule.attempts <= attempts + queue.silences_since(queue_id.created(mid))
 
-    def _end(self, queue: HopQueue, mid: int) -> float:
+    def _end(self, share: Share) -> float:
         """The Unix time at which a message came to its end; one that had too many attempts: at its beginning."""
-        created, schedule = queue_id.created(mid), queue.schedule
+        created, schedule = queue_id.created(share.mid), share.queue.schedules[share.priority]
         return created if schedule.attempts else created + schedule.lifetime
 
     # --- queues ------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class Expiry:
         """Whether the share stays in line; one that is owed a notice goes for it."""
         if share.state is not READY or share.queue is not queue:
             return False
-        if self.over(queue, share.mid, share.attempt - 1, now):
+        if self.over(queue, share.mid, share.attempt - 1, now, share.priority):
             share.owed = self.given_up(share, queue.sweeping, now)
         elif self.late(share, now):
             share.owed = Owed(False, queue.sweeping)

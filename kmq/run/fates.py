@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kmq.model import recipients
 from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
 from kmq.run.share import shared
+from kmq.run.slowdown import asks
 
 #: The reply of a deferral that came without one.
 NO_REPLY = "451 4.4.0 not delivered yet"
@@ -35,6 +36,11 @@ class Fates(NamedTuple):
     parts: tuple[Part, ...]
     spoke: tuple[str, ...]
     warned: tuple[int, ...] = ()
+
+    def refusal(self, hop: str) -> str:
+        """What the hop said that may be a word about us: less, please (slowdown); "" when it said nothing like it."""
+        found = (part.reply for part in self.parts if part.hop == hop and part.reply and asks(part.reply))
+        return next(found, "")
 
 
 _ALL_DONE = Fates((), ("",))

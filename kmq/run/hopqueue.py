@@ -1,7 +1,8 @@
 """The queue of one next hop: who is next, how many at once, and what to do when the hop does not answer.
 
-Does:     lines of ready shares (kmq/run/line) and the shares that wait for their time. A connection that failed is a trouble of the queue: it is in Retry, hands out nothing
-          until its time, then one share as a probe; the shares lose no attempt. A conversation opens it again.
+Does:     lines of ready shares (kmq/run/line) and the shares that wait for their time. A connection that failed is a
+          trouble of the queue: it is in Retry, hands out nothing until its time, then one share as a probe; the shares
+          lose no attempt. A conversation opens it again.
 Width:    how many shares may be out at once. A remote hop begins narrow and gains one with each conversation, so that
           a dead one that nobody knows to be dead binds few. A failure narrows it to what is still out: a hop that takes
           10 connections of 40 keeps its 10. A probe that reached it opens the full limit.
@@ -22,9 +23,9 @@ from kmq.model.hop import DeliveryType
 from kmq.model.priority import NORMAL, Parts, part
 from kmq.run import rates
 from kmq.run.line import Line, Ranks
-from kmq.run.schedule import Schedules
-from kmq.run.slowdown import Slowdown
+from kmq.run.schedule import Ranked, Schedule, Schedules
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
+from kmq.run.slowdown import Slowdown
 from kmq.run.throttle import Throttle
 from kmq.run.waits import Waits
 
@@ -38,7 +39,7 @@ MAILBOX_LIMIT = 64
 GRACE_HOLD: Final = "grace hold"
 
 NEVER: Final = float("inf")
-_RFC: Final = Schedules(QueueSection()).default
+_RFC: Final = Schedules(QueueSection()).each("")
 _NO_LIMIT = 1 << 30
 
 
@@ -93,8 +94,8 @@ class HopQueue:
     failures: connections that failed in a row; probe: number of the assignment that tries whether it is back, or 0.
     doubtful: the last attempt failed, or a remote hop has not spoken yet: such queues share a third of the slots.
     listed:   stands in the rota; alarm: when the scheduler looks at it next; idling: stands in the list of idle ones.
-    schedule: when it is tried again, and its messages are warned of and given up; silences: Unix times of its last
-              failures, as many as that may need to know.
+    schedules: when it is tried again, and its messages are warned of and given up, by priority.
+    silences: Unix times of its last failures, as many as that may need to know.
     held_by:  who suspended it and why, "" when nobody did; first_retry, last_retry: when the first and the last of its
               failed connections were, 0.0 for never.
     sweeping: a look for notices that are due is going on, because of this reply.
@@ -130,7 +131,7 @@ class HopQueue:
         "probe",
         "ranks",
         "remote",
-        "schedule",
+        "schedules",
         "silences",
         "sweeping",
         "tally",
@@ -163,13 +164,18 @@ class HopQueue:
         self.failures = self.probe = 0
         self.last_error = ""
         self.silences: list[float] = []
-        self.schedule = _RFC
+        self.schedules: Ranked = _RFC
         self.next_retry = self.first_retry = self.last_retry = 0.0
         self.held_by = ""
         self.listed = self.idling = False
         self.alarm = NEVER
         self.touched = now
         self.sweeping = ""
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the queue, and of mail of normal priority."""
+        return self.schedules[NORMAL]
 
     # --- the lines -----------------------------------------------------------------------------------------------
 
@@ -218,6 +224,18 @@ class HopQueue:
 
     def _throttled(self, now: float) -> bool:
         return self.throttle is not None and not self.throttle.open(now)
+
+    def handed(self, share: Share, now: float) -> None:
+        """A worker has a share now, to be carried to the hop."""
+        self.in_flight += 1
+        self.out[share.priority] += 1
+        if self.throttle is not None:
+            self.throttle.took(now)
+
+    def let_go(self, share: Share) -> None:
+        """It has it no longer; whose turn that makes it is for others to say."""
+        self.in_flight -= 1
+        self.out[share.priority] -= 1
 
     def admits(self, priority: int) -> bool:
         """Whether mail of this priority has not all connections that it may have."""

@@ -20,6 +20,7 @@ from kmq.run import rates
 from kmq.run.assignment import Held
 from kmq.run.backoff import UNTRIED
 from kmq.run.hopqueue import NEVER, HopQueue
+from kmq.run.limits import Limit, Limits
 from kmq.run.rota import Rota
 from kmq.run.schedule import Schedules
 from kmq.run.share import (
@@ -47,6 +48,7 @@ from kmq.run.share import (
     turn,
 )
 from kmq.run.suspects import Suspects
+from kmq.run.throttle import Throttles
 
 SUBMISSION: Final = str(hops.SUBMISSION)
 UNREACHABLE: Final = str(hops.UNREACHABLE)
@@ -65,12 +67,14 @@ class Lines:
     takes longer. closed: hops that get nothing now; closings counts its changes.
     """
 
-    def __init__(self, per_hop: int, schedules: Schedules, suspects: Suspects, now: float) -> None:
-        self.per_hop = per_hop
+    def __init__(self, limits: Limits, schedules: Schedules, suspects: Suspects, now: float) -> None:
+        self.limits = limits
+        self.throttles = Throttles(limits)
         self.max_idle = 180.0
         self.schedules = schedules
         self.suspects = suspects
         self.rota = Rota()
+        self.rota.parks = self.throttles.park
         self.messages: dict[int, Share] = {}
         self.queues: dict[str, HopQueue] = {}
         self.pending: set[int] = set()
@@ -100,11 +104,13 @@ class Lines:
                 renamed = self.former.get(target.connector)
                 if renamed is not None:
                     return self.queue(str(target._replace(connector=renamed)), now)
-                queue = HopQueue(hop, self.per_hop, now)
-                queue.schedule = self.schedules.of(queue.connector)
+                queue = HopQueue(hop, _ahead(self.limits.of(target.connector)), now)
             except ValueError:
                 return self.queue(UNREACHABLE, now)
             self.queues[hop] = queue
+            if queue.remote:
+                queue.throttle = self.throttles.of(queue)
+            self._follow(queue)
             self._may_idle(queue, now)
         queue.touched = now
         return queue
@@ -114,19 +120,23 @@ class Lines:
             queue.idling = True
             self._idle.append((now, queue))
 
-    def widen(self, per_hop: int) -> None:
-        """A remote hop may have so many shares out from now on; each finds its way there by its conversations."""
-        self.per_hop = per_hop
+    def configure(self, schedules: Schedules, limits: Limits) -> None:
+        """Queues follow these schedules from their next failure on, and these limits at once; each finds its way to a
+        wider one by its conversations."""
+        self.schedules, self.limits = schedules, limits
+        self.throttles.configure(limits)
         for queue in self.queues.values():
-            if queue.remote:
-                queue.limit = per_hop
-                queue.width = min(queue.width, per_hop)
+            self._follow(queue)
 
-    def reschedule(self, schedules: Schedules) -> None:
-        """Queues follow these schedules from their next failure on."""
-        self.schedules = schedules
-        for queue in self.queues.values():
-            queue.schedule = schedules.of(queue.connector)
+    def _follow(self, queue: HopQueue) -> None:
+        """What the configuration says of the queue's connector, as it is named now."""
+        queue.schedules = self.schedules.each(queue.connector)
+        if queue.remote:
+            queue.limit = _ahead(self.limits.of(queue.connector))
+            queue.width = min(queue.width, queue.limit)
+            queue.parts = self.limits.parts
+            queue.carriers = self.limits.carriers(queue.connector, hops.parse(queue.hop).domain)
+            self.throttles.renew(queue)
 
     def drop_idle(self, now: float) -> None:
         """Forgets queues that have been empty long enough."""
@@ -148,7 +158,7 @@ class Lines:
 
     def mark(self, queue: HopQueue) -> None:
         """Workers are to know which hops get nothing now; called when that may have changed."""
-        self._mark(queue.hop, queue.suspended or queue.failures > 0)
+        self._mark(queue.hop, queue.suspended or queue.failures > 0 or queue.slow is not None)
 
     def _mark(self, hop: str, closed: bool) -> None:
         if (hop in self.closed) != closed:
@@ -170,7 +180,7 @@ class Lines:
             del self.queues[before]
             self._mark(before, False)
             queue.hop, queue.connector = hop_of[queue], new
-            queue.schedule = self.schedules.of(new)
+            self._follow(queue)
             self.queues[queue.hop] = queue
             self.mark(queue)
         for first in self.messages.values():
@@ -381,6 +391,7 @@ class Lines:
                 budget -= 1 + self._ripen(queue, now)
                 self.rota.list(queue, now)
                 self.alarm(queue, now)
+        self.throttles.wake(now, self.rota)
 
     def _ripen(self, queue: HopQueue, now: float) -> int:
         shares = queue.waits.due(now)
@@ -394,7 +405,10 @@ class Lines:
         """When `wake` has something to do next, None when only an event can tell."""
         while self._alarms and self._alarms[0][0] != self._alarms[0][2].alarm:
             heappop(self._alarms)
-        return self._alarms[0][0] if self._alarms else None
+        throttled = self.throttles.next_due()
+        if not self._alarms or (throttled is not None and throttled < self._alarms[0][0]):
+            return throttled
+        return self._alarms[0][0]
 
     # --- for tables ----------------------------------------------------------------------------------------------
 
@@ -423,3 +437,8 @@ STATUS: Final[dict[ShareState, MessageStatus]] = {
     ASSIGNED: MessageStatus.ACTIVE,
     RECORDING: MessageStatus.ACTIVE,
 }
+
+
+def _ahead(limit: Limit) -> int:
+    """Shares that one queue may have out."""
+    return limit.connections.domain * limit.ahead

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kmq.model import moment, reply
 from kmq.model.address import NotAnAddress, on_wire
 from kmq.model.envelope import Head, Recipient, Source, head_tail
+from kmq.model.priority import LOW, WORDS
 from kmq.run import notice_fields, notice_parts, notice_words
 from kmq.run.notice import COPY, NOTICE, Action, Letter, Lost, Office, Told, unix
 
@@ -123,6 +124,7 @@ def _head(original: Head, body: bytes, now: float, to: str, how: str) -> Head:
         dots=body.startswith(b".") or b"\r\n." in body,
         longest=max(map(len, body.split(b"\r\n"))),
         parent=original.id,
+        priority=original.priority if original.priority == WORDS[LOW] else "",
     )
 
 

@@ -49,6 +49,7 @@ from kmq.run.changes import Changes
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.inheritance import Inheritance
+from kmq.run.limits import limits_of
 from kmq.run.link import Link
 from kmq.run.loader import Loader
 from kmq.run.metering import Metering
@@ -153,7 +154,7 @@ class QueueProcess:
         self.storage = Storage(store, queue, self._durable, self._not_durable, self._fatal)
         workers = frozenset(n for role, n, _ in living.children if role == "worker")
         start = Start(time.monotonic(), time.time(), recovered.last_id, workers, (recovered.generation << 32) + 1)
-        self.core = Scheduler(queue, random.random, start, schedules_of(self.settings))
+        self.core = Scheduler(queue, random.random, start, schedules_of(self.settings), limits_of(self.settings))
         self.numbers = Numbers()
         self.arrivals = Arrivals(self.storage, recovered.tokens)
         self.outcasts = Outcasts(self.core, self.storage, self.numbers, queue.poison_threshold)
@@ -175,6 +176,7 @@ class QueueProcess:
         self.operators.taking_out.left = self._left
         self.operators.begin(self.settings)
         self.operators.metering = self.metering
+        self.results.grace = self.operators.grace
         self.operators.replays = Replays(self.core, self.storage, self.numbers, self.arrivals)
 
     def _tell(self, recovered: Recovered, seconds: float) -> None:
@@ -374,7 +376,7 @@ class QueueProcess:
         if arrivals:
             self.arrivals.durable(arrivals)
             for arrival in arrivals:
-                self.core.accepted(arrival.id, arrival.recipients, now)
+                self.core.accepted(arrival.id, arrival.recipients, now, arrival.priority)
         if results:
             self.results.durable(results)
             for result in results:
@@ -426,7 +428,7 @@ class QueueProcess:
         log.begin("scheduler-1", settings.kmq)
         if not self._ready:
             return
-        self.core.configure(settings.queue, schedules_of(settings))
+        self.core.configure(settings.queue, schedules_of(settings), limits_of(settings))
         self.storage.settings = settings.queue
         self.outcasts.threshold = settings.queue.poison_threshold
         self.net.configure(settings)

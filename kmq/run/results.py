@@ -18,8 +18,11 @@ from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line, head_line
 from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed
 from kmq.model.frame import Child, Done, Known
+from kmq.model.priority import of_line
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
+from kmq.run.grace_evidence import HELD
+from kmq.run.grace_holds import GraceHolds, eased
 from kmq.run.keeping import Keeping
 from kmq.run.link import Link
 from kmq.run.numbers import Numbers
@@ -33,14 +36,14 @@ _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).deco
 
 
 class Result(NamedTuple):
-    """The ticket of a result's record. children: messages that it made, with the number of their recipients; events,
-    fate: for the log."""
+    """The ticket of a result's record. children: messages that it made, with the number of their recipients and their
+    priority; events, fate: for the log."""
 
     link: Link
     n: int
     id: int
     complete: bool
-    children: list[tuple[int, int]]
+    children: list[tuple[int, int, int]]
     events: list[AnyEvent]
     fate: Fate
 
@@ -56,6 +59,7 @@ class Results:
         self.outcasts = outcasts
         self.named: Callable[[str], None] = lambda name: None  #: told of bodies in incoming/ that puts name (J6)
         self.keeping = Keeping()
+        self.grace: GraceHolds | None = None
         self.delivered = 0
         self.failed = 0
         self.deferred = 0
@@ -65,13 +69,16 @@ class Results:
         """One result. What we know already, or know nothing of, is acknowledged at once (J10)."""
         now = time.monotonic()
         events = [_decode(one) for one in done.events]
+        held = self.grace.heed(done, events, now) if self.grace is not None else ""
+        if held:
+            events, raw = eased(done, events, raw, held)
         ruling = self.core.result(done, events, now) or self._of_an_earlier_run(worker, done, events, now)
         if ruling is None:
             link.send(Known([done.n]))
             return
         if done.unavailable:
             self._troubles.tell(self.core.verbs.facts(done.hop), now)
-        operations, children, fate = self._operations(done, events, raw, ruling)
+        operations, children, fate = self._operations(done, events, raw, ruling, held)
         if done.damaged:
             self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
         if operations:
@@ -89,17 +96,20 @@ class Results:
         return self.core.result(done, events, now) if self.core.adopt(worker, held, now) else None
 
     def _operations(
-        self, done: Done, events: list[AnyEvent], raw: bytes, ruling: Ruling
-    ) -> tuple[list[Operation], list[tuple[int, int]], Fate]:
+        self, done: Done, events: list[AnyEvent], raw: bytes, ruling: Ruling, held: str
+    ) -> tuple[list[Operation], list[tuple[int, int, int]], Fate]:
         number = ruling.mid
         operations: list[Operation] = []
-        children: list[tuple[int, int]] = []
+        children: list[tuple[int, int, int]] = []
         named: dict[str, list[str]] = {}
         if done.children:
             puts = self._children(done.children, raw)
             operations += puts
-            children = [(put.id, child.count) for put, child in zip(puts, done.children, strict=True)]
+            made = zip(puts, done.children, strict=True)
+            children = [(put.id, child.count, of_line(put.line)) for put, child in made]
             named = _names(puts, done.children)
+        if held:
+            named[HELD] = [held]
         fate = (ruling.until, named) if ruling.until or named else NO_FATE
         for event in events:
             complete(event, fate)
@@ -170,9 +180,9 @@ class Results:
             if one.complete:
                 self.fresh.drop(one.id)
                 self.outcasts.gone(one.id)
-            for child, count in one.children:
+            for child, count, urgency in one.children:
                 tell_of_a_child(self.fresh.line(child))
-                self.core.accepted(child, count, now)
+                self.core.accepted(child, count, now, urgency)
         for link, known in told.items():
             link.send(known)
 

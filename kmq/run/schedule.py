@@ -7,13 +7,15 @@ Promise:  values, made once for a configuration; a lookup is that of a dict.
 Callers:  kmq/run/lines (a queue gets its schedule when it is made, and with each configuration), scheduler, expiry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
 from kmq.config.retries import BUILT_IN, RetrySection
 from kmq.config.sections import ConnectorSection, QueueSection, Settings
 from kmq.config.steps import Steps, doubling
+from kmq.model.priority import NORMAL
 
 #: Lifetime and warning of the profile rfc (RFC 5321 4.5.4.1: the give-up time generally needs to be at least 4-5 days).
 LIFETIME = 5 * 86400.0
@@ -34,35 +36,51 @@ class Schedule(NamedTuple):
     attempts: int = 0
 
 
-class Schedules:
-    """Of a whole configuration. default: for what goes by no connector."""
+#: Of one way out: those of mail of high, normal and low priority.
+Ranked = tuple[Schedule, Schedule, Schedule]
 
-    __slots__ = ("_of", "default")
+
+class Schedules:
+    """Of a whole configuration."""
+
+    __slots__ = ("_default", "_of")
 
     def __init__(
         self, queue: QueueSection, connectors: Iterable[ConnectorSection] = (), retries: Iterable[RetrySection] = ()
     ) -> None:
         profiles = {"rfc": _rfc(queue)} | {one.name: _profile(one) for one in (*BUILT_IN.values(), *retries)}
-        self.default = _with(profiles[queue.retry_profile], queue.message_lifetime, queue.delay_warning)
-        self._of: dict[str, Schedule] = {}
+        basis = _with(profiles[queue.retry_profile], queue.message_lifetime, queue.delay_warning)
+        self._default = _ranked(basis, queue)
+        self._of: dict[str, Ranked] = {}
         for one in connectors:
-            basis = profiles[one.retry_profile] if one.retry_profile else self.default
-            self._of[one.name] = _with(basis, one.message_lifetime, one.delay_warning)
+            own = profiles[one.retry_profile] if one.retry_profile else basis
+            self._of[one.name] = _ranked(_with(own, one.message_lifetime, one.delay_warning), queue)
 
-    def of(self, connector: str) -> Schedule:
-        """The schedule of what goes by this connector, "" for what goes by none."""
-        return self._of.get(connector, self.default)
+    @property
+    def default(self) -> Schedule:
+        """Of mail of normal priority that goes by no connector."""
+        return self._default[NORMAL]
+
+    def each(self, connector: str) -> Ranked:
+        """The schedules of what goes by this connector, "" for what goes by none: by priority."""
+        return self._of.get(connector, self._default)
+
+    def of(self, connector: str, priority: int = NORMAL) -> Schedule:
+        """The one of mail of this priority."""
+        return self.each(connector)[priority]
 
     @property
     def soonest_warning(self) -> float:
         """Seconds after which a first sender may have to be warned; infinite when none ever is."""
-        return min((one.warn_after for one in (self.default, *self._of.values()) if one.warn_after), default=inf)
+        return min((one.warn_after for one in self._all() if one.warn_after), default=inf)
 
     @property
     def longest(self) -> float:
         """Seconds of the longest wait of all."""
-        every = (self.default, *self._of.values())
-        return max(max(one.deferral.longest, one.connection.longest) for one in every)
+        return max(max(one.deferral.longest, one.connection.longest) for one in self._all())
+
+    def _all(self) -> Iterator[Schedule]:
+        return chain(self._default, *self._of.values())
 
 
 def schedules_of(settings: Settings) -> Schedules:
@@ -84,3 +102,17 @@ def _with(basis: Schedule, lifetime: float | None, warn_after: float | None) -> 
     if lifetime is not None:
         basis = basis._replace(lifetime=lifetime)
     return basis if warn_after is None else basis._replace(warn_after=warn_after)
+
+
+def _ranked(normal: Schedule, queue: QueueSection) -> Ranked:
+    """With priority queuing urgent mail has less time, and its sender hears sooner; of what can wait he hears later.
+
+    A profile that warns nobody warns nobody of these either.
+    """
+    if not queue.priority_queuing:
+        return normal, normal, normal
+    sooner = min(queue.high_priority_delay_warning, normal.warn_after)
+    high = normal._replace(lifetime=min(queue.high_priority_lifetime, normal.lifetime), warn_after=sooner)
+    later = queue.low_priority_delay_warning and max(queue.low_priority_delay_warning, normal.warn_after)
+    low = _with(normal, queue.low_priority_lifetime, later if normal.warn_after else 0.0)
+    return high, normal, low

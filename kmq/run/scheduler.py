@@ -26,6 +26,7 @@ from kmq.run.expiry import Expiry
 from kmq.run.fates import Fates, read
 from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lifetime import Lifetime
+from kmq.run.limits import Limits
 from kmq.run.lines import UNREACHABLE, Lines
 from kmq.run.schedule import Schedules
 from kmq.run.sequel import Ended, Sequel
@@ -50,9 +51,6 @@ from kmq.run.verbs import Verbs
 #: Most assignments of one call; `next_due` says so when there are more.
 BOUND = 200
 
-#: A remote hop gets so many assignments for each of its connections, so that the next message is there when one ends.
-AHEAD = 2
-
 #: Notices that are made by themselves have at most one of so many slots.
 OWING_PART = 4
 
@@ -61,13 +59,19 @@ class Scheduler:
     """The core of the scheduler process. random: 0 <= x < 1, as random.random."""
 
     def __init__(
-        self, section: QueueSection, random: Callable[[], float], start: Start, schedules: Schedules | None = None
+        self,
+        section: QueueSection,
+        random: Callable[[], float],
+        start: Start,
+        schedules: Schedules | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        schedules = schedules or Schedules(section)
+        schedules, limits = schedules or Schedules(section), limits or Limits(section)
         self._random = random
         self._crew = Crew()
         self._suspects = Suspects()
-        self._lines = Lines(section.per_hop * AHEAD, schedules, self._suspects, start.now)
+        self._lines = Lines(limits, schedules, self._suspects, start.now)
+        self._lines.rota.carried = self._crew.free_among
         self._lines.unreported.update(start.living)
         self._lifetime = Lifetime(schedules.longest, start.now, start.wall, start.last_id)
         self.brake = Brake(section.mass_expiry)
@@ -79,19 +83,20 @@ class Scheduler:
         self._owing_out = 0
         self._more = False
         self.verbs = Verbs(self._lines)
-        self.configure(section, schedules)
+        self.configure(section, schedules, limits)
         self.clock(start.now, start.wall)
 
-    def configure(self, section: QueueSection, schedules: Schedules | None = None) -> None:
+    def configure(
+        self, section: QueueSection, schedules: Schedules | None = None, limits: Limits | None = None
+    ) -> None:
         """The configuration, also when it was read again: what comes from now on follows it."""
         schedules = schedules or Schedules(section)
         self._jitter = self._sequel.jitter = Jitter(section.retry_jitter, self._random)
         self._longest_wait = schedules.longest * (1 + section.retry_jitter)
         self._lifetime.cycle = schedules.longest
         self.brake.limit = section.mass_expiry
-        self._lines.widen(section.per_hop * AHEAD)
         self._lines.max_idle = section.queue_max_idle_time
-        self._lines.reschedule(schedules)
+        self._lines.configure(schedules, limits or Limits(section))
         self._warning = schedules.soonest_warning
         self._late = 0.0
 
@@ -165,7 +170,9 @@ class Scheduler:
         """The next hops for which some of the message has had its last attempt, should that fail."""
         shares = chain(self._lines.messages.get(mid))
         over = self._expiry.over
-        return [one.queue.hop for one in shares if one.rcpt and over(one.queue, mid, one.attempt - 1, now)]
+        return [
+            one.queue.hop for one in shares if one.rcpt and over(one.queue, mid, one.attempt - 1, now, one.priority)
+        ]
 
     def has(self, mid: int) -> bool:
         """Whether the message is queued here."""
@@ -296,7 +303,7 @@ class Scheduler:
                 return
             share = queue.take()
             assert share is not None, "a queue whose tally is not that of its lines"
-            given.append(self._hand(share, crew.next(), now))
+            given.append(self._hand(share, crew.next(queue.carriers), now))
 
     def _hand(self, share: Share, worker: Worker, now: float, n: int = 0) -> Assignment:
         """The share is in the worker's hands; n: the number that it has there already."""
@@ -309,7 +316,7 @@ class Scheduler:
         if owed:
             self._owing_out += 1
         else:
-            queue.in_flight += 1
+            queue.handed(share, now)
             if queue.doubtful:
                 self._lines.rota.doubtful_out += 1
             if queue.failures:
@@ -333,7 +340,8 @@ class Scheduler:
         if assignment.notice:
             self._owing_out -= 1
             return False
-        queue.in_flight -= 1
+        queue.let_go(assignment.share)
+        self._lines.throttles.gave(queue, now, self._lines.rota)
         if queue.doubtful:
             self._lines.rota.doubtful_out -= 1
         probing = queue.probe == assignment.n
@@ -406,8 +414,11 @@ class Scheduler:
             if queue is not own and not fates.parts:
                 queue.arrived += 1
                 queue.departed += 1
-            if queue.failures or queue.doubtful or queue.width < queue.limit:
-                queue.spoke(probing and queue is own)
+            refusal = fates.refusal(hop) if fates.parts else ""
+            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or queue.slow is not None:
+                queue.spoke(probing and queue is own, not refusal)
+                if refusal:
+                    self._lines.throttles.refused(queue, refusal, now)
                 self._lines.rota.judge(queue, False)
                 self._lines.mark(queue)
                 self._lines.rota.list(queue, now)

@@ -47,9 +47,10 @@ class Sequel:
             out.share.rcpt = out.rcpt
             return (out.share,), ""  # it waits on, until when it did before
         groups: dict[tuple[HopQueue, bool, str], list[int]] = {}
+        priority = out.share.priority
         for rcpt, hop, reply in fates.parts:
             queue = self._lines.queue(hop, now) if hop else out.share.queue
-            over = reply != "" and not out.expire and self._expiry.over(queue, out.mid, out.attempt, now)
+            over = reply != "" and not out.expire and self._expiry.over(queue, out.mid, out.attempt, now, priority)
             groups.setdefault((queue, reply != "", reply if over else ""), []).extend(rcpt)
         going = []
         until = ""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kmq import log
-from kmq.model import hop, recipients
+from kmq.model import hop, priority, recipients
 from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed
 from kmq.model.frame import Child
@@ -208,5 +208,6 @@ class _Terminating:
 
     def _dated(self) -> Office:
         """The office, with the end of this message's time."""
-        lifetime = self._office.schedules.of(self._target.connector).lifetime
+        urgency = priority.of(self._job.head.priority)
+        lifetime = self._office.schedules.of(self._target.connector, urgency).lifetime
         return self._office._replace(until=unix(self._job.head.created) + lifetime)
