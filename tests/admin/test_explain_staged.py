@@ -1,0 +1,399 @@
+"""Situations that would take days, or a broken machine: envelopes and states as the real code makes them, staged."""
+
+from pathlib import Path
+
+import pytest
+
+from kmq.admin.circumstances import Circumstances, QueueState, queue_state
+from kmq.admin.explain import CAUSES, Facts, Finding, Kmqd, explain
+from kmq.admin.explain_gone import explain_gone
+from kmq.admin.explain_queue import explain_queue
+from kmq.admin.explain_replies import of_hop, of_recipient
+from kmq.admin.explain_story import story
+from kmq.config import Settings, load
+from kmq.log.tracking import Details, Entry
+from kmq.model import hop as hops
+from kmq.model import moment, queue_id
+from kmq.model.envelope import Head, Recipient
+from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Redirected, Routed
+from kmq.phases.executing import categorize
+from kmq.routing.table import Routes
+from kmq.run.overdue import STOPPED
+from kmq.spool.look import find, walk
+from tests.mailbag import CREATED, Mailbag
+from tests.run.desk import ISP, Desk
+
+CONFIGURATION = """\
+[kmq]
+hostname = mx.example.org
+spool = spool
+local_domains = example.org
+
+[mx : receiver]
+listen = 127.0.0.1:2525
+
+[isp : connector]
+type = smarthost
+address_spaces = *.example, example.net
+hosts = isp.example
+retry_profile = short
+
+[short : retry]
+steps = 5m
+warn_after = 1h
+bounce_after = 2d
+"""
+
+HOUR = 3600.0
+BORN = moment.from_text(CREATED)
+
+
+class Stage:
+    """A spool without kmqd, its configuration, and what kmqd would say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bag = Mailbag(folder / "spool")
+        (folder / "kmq.conf").write_text(CONFIGURATION)
+        self.settings: Settings = load(str(folder / "kmq.conf"))
+        self.around = Circumstances(BORN + 60, "mx.example.org")
+        self.facts = Facts(BORN + 60, self.settings, self.around)
+
+    def lay(self, *events: Event, to: str = "bob@isp.example", home: str = "queue") -> str:
+        return self.bag.lay(*events, to=(to,), home=home)
+
+    def routed(self, to: str = "bob@isp.example") -> Routed:
+        """As the categorizer would have it, by the real table."""
+        head = Head("", "", CREATED, "alice@example.org", [Recipient(to)], 1)
+        only = categorize(head, [0], Routes(self.settings).of(head).decide).only
+        assert only is not None
+        return only
+
+    def causes(self, name: str) -> list[Finding]:
+        found = find(self.bag.spool, queue_id.parse(name))
+        assert found is not None
+        return explain(found, self.facts)
+
+    def only(self, name: str) -> Finding:
+        (one,) = self.causes(name)
+        return one
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def in_queue(desk: Desk, hop: str) -> QueueState:
+    """A queue's state as kmqd's answer would have it, of what the real core says."""
+    facts = desk.scheduler.verbs.facts(hop)
+    assert facts is not None
+    offset = BORN - desk.now
+    line: dict[str, object] = {
+        "Status": facts.status.value,
+        "LastError": facts.last_error or None,
+        "NextRetryTime": None if facts.next_retry is None else moment.as_text(facts.next_retry + offset),
+        "RetryCount": facts.failures,
+        "MessageCount": facts.messages,
+    }
+    return queue_state(line)
+
+
+# --- kmqd itself ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kmqd", "code", "command"),
+    [
+        (Kmqd("kmqd does not run", owned=False, workers=0), "kmqd-stopped", "systemctl start kmq"),
+        (Kmqd("kmqd broke off its answer", owned=True), "kmqd-silent", "systemctl restart kmq"),
+        (Kmqd("this user may not ask kmqd", owned=None, forbidden=True), "not-allowed", "sudo kmq explain "),
+        (Kmqd(workers=0), "no-worker", "systemctl restart kmq"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_kmqd_is_what_is_waited_for(stage: Stage, kmqd: Kmqd, code: str, command: str) -> None:
+    stage.facts.kmqd = kmqd
+    name = stage.lay(stage.routed())
+    first = stage.causes(name)[0]
+    assert first.code == code and first.command.startswith(command) and first.until is None
+    assert kmqd.silence in " ".join(first.evidence)
+    assert all("nothing is wrong" not in one.says for one in stage.causes(name)) or code == "not-allowed"
+
+
+def test_what_is_wrong_beside_a_stopped_kmqd_is_told_too(stage: Stage) -> None:
+    stage.facts.kmqd = Kmqd("kmqd does not run", owned=False)
+    name = stage.lay(stage.routed("dave@nowhere.test"))
+    assert [one.code for one in stage.causes(name)] == ["kmqd-stopped", "no-connector"]
+
+
+def test_a_full_disk_is_told_beside_what_a_message_waits_for(stage: Stage) -> None:
+    stage.facts.free = 1000
+    codes = {one.code: one for one in stage.causes(stage.lay(stage.routed()))}
+    assert set(codes) == {"disk-full", "waiting-turn"}
+    assert "1,000 bytes are free" in codes["disk-full"].evidence[0] and codes["disk-full"].command == "kmq doctor"
+
+
+def test_a_message_that_kmqd_has_not_read_yet(stage: Stage) -> None:
+    stage.facts.told = True
+    assert stage.only(stage.lay(stage.routed())).code == "loading"
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_is_running(stage: Stage) -> None:
+    """The core itself says so: the hop failed, its time came, and one message tries."""
+    hop = str(hops.parse(stage.routed().hop))
+    desk = Desk()
+    desk.queued(hop)
+    desk.queued(hop)
+    for assignment in desk.assign():
+        desk.done(assignment, hop=hop, unavailable="451 4.4.1 connect to isp.example: timed out")
+    stage.around.queues[hop] = in_queue(desk, hop)
+    name = stage.lay(stage.routed())
+    waiting = stage.only(name)
+    assert waiting.code == "unreachable-host" and waiting.until == stage.around.queues[hop].next_retry
+    assert waiting.command == "kmq retry --queue isp.example:25"
+    desk.wait(400)
+    assert len(desk.assign()) == 1
+    stage.around.queues[hop] = in_queue(desk, hop)
+    assert stage.only(name).code == "probe-running"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said", "command"),
+    [
+        ({"Status": "Suspended", "HeldBy": "uid 0: repair"}, "queue-suspended", "repair", "kmq resume --queue isp.ex"),
+        (
+            {"Status": "Suspended", "HeldBy": "grace hold: 535 5.7.8 wrong password"},
+            *("grace-hold", "535 5.7.8 wrong password", "kmq resume --queue isp.ex"),
+        ),
+        (
+            {"Status": "Ready", "Why": "throttled", "NextRetryTime": "2026-11-22T05:52:00.000Z"},
+            *("throttled", "own limits", "kmq reload"),
+        ),
+    ],
+    ids=["operator", "grace hold", "throttled"],
+)
+def test_a_queue_held_by_somebody(stage: Stage, line: dict[str, object], code: str, said: str, command: str) -> None:
+    routed = stage.routed()
+    stage.around.queues[routed.hop] = queue_state(line)
+    found = stage.only(stage.lay(routed))
+    assert (found.code, said in found.says) == (code, True)
+    assert found.command.startswith(command)
+    assert found.until == (moment.from_text("2026-11-22T05:52:00.000Z") if code == "throttled" else None)
+
+
+def test_the_submission_queue_is_held(stage: Stage) -> None:
+    stage.around.queues[str(hops.SUBMISSION)] = queue_state({"Status": "Suspended", "HeldBy": "uid 0: upgrade"})
+    found = stage.only(stage.lay())
+    assert found.code == "submission-suspended" and found.command == "kmq resume --queue Submission"
+    assert "upgrade" in found.says
+
+
+def test_whose_turn_comes(stage: Stage) -> None:
+    assert stage.only(stage.lay(stage.routed())).code == "waiting-turn"
+    assert stage.only(stage.lay()).code == "categorizing"
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_poison_with_its_phase_and_trace(stage: Stage) -> None:
+    trace = "Traceback\nsignal 11 in Antivirus"
+    why = "2 workers failed on it alone in phase Local delivery"
+    crashes = [Crashed(phase="Local delivery", count=count, trace=trace) for count in (1, 2)]
+    name = stage.lay(stage.routed(), *crashes, Moved(home="poison", reason=why), home="poison")
+    found = stage.only(name)
+    assert (found.code, found.until, found.command) == ("poison", None, f"kmq resume {name}")
+    assert why in found.says and "signal 11" in found.evidence[-1]
+    assert found.first.startswith(f"kmq poison test {name} --phase 'Local delivery'")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "command"),
+    [
+        ("damaged: 12 bytes instead of 80", "poison-damaged", "kmq fsck"),
+        ("a notice that cannot be delivered", "lost-notice", "kmq remove {id}"),
+    ],
+)
+def test_what_else_lies_in_poison(stage: Stage, reason: str, code: str, command: str) -> None:
+    name = stage.lay(Moved(home="poison", reason=reason), home="poison")
+    assert (stage.only(name).code, stage.only(name).command) == (code, command.format(id=name))
+
+
+def test_a_damaged_envelope(stage: Stage) -> None:
+    name = stage.lay()
+    stage.bag.envelope(name).write_bytes(b"nonsense")
+    found = stage.only(name)
+    assert found.code == "damaged" and str(stage.bag.envelope(name)) in found.evidence
+
+
+def test_a_suspect_is_tried_alone(stage: Stage) -> None:
+    name = stage.lay(stage.routed(), Crashed(phase="Executing", count=1, trace="signal 9"))
+    found = stage.only(name)
+    assert found.code == "suspect" and "signal 9" in found.evidence[0]
+
+
+def test_one_whose_recipients_are_all_done(stage: Stage) -> None:
+    name = stage.lay(stage.routed(), Delivered(rcpt="0", attempt=1, reply="250 ok"))
+    assert stage.only(name).code == "ending"
+
+
+def test_who_it_is_for_cannot_be_found_out(stage: Stage) -> None:
+    until = moment.as_text(BORN + 300)
+    reply = "451 4.3.0 No such user, unless the aliases of /etc/aliases say so, which cannot be read"
+    found = stage.only(stage.lay(Deferred(rcpt="0", attempt=1, reply=reply, until=until)))
+    assert (found.code, found.until) == ("alias-trouble", BORN + 300)
+    assert "/etc/aliases" in found.says and "attempt 1" in found.evidence[0]
+
+
+def test_expiry_is_stopped_for_one_whose_time_is_over(stage: Stage) -> None:
+    routed = stage.routed()
+    name = stage.lay(routed)
+    stage.facts.now = stage.around.now = BORN + 49 * HOUR
+    assert [one.code for one in stage.causes(name)] == ["waiting-turn"]
+    stage.facts.expiry_stopped, stage.around.news = True, STOPPED
+    waits, over = stage.causes(name)
+    assert (waits.code, over.code, over.command) == ("waiting-turn", "expiry-stopped", "kmq expire")
+    assert over.evidence == [STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("to", "code"), [("dave@nowhere.test", "no-connector"), ("alice@example.org", "no-mailboxes"), ("bob", "no-domain")]
+)
+def test_what_no_connector_serves(stage: Stage, to: str, code: str) -> None:
+    routed = stage.routed(to)
+    found = stage.only(stage.lay(routed, to=to))
+    assert found.code == code and routed.rule in found.evidence[0]
+
+
+def test_deadlines_and_redirection(stage: Stage) -> None:
+    name = stage.lay(stage.routed(), Redirected(by="uid 0", reason="line down", connector="isp"), stage.routed())
+    found = find(stage.bag.spool, queue_id.parse(name))
+    assert found is not None
+    (chapter,) = story(found, stage.facts).chapters
+    assert "given to connector isp by root: line down" in chapter.attempts[0]
+    assert chapter.deadlines is not None
+    assert (chapter.deadlines.warning, chapter.deadlines.expiry) == (BORN + HOUR, BORN + 48 * HOUR)
+
+
+def test_each_queue_of_a_message_has_its_own_cause(stage: Stage) -> None:
+    one, other = stage.routed(), stage.routed("dave@nowhere.test")
+    one.rcpt, other.rcpt = "0", "1"
+    name = stage.bag.lay(one, other, to=("bob@isp.example", "dave@nowhere.test"))
+    assert {found.code: found.to for found in stage.causes(name)} == {
+        "no-connector": ["dave@nowhere.test"],
+        "waiting-turn": ["bob@isp.example"],
+    }
+
+
+# --- what has left ----------------------------------------------------------------------------------------------------
+
+ID = "69212ad0-00000001"
+
+
+def entry(event: str, **more: object) -> Entry:
+    return Entry(CREATED, event, "SMTP", ID, recipient_address=["bob@far.test"], **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (entry("SEND", recipient_status=["250 ok"]), "delivered", "delivered"),
+        (entry("FAIL", recipient_status=["552 5.3.4 too large"]), "failed", "552 5.3.4 too large"),
+        (entry("DROP", custom_data=Details(by="uid 0", reason="spam")), "removed", "by root: spam"),
+        (entry("EXPAND", reference=["69212ad0-00000002"]), "expanded", "69212ad0-00000002"),
+        (entry("DEFER", recipient_status=["450 later"]), "left", "not in the tracking log"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_what_became_of_a_message_that_has_left(end: Entry, code: str, said: str) -> None:
+    (found,) = explain_gone(ID, [entry("RECEIVE"), end])
+    assert found.code == code and said in found.says and found.command == f"kmq history {ID}"
+
+
+def test_a_message_that_was_never_here() -> None:
+    assert [one.code for one in explain_gone(ID, [])] == ["unknown"]
+
+
+# --- whole queues -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hop", "state", "count", "code"),
+    [
+        (ISP, {}, 0, "empty"),
+        (ISP, {"Status": "Active"}, 3, "flowing"),
+        (ISP, {"Status": "Ready"}, 3, "deferred-each"),
+        (ISP, {"Status": "Retry", "LastError": "451 4.4.3 DNS lookup failure"}, 3, "dns-trouble"),
+        (ISP, {"Status": "Connecting", "RetryCount": 2}, 3, "probe-running"),
+        (ISP, {"Status": "Suspended", "HeldBy": "uid 0: x"}, 0, "queue-suspended"),
+        (str(hops.UNREACHABLE), {"Status": "Ready"}, 1, "unreachable-queue"),
+        (str(hops.POISON), {}, 1, "poison-queue"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_queue(stage: Stage, hop: str, state: dict[str, object], count: int, code: str) -> None:
+    stage.around.queues[hop] = queue_state(state)
+    (found,) = explain_queue(hops.parse(hop), count, ["a.test"], stage.facts)
+    assert found.code == code
+    assert "{" not in found.says + found.first + found.command
+
+
+def test_a_name_of_a_queue_is_quoted_for_the_shell() -> None:
+    one = Finding("queue-suspended", queue="a b; rm -rf /", words={})
+    assert one.command == "kmq resume --queue 'a b; rm -rf /'"
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", CAUSES)
+def test_every_cause_is_told_whatever_is_known(code: str) -> None:
+    bare = Finding(code)
+    assert bare.says and "{" not in bare.says and bare.command.startswith(("kmq ", "systemctl ", "sudo kmq "))
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("451 4.4.3 cannot find the address of mx.far.test: Name or service not known", "dns-trouble"),
+        ("451 4.4.0 isp[192.0.2.1]:587 said: 535 5.7.8 no", "login-failed"),
+        (
+            "451 4.7.4 isp[192.0.2.1]:587: the server offers no way to log in that is known (PLAIN, LOGIN)",
+            "login-failed",
+        ),
+        ("451 4.4.0 isp[192.0.2.1]:25 said: 421 4.7.0 too many connections", "slow-down"),
+        ("451 4.4.5 all connections to isp[192.0.2.1]:25 are busy", "connections-busy"),
+        ("451 4.3.5 the configuration has no connector 'x' of type dns", "connector-gone"),
+        ("451 4.4.2 isp[192.0.2.1]:25 did not answer in time", "connection-lost"),
+        ("whatever", "unreachable-host"),
+        ("", "unreachable-host"),
+    ],
+)
+def test_what_a_hop_says(reply: str, code: str) -> None:
+    assert of_hop(reply) == code
+    assert code in CAUSES
+
+
+def test_every_reply_has_a_cause() -> None:
+    for host in ("", "mx"):
+        for local in (False, True):
+            for reply in ("", "4", "450 \x1b[2J", "451 " + "x" * 5000):
+                assert of_recipient(reply, host, local) in CAUSES
+
+
+def test_the_manual_has_every_cause() -> None:
+    text = (Path(__file__).resolve().parents[2] / "man" / "kmq.1").read_text()
+    section = text.partition(".Ss Causes")[2].partition(".Sh EXIT")[0]
+    told = [line.removeprefix(".It ") for line in section.splitlines() if line.startswith(".It ")]
+    assert told == list(CAUSES)
+
+
+def test_looking_at_a_whole_spool_never_fails(stage: Stage) -> None:
+    """Whatever lies there, there is a cause for it."""
+    stage.lay(stage.routed())
+    stage.lay(home="poison")
+    stage.lay(Routed(rcpt="0", hop="no next hop"), to="x@y.test")
+    assert all(explain(found, stage.facts) for found in walk(stage.bag.spool))
