@@ -411,7 +411,7 @@ class Reader:
                 break
             try:
                 out.append((_decode(data[at + 8 : after]), data[after : after + raw]))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise BrokenFrame(str(error)) from None
             at = after + raw
         self._kept = data[at:]

@@ -224,13 +224,14 @@ class MessageVerbs:
         return self._told(name, deed, shares, event, always_names=True)
 
     def _export(self, name: Name, deed: Deed) -> Outcome:
-        """A copy may be made of what stands still."""
-        if name.number in self._outcasts.poison:
-            return Outcome(RESULTS["export"])
+        """A copy may be made of what stands still; the log tells who wanted it."""
         scope = self._scope(name)
-        if not scope:
+        poison = name.number in self._outcasts.poison
+        if not scope and not poison:
             return _GONE
-        if all(share.state is HELD and share.word & SUSPENDED for share in scope):
+        if poison or all(share.state is HELD and share.word & SUSPENDED for share in scope):
+            keys = {"rcpt": _rcpt(scope) if name.hop else None, "by": deed.by, "reason": deed.reason or None}
+            mail.tell("export", queue_id.text(name.number), keys=keys)
             return Outcome(RESULTS["export"])
         if all(share.word & SUSPENDED for share in scope):
             return Outcome(SKIPPED, "it is in somebody's hands still")

@@ -19,7 +19,7 @@ from kmq.admin.client import SOCKET, Response, ask
 from kmq.admin.control import Control, Line
 from kmq.admin.verbs import Arguments
 from kmq.errors import StorageFailed, Unreachable
-from kmq.model.frame import HEAD_LIMIT, Answer, Reader, Stop, Verb, encode
+from kmq.model.frame import HEAD_LIMIT, LENGTHS, Answer, AnyFrame, Reader, Stop, Verb, encode
 
 ID = "69212ad0-0000a1f3"
 
@@ -173,6 +173,10 @@ def test_every_verb_of_the_table_can_be_asked() -> None:
         assert verbs.trouble(verb, arguments | ({"ndr": True} if form.ndr else {})) == ""
 
 
+def framed(text: bytes) -> bytes:
+    return LENGTHS.pack(len(text), 0) + text
+
+
 def connect(folder: Path) -> socket.socket:
     return client._connected(folder / SOCKET)
 
@@ -185,6 +189,8 @@ def connect(folder: Path) -> socket.socket:
         encode(Stop()),
         b"\x05\0\0\0\0\0\0\0" + b"hello",
         b"\x02\0\0\0\0\0\0\0" + b"{}",
+        framed(b'{"t":"verb","verb":"\xff"}'),
+        framed(b'{"t":"verb","verb":"x","more":' + b"[" * 100_000),
     ],
 )
 def test_whoever_speaks_another_language_is_cut_off(serve: Serve, tmp_path: Path, said: bytes) -> None:
@@ -198,7 +204,7 @@ def test_whoever_speaks_another_language_is_cut_off(serve: Serve, tmp_path: Path
 
 def test_several_questions_over_one_connection_in_any_cuts(serve: Serve, tmp_path: Path) -> None:
     serve(tmp_path)
-    frames, heard = Reader(), []
+    frames, heard = Reader(), list[AnyFrame]()
     with connect(tmp_path) as connection:
         for byte in encode(Verb(verb="flush")) + encode(Verb(verb="nonsense")):
             connection.sendall(bytes([byte]))

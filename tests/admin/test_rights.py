@@ -256,7 +256,7 @@ def test_nothing_that_is_said_harms(place: Place) -> None:
 
 
 def hear(one: socket.socket) -> list[Answer]:
-    frames, heard = Reader(), []
+    frames, heard = Reader(), list[Answer]()
     try:
         while received := one.recv(1 << 16):
             heard += [frame for frame, _ in frames.feed(received) if isinstance(frame, Answer)]
