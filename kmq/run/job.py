@@ -13,6 +13,7 @@ from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed
 from kmq.model.frame import Assign, Done
 from kmq.phases.work import Body
+from kmq.run.share import TAKEN_OUT
 
 _encode = msgspec.json.Encoder().encode
 #: Characters of all replies in one result: a frame has its limit, and what a server says does not.
@@ -57,6 +58,11 @@ class Job:
         self.events: list[Event] = []
         self.taken = time.monotonic()
         self.begun = self.ended = self.at = 0.0
+
+    @property
+    def given_up(self) -> bool:
+        """Its time is over, and all that is to be done is to tell its sender."""
+        return self.assign.expire not in ("", TAKEN_OUT)
 
     def result(self, events: list[Event] | None = None, **more: str | bool) -> Done:
         """What became of it, as the scheduler process is told; more: the fields of Done that are not always there."""

@@ -148,7 +148,7 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
         found = _WORDS.get(type(event))
         if found is None or _nobody_heard(event):
             continue
-        word, status = _EXPIRED if job.assign.expire and type(event) is Failed else found
+        word, status = _EXPIRED if job.given_up and type(event) is Failed else found
         where = place if type(event) is not Expanded else ""  # it went into none
         rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]

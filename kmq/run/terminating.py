@@ -23,7 +23,6 @@ from kmq.run import notices
 from kmq.run.job import Job, shorten
 from kmq.run.notice import Action, Letter, Office, Told, unix
 from kmq.run.notices import Notice
-from kmq.run.share import TAKEN_OUT
 
 #: Bytes of a body that a notice may need: its header.
 _HEADER_LIMIT = 128 * 1024
@@ -111,8 +110,7 @@ class _Terminating:
         self._now = time.time()
 
     def failed(self, failed: Sequence[Failed]) -> None:
-        expire = self._job.assign.expire
-        given_up = expire not in ("", TAKEN_OUT) and self._job.assign.hop != _UNREACHABLE  # that was never tried
+        given_up = self._job.given_up and self._job.assign.hop != _UNREACHABLE  # that was never tried
         told = [
             Told(index, one.reply, one.host, Action.FAILED, given_up)
             for one in failed

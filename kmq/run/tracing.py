@@ -46,7 +46,7 @@ def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
             details.rule = told.rule
         if kind is Delivered:
             details.delay, details.delays = timing
-        if kind is Failed and job.assign.expire:
+        if kind is Failed and job.given_up:
             made.source, details.status = "QUEUE", "expired"
         yield from _each(made, event.rcpt, job.head)  # type: ignore[attr-defined]
 
