@@ -1,8 +1,9 @@
 """Messages of a snapshot brought back into a spool that nobody works in.
 
 Promise:  a message that is in the spool is left as it is. What is brought back has its old ID and its whole history,
-          and in addition what the mail log says of its recipients since then, as lines of its envelope. A body is taken
-          only when it is what was accepted (SHA-256). New files are synced before they get their names, body first.
+          and in addition what the mail log says of its recipients since then, as lines of its envelope; what the safety
+          net keeps was delivered since, whatever the log says. A body is taken only when it is what was accepted
+          (SHA-256). New files are synced before they get their names, body first.
 On crash: half-made files are swept by the next start (.new), and asking again goes on.
 Callers:  kmq.cli.restore, who holds the spool's locks.
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from kmq.model import queue_id
 from kmq.model.envelope import Head, State, event_line
 from kmq.model.event import Event
-from kmq.spool import incoming, layout
+from kmq.spool import incoming, layout, net_look
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.look import Damaged, Found, find, walk
@@ -67,6 +68,8 @@ def _restore(message: Found | Damaged, disk: Disk, spool: Path, since: Since, ow
         return Restored(name, message.home, THERE)
     if isinstance(message, Damaged):
         return Restored(name, message.home, DAMAGED, why=message.reason)
+    if net_look.find(spool, queue_id.parse(name)) is not None:
+        return Restored(name, message.home, DONE, why="it came to its end since, and is kept in sent/")
     happened = since(message.head, message.state)
     if happened is None:
         return Restored(name, message.home, DONE, why="an operator removed it")

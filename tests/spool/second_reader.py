@@ -24,7 +24,7 @@ BLOCK = 4096
 RECORD = struct.Struct("<4sIIQI")
 SUMMED = struct.Struct("<IQIQ")
 OPERATION = struct.Struct("<BQIII")
-PUT, APPEND, MOVE, REMOVE = 1, 2, 3, 4
+PUT, APPEND, MOVE, REMOVE, KEEP, MARK = 1, 2, 3, 4, 5, 6
 NAME = re.compile(r"([0-9a-f]{8}-[0-9a-f]{8})\.(env|eml|put|reason)")
 SEGMENT = re.compile(r"([0-9a-f]{8})\.([0-9a-f]{4})\.log")
 OF_LOG = re.compile(SEGMENT.pattern + r"|spare\..*|damaged\..*|checkpoint|.*\.new|README\.md")
@@ -38,7 +38,8 @@ class Message:
     """Everything the files and the journal say of one ID.
 
     files: (home, ending) -> path; parts: the same -> "+" there and whole, "!" there and not whole, "x" another's.
-    added: seq -> event line that the journal holds; incoming: the body's name below incoming/, of a put without body.
+    kept: the day of a keep or a mark; added: seq -> event line that the journal holds.
+    incoming: the body's name below incoming/, of a put without body.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Message:
     added: dict[int, bytes] = field(default_factory=dict)
     moved: bool = False
     removed: bool = False
+    kept: str = ""
     head: Line | None = None
     events: list[Line] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)  # seq of events that the journal has and the envelope has not
@@ -172,11 +174,19 @@ def replay(payload: bytes, messages: dict[str, Message]) -> None:
             offset += s + a + b
         elif kind == REMOVE:
             message.removed = True
+        elif kind == KEEP:
+            message.kept = _day(b)
         else:
-            assert kind in (APPEND, MOVE)
+            assert kind in (APPEND, MOVE, MARK)
+            message.kept = _day(b) if kind == MARK else message.kept
             message.added[s] = payload[offset : offset + a]
             message.moved |= kind == MOVE
             offset += a
+
+
+def _day(number: int) -> str:
+    text = str(number)
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}"
 
 
 # --- the plain files --------------------------------------------------------------------------------------------------
@@ -304,13 +314,36 @@ def row(parts: list[str], put: bool, move: bool, remove: bool, reason: bool) -> 
     return {"-": "D1", "!": "D3", "x": "D5"}.get(envelope) or ("D2" if body == "-" else "D4")
 
 
+# --- what is kept after delivery --------------------------------------------------------------------------------------
+
+
+def read_kept(spool: Path) -> dict[str, tuple[str, str, list[Line]]]:
+    """ID -> the day, S9 or D11, and the events of each message in sent/."""
+    found: dict[str, tuple[str, str, list[Line]]] = {}
+    for folder in sorted((spool / "sent").iterdir()):
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", folder.name):
+            continue
+        for name in sorted({path.stem for path in folder.iterdir() if NAME.fullmatch(path.name)}):
+            lines = lines_of(folder / f"{name}.env")
+            head = unseal(lines[0]) if lines else None
+            own = head is not None and "recipients" in head and head.get("id") == name
+            good = own and whole_body(folder / f"{name}.eml", head)
+            events = {number_in(one, "seq"): one for one in map(unseal, lines[1:]) if one}
+            found[name] = (folder.name, "S9" if good else "D11", [events[seq] for seq in sorted(events)])
+    return found
+
+
 @dataclass
 class Reading:
-    """A whole spool: messages by ID, names that kmq did not make, and what is true of it as a whole (D7, D9, D10)."""
+    """A whole spool: messages by ID, names that kmq did not make, and what is true of it as a whole (D7, D9, D10).
+
+    kept: what lies in sent/.
+    """
 
     messages: dict[str, Message]
     strange: list[str]
     damage: set[str]
+    kept: dict[str, tuple[str, str, list[Line]]] = field(default_factory=dict)
 
 
 def read_spool(spool: Path) -> Reading:
@@ -327,9 +360,11 @@ def read_spool(spool: Path) -> Reading:
     lost = journal.checkpoint is None and (spool / "journal" / "checkpoint").exists()
     damage = {"D7"} if strange else set()
     damage |= ({"D9"} if lost else set()) | ({"D10"} if journal.damaged else set())
-    return Reading({name: messages[name] for name in sorted(messages)}, strange, damage)
+    return Reading({name: messages[name] for name in sorted(messages)}, strange, damage, read_kept(spool))
 
 
 if __name__ == "__main__":
     for one in read_spool(Path(sys.argv[1])).messages.values():
         print(one.id, one.home, one.state, *(event["event"] for event in one.events))
+    for id_, (day, row_, told) in read_kept(Path(sys.argv[1])).items():
+        print(id_, f"sent/{day}", row_, *(event["event"] for event in told))

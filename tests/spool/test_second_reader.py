@@ -17,12 +17,12 @@ import pytest
 
 from kmq.errors import StorageFailed
 from kmq.model import queue_id
-from kmq.spool import layout, look
+from kmq.spool import layout, look, net_look
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.fsck import Look
 from kmq.spool.inspection import Log, read_log
-from kmq.spool.record import Append, Move, Put
+from kmq.spool.record import Append, Keep, Mark, Move, Put, Remove
 from kmq.spool.recovery import Recovery
 from tests.spool import second_reader, staging, stories
 from tests.spool.explore import empty_spool
@@ -30,7 +30,7 @@ from tests.spool.ghost import GhostDisk, Kernel
 from tests.spool.ledger import Ledger
 from tests.spool.life import Life, Story
 from tests.spool.second_reader import Message, Reading, read_spool
-from tests.spool.world import NOW, World, message
+from tests.spool.world import NOW, World, event, message
 from tests.torture.kmqd import Kmqd
 from tests.waiting import free_port, until
 
@@ -50,7 +50,15 @@ def agree(spool: Path) -> Reading:
     findings = list(Look(disk).everything())
     disk.close()
     rows = {name: one.state for name, one in reading.messages.items() if one.state not in REST}
-    assert rows == {queue_id.text(one.id): one.state for one in findings if one.id and one.state != "D8"}
+    assert rows == {queue_id.text(one.id): one.state for one in findings if one.id and one.state not in ("D8", "D11")}
+    kept = {name: state for name, (_, state, _) in reading.kept.items() if state != "S9"}
+    assert kept == {queue_id.text(one.id): one.state for one in findings if one.state == "D11"}
+    for name, (_, state, events) in reading.kept.items():
+        found = net_look.find(spool, queue_id.parse(name))
+        if state == "S9":
+            assert isinstance(found, look.Found)
+            told = [{key: line[key] for key in line if key != "sum"} for line in events]
+            assert told == msgspec.to_builtins(found.events)
     torn = {name for name, one in reading.messages.items() if one.damaged_lines and one.state not in ("S2", "S4", "S6")}
     assert torn == {queue_id.text(one.id) for one in findings if one.state == "D8"}
     assert reading.damage == {one.state for one in findings if one.state in ("D7", "D9", "D10")}
@@ -66,7 +74,7 @@ def agree_on_journal(log: Log, reading: Reading) -> None:
         one = reading.messages[queue_id.text(number)]
         assert one.added == dict(traced.lines)
         if not log.plain:
-            assert one.removed == traced.removed
+            assert (one.removed, one.kept) == (traced.removed, traced.kept)
             expected = (traced.put.line, traced.put.incoming) if traced.put else (b"", "")
             assert (one.put, one.head_line, one.incoming) == (traced.put is not None, *expected)
 
@@ -177,6 +185,31 @@ def put_deferred_removed(world: World) -> Iterator[str]:
     yield ""
 
 
+def kept_and_marked(world: World) -> Iterator[str]:
+    """Delivered, kept, and one line more; then a part of what is kept is gone."""
+    number = world.put()
+    world.settle()
+    cover(world)
+    yield "S3"
+    line = event(1, "delivered", rcpt="0", attempt=1, reply="250 2.0.0 ok")
+    world.record(Append(number, 1, line), Keep(number, "2025-11-22"), Remove(number))
+    world.sync()
+    yield "S6"
+    world.apply_all()
+    yield "S7"
+    later = event(2, "deferred", rcpt="0", reply="of the net")
+    world.record(Mark(number, 2, later, "2025-11-22"))
+    world.sync()
+    yield "S7"
+    world.apply_all()
+    assert line in world.disk.read(layout.envelope(number, "sent/2025-11-22"))
+    assert later in world.disk.read(layout.envelope(number, "sent/2025-11-22"))
+    cover(world)
+    yield ""
+    world.disk.unlink(layout.body(number, "sent/2025-11-22"))
+    yield ""
+
+
 def half_made(world: World) -> Iterator[str]:
     """What a power cut may leave of files that no sync has reached."""
     number = world.put(b"Subject: half\r\n\r\nmade\r\n")
@@ -266,7 +299,7 @@ def generations(world: World) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "stages",
-    [put_deferred_removed, half_made, large, poisoned_and_back, failed_sync, generations],
+    [put_deferred_removed, kept_and_marked, half_made, large, poisoned_and_back, failed_sync, generations],
     ids=lambda stages: stages.__name__,
 )
 def test_every_stage_of_a_life(tmp_path: Path, stages: Stages) -> None:
