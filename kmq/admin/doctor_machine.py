@@ -10,7 +10,7 @@ import platform
 import resource
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -135,7 +135,27 @@ def kmqd(settings: Settings) -> Iterator[Verdict]:
         names = ", ".join(sorted({one.name for one in dead}))
         text = f"{len(dead)} processes died and were begun again: {names}"
         yield Verdict(Grade.NOTE, text, "kmq processes shows what they had in hand, the log what they died of")
+    for one in statuses:
+        if one.role == "scheduler" and one.condition is Condition.RUNNING:
+            yield from held_back(one.counters)
     yield from _poison(settings.kmq.spool / "poison")
+
+
+def held_back(counters: Mapping[str, int]) -> Iterator[Verdict]:
+    """What kmqd does not do by itself any more, or not as it would; counters: of its scheduler process."""
+    level = counters.get("back_pressure", 0)
+    if level:
+        grade, word = (Grade.WRONG, "high") if level > 1 else (Grade.NOTE, "medium")
+        text = f"back pressure is {word}: kmqd runs short of something, and takes in less mail or none"
+        yield Verdict(grade, text, "kmq pressure shows what it lacks")
+    holds = counters.get("grace_holds", 0)
+    if holds:
+        queues = "a queue is" if holds == 1 else f"{holds:,} queues are"
+        text = f"{queues} held (grace hold): their mail fails for good for a cause that is likely our own fault"
+        yield Verdict(Grade.WRONG, text, "kmq queues names the cause; mend it, then kmq resume --queue Q")
+    if counters.get("expiry_stopped", 0):
+        text = "expiry is stopped: too many messages would have been given up at once"
+        yield Verdict(Grade.WRONG, text, "kmq expire --what-if counts them, kmq expire lets them be given up")
 
 
 def _poison(folder: Path) -> Iterator[Verdict]:
@@ -145,5 +165,5 @@ def _poison(folder: Path) -> Iterator[Verdict]:
         return
     count = sum(queue_id.PATTERN.fullmatch(name) is not None for name in names)
     if count:
-        remedy = "kmq mailq --queue Poison shows why; resume tries them once more"
+        remedy = "kmq poison list shows why, kmq poison test runs a phase again, kmq resume tries them once more"
         yield Verdict(Grade.NOTE, f"{count:,} set aside in poison/", remedy)

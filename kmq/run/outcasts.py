@@ -143,6 +143,7 @@ class Outcasts:
         self._forget(leaving.id)
         if leaving.home:
             mail.tell("poison", queue_id.text(leaving.id), reason=leaving.reason)
+            log.error("a message is set aside in poison/", id=queue_id.text(leaving.id), why=leaving.reason)
             self.poison.add(leaving.id)
             if leaving.after is not None:
                 leaving.after.tell = leaving.tell

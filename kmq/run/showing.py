@@ -62,5 +62,6 @@ class Showing:
             uncovered=int(storage.uncovered),
             log_lines_lost=log.lost(),
             expiry_stopped=self._brakeman.look(),
+            grace_holds=len(results.grace.queues) if results.grace is not None else 0,
         )
         self._status.flush()

@@ -18,9 +18,9 @@ from kmq.model.event import (
     Failed,
     Moved,
     Redirected,
-    Replayed,
     Removed,
     Removing,
+    Replayed,
     Resubmitted,
     Resumed,
     Retried,
@@ -84,7 +84,8 @@ def _told(event: AnyEvent, head: Head) -> str:
             return f"expanded   {_whom(event.rcpt, head)}: {expansion(event)}"
         case Deferred():
             again = f"; again at {local_time(unix(event.until))}" if event.until else ""
-            return f"deferred   {_whom(event.rcpt, head)}: {_reply(event)}{again}"
+            held = f"; held, since {event.held}" if event.held else ""
+            return f"deferred   {_whom(event.rcpt, head)}: {_reply(event)}{held}{again}"
         case Crashed():
             trace = f": {event.trace.strip().rpartition(chr(10))[2]}" if event.trace else ""
             return f"crashed    a worker in {event.phase}, time {event.count}{trace}"

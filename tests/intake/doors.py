@@ -180,6 +180,7 @@ class Talk:
         rules = Rules(
             *(self.section, "mx.us.test", Routes(), lambda: self.door.refusal, lambda: NOW, self.small_body),
             *(self.starttls, self.urgent_size, self.rates),
+            pressed=lambda: self.door.pressed(self.section.submission),
         )
         trusted = any(ip_address(self.ip) in network for network in self.section.relay_from)
         self.session = Session(rules, Client(self.ip, trusted))

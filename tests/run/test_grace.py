@@ -2,9 +2,11 @@
 
 import msgspec
 import pytest
+from aiosmtplib import SMTPAuthenticationError
 
 from kmq.model.event import Deferred, Delayed, Delivered, Expanded, Failed, Routed
 from kmq.model.frame import Child, Done
+from kmq.phases import smtp_opening
 from kmq.run.grace import LOGINS, Cause, Failures, Grace, cause_of
 from kmq.run.grace_evidence import spare, turned
 from kmq.run.grace_holds import eased
@@ -216,6 +218,11 @@ def test_a_login_that_is_refused_again_and_again_is_not_tried_for_ever() -> None
 )
 def test_other_troubles_are_the_queue_s_own(text: str) -> None:
     assert Place().grace.unreached(ISP, text, 100) is None
+
+
+def test_a_refused_login_is_known_by_how_a_worker_tells_it() -> None:
+    said = smtp_opening._as_reply(SMTPAuthenticationError(535, "5.7.8 no"), "smtp.isp.test[192.0.2.1]:587")
+    assert Place().grace.unreached(ISP, str(said), LOGINS) is Cause.LOGIN
 
 
 # --- what becomes of a result -----------------------------------------------------------------------------------------

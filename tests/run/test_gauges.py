@@ -1,0 +1,58 @@
+"""What the machine has left, and looks that do not come back."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from kmq.run import gauges
+from kmq.run.gauges import Disk, Figures, Probe, memory
+from kmq.run.pressure import Resource
+from tests.waiting import until
+
+
+def test_a_disk_says_what_is_free_and_how_large_it_is(tmp_path: Path) -> None:
+    disk = Disk(str(tmp_path), Resource.SPOOL_SPACE, Resource.SPOOL_INODES)
+    found, room = disk.look(), os.statvfs(tmp_path)
+    assert found[Resource.SPOOL_SPACE] == pytest.approx(room.f_bavail * room.f_frsize, rel=0.05)
+    assert disk.sizes[Resource.SPOOL_SPACE] == room.f_blocks * room.f_frsize
+    assert (Resource.SPOOL_INODES in found) == (room.f_files > 0)
+
+
+def test_memory_is_a_part_of_the_machine_s(tmp_path: Path) -> None:
+    found = memory()
+    assert 0 < found[Resource.OWN_MEMORY] < 100 and 0 < found[Resource.SYSTEM_MEMORY] < 100
+    block = bytearray(os.urandom(1 << 20)) * 64
+    assert memory()[Resource.OWN_MEMORY] > found[Resource.OWN_MEMORY]
+    del block
+
+
+def test_a_disk_that_does_not_answer_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauges, "_LATE", 0.2)
+    looked, answers = threading.Event(), threading.Event()
+
+    def look() -> Figures:
+        if looked.is_set():
+            answers.wait(30)
+        looked.set()
+        return {Resource.SPOOL_SPACE: 1.0}
+
+    probe = Probe("the disk of /spool", look, 0.01)
+    until(lambda: probe.figures(time.monotonic()), "a first answer")
+    until(lambda: probe.silent(time.monotonic()), "it hangs")
+    assert probe.figures(time.monotonic()) == {}, "what is old is not known"
+    answers.set()
+    until(lambda: probe.figures(time.monotonic()), "it answers again")
+    probe.end()
+
+
+def test_a_disk_that_is_gone_is_not_known() -> None:
+    def look() -> Figures:
+        raise OSError(5, "Input/output error")
+
+    probe = Probe("the disk of /spool", look, 0.01)
+    until(lambda: not probe.silent(time.monotonic()), "it answers")
+    assert probe.figures(time.monotonic()) == {}
+    probe.end()
