@@ -1,6 +1,7 @@
 """When the sender of a message is told that it takes longer, and when it is given up.
 
-Law:      run/schedule: by the profile of the connector; both come with the first failed attempt after their time.
+Law:      run/schedule: by the profile of the connector, and the message's priority; both come with the first failed
+          attempt after their time.
 Promise:  pure.
 Callers:  kmq.admin.explain, kmq.view.explain.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from kmq.admin.explain_evidence import waiting_in
 from kmq.admin.listing import Share
 from kmq.config import Settings
+from kmq.model import priority
 from kmq.run.schedule import schedules_of
 from kmq.spool.index_rows import unix
 from kmq.spool.look import Found
@@ -31,7 +33,7 @@ class Deadlines:
 
 def deadlines(found: Found, share: Share, settings: Settings) -> Deadlines:
     """When the delay notice and the expiry come, by the profile of the share's connector."""
-    schedule = schedules_of(settings).of(share.hop.connector)
+    schedule = schedules_of(settings).of(share.hop.connector, priority.of(found.head.priority))
     created = unix(found.head.created)
     indices = waiting_in(found, share)
     return Deadlines(

@@ -6,9 +6,8 @@ Callers:  kmq.cli.kmq.
 
 import time
 
-from kmq.admin import client
-from kmq.admin.circumstances import text_of
 from kmq.admin.digest import RESULT_SIZE, Level, Question, ServerRows, digest, group_name, properties
+from kmq.admin.selection_queues import select_queues
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.view.digest import digest as table
 
@@ -34,9 +33,6 @@ def run(call: Call) -> int:
 
 
 def _here(call: Call) -> ServerRows:
-    """This server's queues, as they are now. Unreachable when kmqd does not answer."""
-    section = call.settings.kmq
-    response = client.ask(section.run_directory, "queues")
-    for line in response.lines:
-        line["Identity"] = f"{section.hostname}\\{text_of(line, 'NextHopDomain')}"
-    return ServerRows(section.hostname, time.time(), response.lines)
+    """This server's queues, as they are now."""
+    found = select_queues(call.settings, call.around(), limit=0)
+    return ServerRows(call.settings.kmq.hostname, found.as_of, [row.properties for row in found.rows])

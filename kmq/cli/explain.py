@@ -4,7 +4,7 @@ Promise:  looks only; works while kmqd is stopped, and says so. Exit status 0, o
 Callers:  kmq.cli.kmq.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kmq.admin import tracked
 from kmq.admin.explain import Facts, Finding, properties
@@ -12,7 +12,9 @@ from kmq.admin.explain_facts import facts_about
 from kmq.admin.explain_gone import explain_gone
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_story import story
-from kmq.admin.listing import domains, is_named, shares
+from kmq.admin.listing import domains, is_named
+from kmq.admin.selection import select
+from kmq.admin.selection_queues import select_queues
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.parser import identity
 from kmq.log.tracking import folder_of
@@ -20,9 +22,12 @@ from kmq.model import hop as hops
 from kmq.model import queue_id
 from kmq.model.hop import NextHop
 from kmq.spool.index_rows import next_hop
-from kmq.spool.look import Found, find, walk
+from kmq.spool.look import Found, find
 from kmq.view.explain import causes, message, message_properties
 from kmq.view.words import counted, harmless
+
+#: Messages of a queue whose domains are looked at.
+_LOOKED_AT = 100
 
 
 def run(call: Call) -> int:
@@ -87,34 +92,26 @@ def _ended(code: str, says: str, evidence: list[str], command: str) -> Iterator[
 
 def _queue(call: Call, name: str) -> int:
     facts = facts_about(call.settings, [])
-    waiting = _waiting(call, name, facts)
-    known = {next_hop(text) for text in facts.around.queues} | set(waiting) | {hops.SUBMISSION}
-    meant = [hop for hop in known if is_named(hop, name)]
+    known = {next_hop(row.hop): row.properties for row in select_queues(call.settings, facts.around, limit=0).rows}
+    meant = [hop for hop in {*known, hops.SUBMISSION, hops.UNREACHABLE, hops.POISON} if is_named(hop, name)]
     if len(meant) != 1:
         call.warn(harmless(_which(name, meant, known)))
         return REFUSED
     (hop,) = meant
-    addresses = waiting.get(hop, [])
-    findings = explain_queue(hop, len(addresses), domains(addresses), facts)
+    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT)
+    addresses = [address for row in waiting.rows for address in row.to]
+    state = facts.around.queues.get(str(hop))
+    count = max(waiting.total, state.messages if state is not None else 0)
+    findings = explain_queue(hop, count, domains(addresses), facts)
     if call.json:
         call.tell_objects([{"Queue": hop.name, "NextHop": str(hop), "Causes": [properties(one) for one in findings]}])
     else:
-        call.tell([harmless(f"{hop.name}: {counted(len(addresses), 'message')}")])
+        call.tell([harmless(f"{hop.name}: {counted(count, 'message')}")])
         call.tell(causes(findings, facts.now))
     return DONE
 
 
-def _waiting(call: Call, name: str, facts: Facts) -> dict[NextHop, list[str]]:
-    """The messages of this queue, and of no other where a name tells it: an address of each."""
-    found: dict[NextHop, list[str]] = {}
-    for one in walk(call.settings.kmq.spool):
-        if isinstance(one, Found):
-            for share in shares(one, facts.around):
-                found.setdefault(share.hop, []).extend(share.to[:1] if is_named(share.hop, name) else ())
-    return found
-
-
-def _which(name: str, meant: list[NextHop], known: set[NextHop]) -> str:
+def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:
     if meant:
         return f"{len(meant)} queues are called {name}: say which one, {' or '.join(sorted(map(str, meant)))}"
     return f"no message and no queue is called {name}; queues are: {', '.join(sorted(hop.name for hop in known))}"

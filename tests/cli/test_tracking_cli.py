@@ -1,0 +1,150 @@
+"""`kmq track`, `history`, `explain` and `mailq --at` of mail that has left, as an operator types them."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from kmq.cli.times import unix_time
+from kmq.errors import FilterError
+from kmq.log import tracking
+from kmq.log.tracking import Details, Entry
+from kmq.log.tracking_files import name_of
+from kmq.model import moment, queue_id
+from tests.cli.conftest import Kmqd, Place
+
+BORN = int(time.time()) - 60
+ID = f"{BORN:08x}-00000001"
+
+
+def at(second: float) -> str:
+    return moment.as_text(BORN + second)
+
+
+LIFE = [
+    Entry(at(0), "RECEIVE", "SMTP", ID, "<1@x>", "a@x.test", ["b@far.test"], recipient_count=1, total_bytes=70),
+    Entry(at(1), "DEFER", "SMTP", ID, "", "a@x.test", ["b@far.test"], ["450 later"], server_hostname="mx.far.test"),
+    Entry(at(30), "SEND", "SMTP", ID, "", "a@x.test", ["b@far.test"], ["250 ok"], server_hostname="mx.far.test"),
+]
+LIFE[1].custom_data = Details(queue="DnsConnectorDelivery;far.test;isp", attempt=1, until=at(30))
+
+
+@pytest.fixture
+def logged(place: Place) -> Place:
+    folder = place.spool / "log"
+    folder.mkdir()
+    text = "".join(f"{tracking._text(one)}\n" for one in LIFE)
+    (folder / name_of(int(time.time()) // 3600, 1)).write_text(text)
+    return place
+
+
+def test_the_life_of_a_message_that_has_left(logged: Place) -> None:
+    status, out, err = logged.run("history", ID)
+    assert (status, err) == (0, "")
+    told = [line.split("  ", 1)[1] for line in out.splitlines()]
+    assert told[0].startswith("accepted   by unknown means, 70 bytes, from <a@x.test> to b@far.test")
+    assert told[1].startswith("deferred   b@far.test: 450 later (mx.far.test) again at ")
+    assert told[2] == "delivered  b@far.test: 250 ok (mx.far.test)"
+    status, out, _ = logged.run("--json", "history", ID)
+    assert [json.loads(line)["event-id"] for line in out.splitlines()] == ["RECEIVE", "DEFER", "SEND"]
+
+
+def test_one_that_nobody_knows(logged: Place) -> None:
+    for verb in ("history", "explain"):
+        status, out, err = logged.run(verb, "69212ad0-ffffffff")
+        assert status == 1
+        assert "never here" in out + err
+
+
+def test_why_it_is_not_there(logged: Place) -> None:
+    status, out, _ = logged.run("explain", ID)
+    assert status == 0
+    assert "Cause     delivered: it is here no more: it was delivered" in out
+    assert f"Command   kmq history {ID}" in out
+
+
+def test_what_happened_selected_by_filter_time_and_number(logged: Place) -> None:
+    status, out, _ = logged.run("track", "--filter", "EventId -eq SEND")
+    assert status == 0 and out.count(ID) == 1 and "250 ok" in out
+    assert logged.run("--json", "track", "--limit", "2")[1].count("\n") == 2
+    assert json.loads(logged.run("--json", "track", "--limit", "1")[1])["event-id"] == "SEND"
+    assert logged.run("track", "--until", "1h")[0] == 1
+    status, _, err = logged.run("track", "--filter", "Sendr -eq x")
+    assert status == 2 and "^" in err and "Sender" in err
+    status, _, err = logged.run("track", "--since", "yesteryear")
+    assert status == 2 and "2h" in err
+
+
+def test_without_a_log_it_says_so(place: Place) -> None:
+    status, _, err = place.run("track")
+    assert status == 1 and "tracking_log" in err
+    place.path.write_text(place.path.read_text().replace("[kmq]\n", "[kmq]\ntracking_log = off\n"))
+    status, _, err = place.run("track")
+    assert status == 1 and "tracking_log = off" in err
+
+
+def test_the_queue_as_it_stood(logged: Place) -> None:
+    def then(second: float) -> str:
+        status, out, _ = logged.run("mailq", "--at", at(second))
+        assert status == 0
+        return out
+
+    assert "b@far.test" in then(10) and "Retry: 450 later" in then(10) and "-- 1 message, 70 B at " in then(10)
+    assert "The queue was empty" in then(40)
+    assert logged.run("mailq", "--ids", "--at", at(10))[1] == f"{ID}\n"
+    assert json.loads(logged.run("--json", "mailq", "--at", at(10))[1])["Status"] == "Retry"
+    assert "No message" not in logged.run("mailq", "--queue", "far.test", "--at", at(10))[1]
+    status, _, err = logged.run("mailq", "--at", "2999-01-01")
+    assert status == 2 and "still to come" in err
+
+
+def test_a_queue_is_explained_by_name_or_the_names_that_exist_are_told(place: Place, kmqd: Kmqd) -> None:
+    kmqd.queues = [
+        {
+            "NextHop": "DnsConnectorDelivery;far.test;isp",
+            "NextHopDomain": "far.test",
+            "Status": "Retry",
+            "LastError": "451 4.4.3 DNS lookup failure (servfail) for far.test",
+            "NextRetryTime": "2999-01-01T00:00:00.000Z",
+            "RetryCount": 3,
+            "MessageCount": 12,
+        }
+    ]
+    status, out, _ = place.run("explain", "far.test")
+    assert status == 0
+    assert "far.test: 12 messages" in out and "Cause     dns-trouble" in out and "Until     2999-01-01" in out
+    assert "Command   kmq retry --queue far.test" in out
+    status, _, err = place.run("explain", "elsewhere.test")
+    assert status == 1 and "far.test" in err
+    status, out, _ = place.run("digest", "--json")
+    assert json.loads(out)["MessageCount"] == 12
+    assert place.run("digest", "--filter", "MessageCount -gt 100")[0] == 1
+    status, _, err = place.run("digest", "--group-by", "Colour")
+    assert status == 2 and "NextHopCategory" in err
+
+
+def test_an_id_that_is_a_path_is_a_name_of_no_queue(logged: Place) -> None:
+    for name in ("../../etc/passwd", "69212ad0-0000", "a" * 10_000, "\x1b[2J"):
+        status, out, err = logged.run("explain", name)
+        assert status == 1 and "\x1b" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("-90s", 90), ("2026-11-22T05:50:11Z", None), ("14:30", None)]
+)
+def test_times(text: str, seconds: int | None) -> None:
+    now = 1_795_000_000.0
+    found = unix_time(text, now)
+    assert found == (now - seconds if seconds else found) and found > 0
+
+
+def test_what_is_no_time() -> None:
+    for text in ("25:00", "tomorrow", "", "9" * 50):
+        with pytest.raises(FilterError, match="14:30"):
+            unix_time(text)
+
+
+def test_ids_are_of_this_century() -> None:
+    assert queue_id.created(queue_id.parse(ID)) == BORN
+    assert Path(name_of(BORN // 3600, 1)).suffix == ".jsonl"
