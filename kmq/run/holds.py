@@ -17,8 +17,6 @@ from kmq.run.scheduler import Scheduler
 from kmq.spool import kept
 from kmq.spool.disk import Disk
 
-FILE = "queues"
-
 
 class Hold(msgspec.Struct, omit_defaults=True):
     """A queue that is suspended. hop: its next hop; by: who holds it and why (QueueFacts.held_by)."""
@@ -41,7 +39,7 @@ class Holds:
 
     def load(self) -> int:
         """At a start: queues that were suspended are; how many."""
-        texts, damaged = kept.read(self._disk, FILE)
+        texts, damaged = kept.read(self._disk, kept.QUEUES)
         if damaged:
             log.error("state/queues is damaged: queues that were suspended may send again", lines=damaged)
         now = time.monotonic()
@@ -59,4 +57,4 @@ class Holds:
         """Durably, what holds now. OSError: the disk does not take it; in the core it holds all the same."""
         async with self._writing:
             texts = [_encode(Hold(hop, by)) for hop, by in sorted(self._core.verbs.held_queues().items())]
-            await asyncio.get_running_loop().run_in_executor(None, kept.replace, self._disk, FILE, texts)
+            await asyncio.get_running_loop().run_in_executor(None, kept.replace, self._disk, kept.QUEUES, texts)

@@ -22,7 +22,6 @@ from kmq.model.hop import NO_GUID
 from kmq.spool import kept
 from kmq.spool.disk import Disk
 
-FILE = "connectors"
 #: Former names of a connector that are remembered.
 _FORMER = 10
 
@@ -46,7 +45,7 @@ class Identities:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._known: dict[str, Known] = {}
-        texts, damaged = kept.read(disk, FILE)
+        texts, damaged = kept.read(disk, kept.CONNECTORS)
         for text in texts:
             try:
                 one = _decode(text)
@@ -87,7 +86,7 @@ class Identities:
 
     def keep(self) -> None:
         """Durably, what is known. OSError when the disk does not take it."""
-        kept.replace(self._disk, FILE, [_encode(one) for one in self._known.values()])
+        kept.replace(self._disk, kept.CONNECTORS, [_encode(one) for one in self._known.values()])
 
     def _renamed(self, sections: dict[str, ConnectorSection]) -> dict[str, str]:
         gone = [one for name, one in self._known.items() if name not in sections]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kmq.errors import SpoolError
 from kmq.model import queue_id
-from kmq.spool import checkpoint, incoming, layout, net_fsck
+from kmq.spool import checkpoint, incoming, kept, layout, net_fsck
 from kmq.spool.disk import Disk
 from kmq.spool.inspection import Finding, Inspection, Log, read_log
 from kmq.spool.states import MOVING
@@ -96,6 +96,7 @@ class Look:
         for number in sorted(self.log.traced.keys() - self._seen):
             yield from self.message(number)
         yield from net_fsck.look(self.disk, self.deep)
+        yield from self._state()
         yield from self._incoming()
 
     def message(self, number: int) -> list[Finding]:
@@ -122,6 +123,19 @@ class Look:
         for name in self.disk.names("journal"):
             if not _OF_LOG.fullmatch(name):
                 yield from _foreign(f"journal/{name}")
+
+    def _state(self) -> Iterator[Finding]:
+        """Suspended queues and GUIDs of connectors."""
+        for name in kept.names(self.disk):
+            path = f"{kept.FOLDER}/{name}"
+            if name == _READ_ME:
+                continue
+            if name.removesuffix(".new") not in kept.FILES:
+                yield from _foreign(path)
+            elif name.endswith(".new"):
+                yield Finding("S8", path)
+            elif damaged := kept.read(self.disk, name)[1]:
+                yield Finding("D12", path, f"{damaged} {'line' if damaged == 1 else 'lines'}")
 
     def _folder(self, folder: str) -> Iterator[Finding]:
         """What lies directly below queue/."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from kmq.model import queue_id
 from kmq.model.envelope import read_event
 from kmq.model.event import Moved
-from kmq.spool import incoming, layout
+from kmq.spool import incoming, kept, layout
 from kmq.spool.aside import explain, keep, set_aside
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
@@ -42,6 +42,7 @@ def repair(spool: Path, segment_size: int, note: str) -> Iterator[str]:
         for finding in _found(disk, frozenset({"D6"})):
             _settle(disk, finding.id)
             yield f"{queue_id.text(finding.id)} lies in one home now; what differed is set aside"
+        yield from kept.mend(disk)
         for finding in _found(disk, _ASIDE):
             yield _put_aside(disk, finding)
     finally:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from kmq.model import queue_id
 from kmq.model.envelope import Head, State, event_line
 from kmq.model.event import Event
-from kmq.spool import incoming, layout, net_look
+from kmq.spool import incoming, kept, layout, net_look
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.look import Damaged, Found, find, walk
@@ -58,8 +58,23 @@ def restore(folder: Path, spool: Path, since: Since, really: bool = True) -> Ite
     try:
         for message in walk(folder):
             yield _restore(message, disk, spool, since, owner if really else None)
+        if really:
+            _bring_state(folder, disk, owner)
     finally:
         disk.close()
+
+
+def _bring_state(folder: Path, disk: Disk, owner: os.stat_result) -> None:
+    """Suspended queues and GUIDs of connectors, of a spool that knows of none."""
+    source = Disk(folder)
+    try:
+        for name in kept.FILES:
+            lines, _ = kept.read(source, name)
+            if lines and disk.status(f"{kept.FOLDER}/{name}") is None:
+                kept.replace(disk, name, lines)
+                _give(disk, f"{kept.FOLDER}/{name}", owner)
+    finally:
+        source.close()
 
 
 def _restore(message: Found | Damaged, disk: Disk, spool: Path, since: Since, owner: os.stat_result | None) -> Restored:

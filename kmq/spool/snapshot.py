@@ -1,8 +1,8 @@
 """A copy of the queue and of poison/ beside the spool, taken while kmqd works or rests.
 
-Shape:    the same folders as in the spool: queue/<gen>/<id>.eml|.env, poison/...; and last of all `snapshot.json`, so
-          that one without it is not whole. A body is never rewritten, so it is linked where that can be done, and
-          copied where not; an envelope grows, so it is always copied.
+Shape:    the same folders as in the spool: queue/<gen>/<id>.eml|.env, poison/..., state/...; and last of all
+          `snapshot.json`, so that one without it is not whole. A body is never rewritten, so it is linked where that
+          can be done, and copied where not; an envelope grows, so it is always copied.
 Promise:  each message is in it whole, as it was at one moment between the beginning and the end; one that was
           delivered meanwhile may be in it or not. Nothing in the spool is changed. All of it is synced at the end.
 On crash: there is no `snapshot.json`: take another one.
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from kmq.errors import SpoolError
 from kmq.model import moment, queue_id
 from kmq.model.envelope import fold
-from kmq.spool import layout
+from kmq.spool import kept, layout
 from kmq.spool.disk import Disk
 
 MANIFEST = "snapshot.json"
@@ -51,6 +51,7 @@ def take(spool: Path, folder: Path, hostname: str) -> Iterator[Saved]:
                 for saved in _folder(source, target, place, home, seen):
                     counts[home] += 1
                     yield saved
+        _state(source, target)
         target.sync_all()
         _sign(target, {"hostname": hostname, "spool": str(spool), "created": moment.as_text(began), **counts})
     finally:
@@ -88,6 +89,15 @@ def _target(spool: Path, folder: Path) -> Disk:
     for home in layout.HOMES:
         disk.make_folder(home)
     return disk
+
+
+def _state(source: Disk, target: Disk) -> None:
+    """Suspended queues and GUIDs of connectors."""
+    target.make_folder(kept.FOLDER)
+    for name in kept.FILES:
+        lines, _ = kept.read(source, name)
+        if lines:
+            kept.replace(target, name, lines)
 
 
 def _folders(source: Disk, home: str) -> list[str]:

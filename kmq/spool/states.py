@@ -50,8 +50,10 @@ STATES = {
         "a part of the journal is damaged; what it said of mail is lost",
         "the next start of kmqd, or kmq fsck --repair: the segment is kept as journal/damaged.*",
     ),
-    "D11": State(
-        "kept after its delivery, and damaged: it cannot be replayed", "nobody: it goes when its day is over"
+    "D11": State("kept after its delivery, and damaged: it cannot be replayed", "nobody: it goes when its day is over"),
+    "D12": State(
+        "a damaged line in state/: a suspended queue goes on, or a connector gets another GUID",
+        "kmq fsck --repair, or the next change of that file: the other lines count",
     ),
 }
 

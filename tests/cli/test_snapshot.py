@@ -15,7 +15,7 @@ import pytest
 from kmq.model import queue_id
 from kmq.model.envelope import fold
 from kmq.model.event import Deferred, Delivered, Moved
-from kmq.spool import snapshot
+from kmq.spool import kept, snapshot
 from kmq.spool.disk import Disk
 from kmq.spool.layout import prepare
 from kmq.spool.look import Found, find
@@ -154,6 +154,22 @@ def test_what_was_lost_comes_back_as_it_was(site: Place, tmp_path: Path) -> None
     assert not list(site.spool.rglob("*.new"))
     status, out, _ = site.run("restore", str(tmp_path / "copy"), "--no-log")
     assert (status, out) == (0, "0 messages brought back; 2 still there, 0 done since\n")
+
+
+def test_queues_that_were_suspended_are_again_unless_the_spool_knows_better(site: Place, tmp_path: Path) -> None:
+    folder, disk = tmp_path / "copy", Disk(site.spool)
+    line, other = b'{"hop":"a;b;c","by":"uid 0"}', b'{"hop":"d;e;f","by":"uid 0"}'
+    site.bag.lay()
+    kept.replace(disk, kept.QUEUES, [line])
+    kept.replace(disk, kept.CONNECTORS, [other])
+    assert site.run("snapshot", str(folder))[0] == 0
+    (site.spool / "state" / "queues").unlink()
+    kept.replace(disk, kept.CONNECTORS, [line])
+    empty(site.spool)
+    assert site.run("restore", str(folder))[0] == 0
+    assert kept.read(disk, kept.QUEUES) == ([line], 0)
+    assert kept.read(disk, kept.CONNECTORS) == ([line], 0)
+    disk.close()
 
 
 def test_what_the_log_says_is_not_done_again(site: Place, tmp_path: Path) -> None:

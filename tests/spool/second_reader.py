@@ -333,9 +333,21 @@ def read_kept(spool: Path) -> dict[str, tuple[str, str, list[Line]]]:
     return found
 
 
+def read_state(spool: Path) -> tuple[dict[str, list[Line]], bool]:
+    """The lines of the files in state/, and whether some are damaged (D12)."""
+    found: dict[str, list[Line]] = {}
+    damaged = False
+    for name in ("queues", "connectors"):
+        path = spool / "state" / name
+        lines = [unseal(line) for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
+        found[name] = [line for line in lines if line]
+        damaged |= None in lines
+    return found, damaged
+
+
 @dataclass
 class Reading:
-    """A whole spool: messages by ID, names that kmq did not make, and what is true of it as a whole (D7, D9, D10).
+    """A whole spool: messages by ID, names that kmq did not make, and what is true of it as a whole (D7, D9, D10, D12).
 
     kept: what lies in sent/.
     """
@@ -360,6 +372,7 @@ def read_spool(spool: Path) -> Reading:
     lost = journal.checkpoint is None and (spool / "journal" / "checkpoint").exists()
     damage = {"D7"} if strange else set()
     damage |= ({"D9"} if lost else set()) | ({"D10"} if journal.damaged else set())
+    damage |= {"D12"} if read_state(spool)[1] else set()
     return Reading({name: messages[name] for name in sorted(messages)}, strange, damage, read_kept(spool))
 
 

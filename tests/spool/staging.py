@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kmq.model import queue_id
-from kmq.spool import journal, layout
+from kmq.spool import journal, kept, layout
+from kmq.spool.disk import Disk
 from kmq.spool.record import Move, Put
 from tests.spool.world import NOW, World, event, message
 
@@ -412,6 +413,17 @@ def D9_old_segment(it: Scene) -> None:
     it.world.checkpoint()
     old.write_bytes(text)
     D9(it)
+
+
+@scene
+def D12(it: Scene) -> None:
+    """A line of state/ that rotted, beside one that did not."""
+    disk = Disk(it.spool)
+    kept.replace(disk, kept.QUEUES, [b'{"hop":"a","by":"uid 0"}', b'{"hop":"b","by":"uid 0"}'])
+    disk.close()
+    path = it.spool / "state" / "queues"
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"'))
+    it.finds("D12", "state/queues", "1 line")
 
 
 @scene
