@@ -9,13 +9,14 @@ Callers:  kmq.cli.poison.
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from kmq.admin.confinement import NOBODY, Ending, Limits, confined
 from kmq.admin.poison_trial import Sample, run, warm
 from kmq.config import Settings
-from kmq.errors import KmqError
+from kmq.errors import KmqError, SpoolError
 from kmq.model import queue_id
 from kmq.model.envelope import fold
 from kmq.model.event import AnyEvent, Crashed, Moved
@@ -47,8 +48,7 @@ class Case(NamedTuple):
 
 def cases(spool: Path) -> Iterator[Case]:
     """All of poison/, oldest first."""
-    disk = Disk(spool)
-    try:
+    with _opened(spool) as disk:
         for number in loading.ids(disk, "poison"):
             try:
                 yield _case(number, disk.read(layout.envelope(number, "poison")))
@@ -56,6 +56,19 @@ def cases(spool: Path) -> Iterator[Case]:
                 continue  # resumed or removed meanwhile
             except OSError as error:
                 yield _damaged(number, f"the envelope cannot be read: {error.strerror}")
+
+
+@contextmanager
+def _opened(spool: Path) -> Iterator[Disk]:
+    """The spool; SpoolError when this user may not look into it, or there is none."""
+    try:
+        disk = Disk(spool)
+        disk.names("poison")
+    except OSError as error:
+        text = "ask as root or as kmqd's user" if isinstance(error, PermissionError) else "kmqd makes it when it starts"
+        raise SpoolError(f"{spool}: {error.strerror}: {text}") from None
+    try:
+        yield disk
     finally:
         disk.close()
 
@@ -93,34 +106,27 @@ def _damaged(number: int, why: str) -> Case:
 
 def suspected(spool: Path, name: str) -> list[Phase]:
     """The phase in which a message crashed last; all of them when that is not known."""
-    disk = Disk(spool)
-    try:
+    with _opened(spool) as disk:
         folded = fold(_envelope(disk, queue_id.parse(name))[0])
-    finally:
-        disk.close()
     phase = _last_crash(folded[2]).phase if folded is not None else ""
     return [one for one in Phase if one.value == phase] or list(Phase)
 
 
 def trial(settings: Settings, name: str, phase: Phase, limits: Limits) -> Ending:
     """Runs one phase of a message again; it may lie in poison/ or in the queue."""
-    disk = Disk(settings.kmq.spool)
     number = queue_id.parse(name)
-    try:
+    with _opened(settings.kmq.spool) as disk, tempfile.TemporaryDirectory(prefix="kmq-trial-") as folder:
         envelope, home = _envelope(disk, number)
-        with tempfile.TemporaryDirectory(prefix="kmq-trial-") as folder:
-            copy = os.path.join(folder, f"{name}.eml")
-            _copy(disk, layout.body(number, home), copy)
-            if os.geteuid() == 0:  # the child is nobody then: it may read this copy, and no list of others
-                os.chown(copy, NOBODY, NOBODY)
-                os.chmod(folder, 0o711)
-            routes = Routes(settings)
-            warm(routes, settings)
-            with open("/dev/null", "wb", buffering=0) as nothing:
-                sample = Sample(settings, envelope, copy, routes, nothing.fileno())
-                return confined(lambda: run(sample, phase), limits)
-    finally:
-        disk.close()
+        copy = os.path.join(folder, f"{name}.eml")
+        _copy(disk, layout.body(number, home), copy)
+        if os.geteuid() == 0:  # the child is nobody then: it may read this copy, and no list of others
+            os.chown(copy, NOBODY, NOBODY)
+            os.chmod(folder, 0o711)
+        routes = Routes(settings)
+        warm(routes, settings)
+        with open("/dev/null", "wb", buffering=0) as nothing:
+            sample = Sample(settings, envelope, copy, routes, nothing.fileno())
+            return confined(lambda: run(sample, phase), limits)
 
 
 def _envelope(disk: Disk, number: int) -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from kmq import log
-from kmq.config import Settings
+from kmq.config import KmqSection, Settings
 from kmq.config.back_pressure import Thresholds
 from kmq.intake.door import Pressed
 from kmq.model import moment
@@ -30,6 +30,8 @@ from kmq.run.storage import Storage
 
 #: Numbers of these events in Exchange Server, for those who look for them.
 _ROSE, _FELL = 15004, 15005
+
+_OF_THE_LOG = frozenset({Resource.LOG_SPACE, Resource.LOG_INODES})
 
 #: What people call the resources, and what their figures are.
 WORDS: Mapping[Resource, tuple[str, str]] = {
@@ -77,9 +79,10 @@ class Metering:
         kmq = self._settings.kmq
         spool = Disk(str(kmq.spool), Resource.SPOOL_SPACE, Resource.SPOOL_INODES)
         self._probes = [Probe(f"the disk of {kmq.spool}", spool.look, every), Probe("the memory", memory_left, every)]
-        if kmq.mail_log.startswith("/"):
-            self._log_disk = Disk(os.path.dirname(kmq.mail_log), Resource.LOG_SPACE, Resource.LOG_INODES)
-            self._probes.append(Probe(f"the disk of {kmq.mail_log}", self._log_disk.look, every))
+        folder = _log_folder(kmq)
+        if folder:
+            self._log_disk = Disk(folder, Resource.LOG_SPACE, Resource.LOG_INODES)
+            self._probes.append(Probe(f"the disk of {folder}", self._log_disk.look, every))
 
     def end(self) -> None:
         """No more looks."""
@@ -88,6 +91,8 @@ class Metering:
 
     def _thresholds(self) -> dict[Resource, Thresholds]:
         found = thresholds_of(self._settings.back_pressure, self._settings.queue)
+        if self._log_disk is None:
+            found = {one: four for one, four in found.items() if one not in _OF_THE_LOG}
         sizes: Figures = self._log_disk.sizes if self._log_disk is not None else {}
         return {one: fitted(one, four, sizes[one]) if one in sizes else four for one, four in found.items()}
 
@@ -144,6 +149,13 @@ class Metering:
         for one in self.pressure.gauged():
             yield _line(one, wall - now)
         yield Answer(status=0, text=effect(self.pressure))
+
+
+def _log_folder(kmq: KmqSection) -> str:
+    """A folder of ours that logs go to and that is not in the spool; "" when there is none: others see to theirs."""
+    if kmq.mail_log.startswith("/"):
+        return os.path.dirname(kmq.mail_log)
+    return kmq.tracking_log if kmq.tracking_log.startswith("/") else ""
 
 
 def _line(one: Gauged, offset: float) -> Mapping[str, object]:

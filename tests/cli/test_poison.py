@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +178,17 @@ def test_a_body_that_is_a_link_is_not_followed(place: Place) -> None:
     body.symlink_to("/etc/passwd")
     status, _, err = place.run("poison", "test", name)
     assert status == 1 and "its body cannot be read" in err
+
+
+@pytest.mark.root
+def test_who_may_not_look_is_told_so(place: Place) -> None:
+    laid(place)
+    (place.spool / "poison").chmod(0o700)
+    for folder in (place.spool, *place.spool.parents):
+        if folder.stat().st_mode & 0o005 != 0o005 and folder.is_relative_to("/tmp"):
+            folder.chmod(0o755)
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    command = [*as_nobody, sys.executable, "-m", "kmq.cli.kmq", "-c", str(place.path), "poison", "list"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 78 and "Traceback" not in told.stderr, told.stderr
+    assert "ask as root or as kmqd's user" in told.stderr
