@@ -19,11 +19,12 @@ from kmq.admin import circumstances, selection_source, selection_view
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.filter_names import MESSAGE
 from kmq.admin.filter_shorthand import narrowed
-from kmq.admin.filter_tree import parse
+from kmq.admin.filter_tree import Node, parse
 from kmq.admin.selection_hits import Hits, Totals
 from kmq.admin.selection_order import bookmark as bookmarked
 from kmq.admin.selection_order import keys, place
 from kmq.admin.selection_rows import Row
+from kmq.admin.selection_source import Source
 from kmq.config import Settings
 from kmq.model import queue_id
 
@@ -84,10 +85,18 @@ class Selection:
         self._sort = wish.get("sort", "").replace(" ", "").lower()
         self._order = keys(self._sort, MESSAGE)
         self._behind = self._place(wish.get("bookmark", ""))
-        self._connection, self.as_of = selection_source.opened(settings.kmq.spool, around)
-        _ask_who_has_what(self._connection, settings, around)
-        selection_view.spread(self._connection, settings, around)
-        self._hits = Hits(self._connection, node, wish.get("queue", ""), self._order)
+        self._settings, self._around = settings, around
+        try:
+            self._begin(selection_source.opened(settings.kmq.spool, around), node, wish.get("queue", ""))
+        except sqlite3.DatabaseError:  # the index is damaged, and kmqd has not noticed yet
+            self._connection.close()
+            self._begin(selection_source.from_files(settings.kmq.spool), node, wish.get("queue", ""))
+
+    def _begin(self, source: Source, node: Node | None, queue: str) -> None:
+        self._connection, self.as_of = source
+        _ask_who_has_what(self._connection, self._settings, self._around)
+        selection_view.spread(self._connection, self._settings, self._around)
+        self._hits = Hits(self._connection, node, queue, self._order)
         self.totals: Totals = self._hits.totals()
 
     def __enter__(self) -> "Selection":

@@ -35,13 +35,20 @@ def opened(spool: Path, around: Circumstances) -> Source:
     try:
         index = Index.to_read(spool)
     except NoIndex:
-        return _from_files(spool, None)
+        return from_files(spool)
     if at:
         return Source(index.connection, at)
     try:
+        index.check_whole()
         return _from_files(spool, index)
-    except sqlite3.Error:
-        return _from_files(spool, None)
+    except (sqlite3.Error, NoIndex):
+        index.connection.close()
+        return from_files(spool)
+
+
+def from_files(spool: Path) -> Source:
+    """The same without an index: every envelope is read."""
+    return _from_files(spool, None)
 
 
 def _told(spool: Path, around: Circumstances) -> float:

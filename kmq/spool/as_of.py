@@ -33,7 +33,7 @@ class AsOf:
         """The index is of this moment. OSError."""
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        text = f"{at:.3f}".encode()
+        text = f"{int(at * 1000) / 1000:.3f}".encode()  # never later than it was
         os.pwrite(self._fd, b"%b %08x" % (text, crc32(text)) + b" " * (_LINE - len(text) - 10) + b"\n", 0)
 
     def forget(self) -> None:

@@ -76,26 +76,42 @@ class Index:
         """The one of the spool, for its only writer; made anew when it cannot be believed. OSError, sqlite3.Error."""
         path = path_of(spool)
         try:
-            index = cls(_opened(path), spool)
-            index.begin_writing()
-            return index
+            return cls._begun(_opened(path), spool)
         except (NoIndex, sqlite3.DatabaseError):
             discard(spool)
-            index = cls(sqlite3.connect(path, isolation_level=None), spool)
-            index.make()
+        connection = sqlite3.connect(path, isolation_level=None)
+        cls(connection, spool).make()
+        return cls._begun(connection, spool)
+
+    @classmethod
+    def _begun(cls, connection: sqlite3.Connection, spool: Path) -> "Index":
+        index = cls(connection, spool)
+        try:
             index.begin_writing()
-            return index
+        except BaseException:
+            connection.close()
+            raise
+        return index
 
     @classmethod
     def to_read(cls, spool: Path) -> "Index":
         """The one of the spool, for somebody who looks; NoIndex when there is none that can be believed."""
         try:
-            connection = _looked_into(path_of(spool))
+            index = cls(_looked_into(path_of(spool)), spool)
         except sqlite3.Error as error:
             raise NoIndex(str(error)) from None
-        index = cls(connection, spool)
-        index.check_believable()
+        try:
+            index.check_believable()
+        except (sqlite3.Error, NoIndex) as error:
+            index.connection.close()
+            raise NoIndex(str(error)) from None
         return index
+
+    def check_whole(self) -> None:
+        """sqlite3.Error or NoIndex when what is on the disk does not hang together; reads all of it."""
+        (found,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise NoIndex(str(found))
 
     @classmethod
     def in_memory(cls, spool: Path, source: "Index | None" = None) -> "Index":

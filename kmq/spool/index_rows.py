@@ -74,6 +74,10 @@ class ShareRow(NamedTuple):
     deferred: bool
 
 
+#: How the text begins that stands for a next hop which could not be understood.
+_STRANGE = f"{DeliveryType.UNDEFINED.value};"
+
+
 @lru_cache(4096)
 def next_hop(text: str) -> NextHop:
     """The next hop of an envelope's text; "" is the Submission queue. What cannot be understood is named as it is."""
@@ -82,7 +86,8 @@ def next_hop(text: str) -> NextHop:
     try:
         return hop.parse(text)
     except ValueError:
-        return NextHop(DeliveryType.UNDEFINED, text, "")
+        named = text[len(_STRANGE) : -1] if text.startswith(_STRANGE) and text.endswith(";") else text
+        return NextHop(DeliveryType.UNDEFINED, named, "")
 
 
 def message_row(found: Found | Damaged) -> MessageRow:
