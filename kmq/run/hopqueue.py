@@ -282,13 +282,20 @@ class HopQueue:
     @property
     def slow(self) -> Slowdown | None:
         """How it wins its width back, when the hop asked us to go slower."""
-        return self.throttle.slow if self.throttle is not None else None
+        return self.throttle.slow if self.throttle is not None and self.throttle.slowed else None
+
+    @property
+    def heeds(self) -> bool:
+        """Whether it counts what the hop says of us, be it that nothing is wrong."""
+        return self.throttle is not None and self.throttle.slow is not None
 
     def spoke(self, probing: bool, taken: bool = True) -> None:
         """The hop talked to us, whatever it said. taken: not that it wants less of us."""
         self.failures = 0
         self.sweeping = ""
         slow = self.slow
+        if taken and slow is None and self.throttle is not None:
+            self.throttle.slow = None  # not in a row
         if slow is None:
             self.width = self.limit if probing and taken else min(self.limit, self.width + taken)
         elif taken and slow.taken(self.width):

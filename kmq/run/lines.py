@@ -88,6 +88,7 @@ class Lines:
         self.closings = 0
         self._at_rest: list[int] = []
         self._measured = now
+        self._widened = False
         self._alarms: list[tuple[float, int, HopQueue]] = []
         self._alarm_count = 0
         self._idle: deque[tuple[float, HopQueue]] = deque()
@@ -127,6 +128,7 @@ class Lines:
         self.throttles.configure(limits)
         for queue in self.queues.values():
             self._follow(queue)
+        self._widened = True
 
     def _follow(self, queue: HopQueue) -> None:
         """What the configuration says of the queue's connector, as it is named now."""
@@ -392,6 +394,10 @@ class Lines:
                 self.rota.list(queue, now)
                 self.alarm(queue, now)
         self.throttles.wake(now, self.rota)
+        if self._widened:
+            self._widened = False
+            for queue in self.queues.values():
+                self.rota.list(queue, now)
 
     def _ripen(self, queue: HopQueue, now: float) -> int:
         shares = queue.waits.due(now)

@@ -42,6 +42,8 @@ class Rota:
             return
         if queue.room(now):
             queue.listed = True
+            if queue.throttle is not None:
+                queue.throttle.parked = 0.0
             (self._doubtful if queue.doubtful else self._sure).append(queue)
         elif queue.throttle is not None:
             self.parks(queue, now)
@@ -54,13 +56,15 @@ class Rota:
 
     def next(self, now: float, free: int, slots: int) -> HopQueue | None:
         """The queue whose turn it is: it has a ready share and may hand it out. None when there is no such queue."""
+        while self._doubtful and not self._doubtful[0].doubtful:  # it spoke since it was listed
+            self._sure.append(self._doubtful.popleft())
         may_doubt = self.doubtful_out < max(1, slots // DOUBTFUL_PART)
         self._turn = not self._turn
         if self._turn and may_doubt and self._doubtful:
             return self._from(self._doubtful, now, free) or self._from(self._sure, now, free)
         found = self._from(self._sure, now, free)
         if found is None and may_doubt and self._doubtful:
-            found = self._from(self._doubtful, now, free)
+            found = self._from(self._doubtful, now, free) or self._from(self._sure, now, free)
         return found
 
     def _from(self, circle: deque[HopQueue], now: float, free: int) -> HopQueue | None:

@@ -415,7 +415,7 @@ class Scheduler:
                 queue.arrived += 1
                 queue.departed += 1
             refusal = fates.refusal(hop) if fates.parts else ""
-            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or queue.slow is not None:
+            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or queue.heeds:
                 queue.spoke(probing and queue is own, not refusal)
                 if refusal:
                     self._lines.throttles.refused(queue, refusal, now)

@@ -31,7 +31,8 @@ def asks(reply: str) -> bool:
 
 
 class Slowdown:
-    """Of one queue. until: monotonic time before which nothing is begun; reply: what was said."""
+    """Of one queue. until: monotonic time before which nothing is begun; reply: what was said, "" as long as it was
+    not said often enough to count."""
 
     __slots__ = ("_calm", "_in_a_row", "level", "reply", "until")
 

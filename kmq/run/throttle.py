@@ -29,12 +29,12 @@ NEVER: Final = float("inf")
 
 
 class Meter:
-    """Messages per minute, evenly spread."""
+    """Messages per minute, evenly spread. due: when to look again; some may go a little earlier, if somebody looks."""
 
-    __slots__ = ("_gap", "_next", "_slack", "rate")
+    __slots__ = ("_gap", "_slack", "due", "rate")
 
     def __init__(self, rate: int) -> None:
-        self._next = 0.0
+        self.due = 0.0
         self.set(rate)
 
     def set(self, rate: int) -> None:
@@ -43,13 +43,14 @@ class Meter:
         self._gap = 60.0 / rate
         self._slack = max(0.0, TOGETHER - self._gap)
 
-    def until(self) -> float:
-        """When the next message may go."""
-        return self._next - self._slack
+    def may(self, now: float) -> int:
+        """How many messages may go now."""
+        early = now + self._slack - self.due
+        return 0 if early < 0 else 1 + int(early // self._gap)
 
     def take(self, now: float) -> None:
         """One goes."""
-        self._next = max(self._next, now) + self._gap
+        self.due = max(self.due, now) + self._gap
 
 
 class Gate:
@@ -66,11 +67,11 @@ class Gate:
         self.meter: Meter | None = None
         self.waiting: dict[HopQueue, None] = {}
 
-    def until(self) -> float:
-        """When the next message may go, NEVER when one has to come back first."""
+    def closed(self, now: float) -> float:
+        """0.0 when a message may go; when to look again, NEVER when one has to come back first."""
         if self.out >= self.limit:
             return NEVER
-        return 0.0 if self.meter is None else self.meter.until()
+        return 0.0 if self.meter is None or self.meter.may(now) else self.meter.due
 
 
 class Throttle:
@@ -85,12 +86,17 @@ class Throttle:
         self.parked = 0.0
         self.why = ""
 
+    @property
+    def slowed(self) -> bool:
+        """Whether the hop asked us to go slower, and has not taken that back by what it took since."""
+        return self.slow is not None and self.slow.reply != ""
+
     def open(self, now: float) -> bool:
         """Whether one more may be handed out."""
         gate = self.gate
-        if gate.out >= gate.limit or (gate.meter is not None and now < gate.meter.until()):
+        if gate.out >= gate.limit or (gate.meter is not None and not gate.meter.may(now)):
             return False
-        if self.meter is not None and now < self.meter.until():
+        if self.meter is not None and not self.meter.may(now):
             return False
         return self.slow is None or now >= self.slow.until
 
@@ -162,12 +168,12 @@ class Throttles:
         throttle = queue.throttle
         assert throttle is not None, "a queue without throttle waits for something else"
         gate, slow = throttle.gate, throttle.slow
-        own = throttle.meter.until() if throttle.meter is not None else 0.0
-        if slow is not None and slow.until > max(now, own):
+        own = throttle.meter
+        if slow is not None and slow.until > now:
             self._time(queue, slow.until, f"it asked for less: {slow.reply}")
-        elif throttle.meter is not None and own > now:
-            self._time(queue, own, f"messages_per_minute_per_domain = {throttle.meter.rate}")
-        elif (until := gate.until()) > now:
+        elif own is not None and not own.may(now):
+            self._time(queue, own.due, f"messages_per_minute_per_domain = {own.rate}")
+        elif until := gate.closed(now):
             gate.waiting.setdefault(queue)
             rate = gate.meter.rate if gate.meter is not None else 0
             throttle.parked = until
@@ -204,7 +210,7 @@ class Throttles:
         """As many queues as may hand out one share each; they are in the rota then, behind those that stand there."""
         places = gate.limit - gate.out
         if gate.meter is not None:
-            places = min(places, _due(gate.meter, now))
+            places = min(places, gate.meter.may(now))
         while gate.waiting and places > 0:
             queue = next(iter(gate.waiting))
             del gate.waiting[queue]
@@ -218,7 +224,7 @@ class Throttles:
         while self._timed and not _waits(self._timed[0][2], self._timed[0][0]):
             heappop(self._timed)
         times = [self._timed[0][0]] if self._timed else []
-        times += [gate.until() for gate in self._gates.values() if gate.waiting]
+        times += [_next_look(gate) for gate in self._gates.values() if gate.waiting]
         soonest = min(times, default=NEVER)
         return None if soonest == NEVER else soonest
 
@@ -242,6 +248,5 @@ def _meter(known: Meter | None, rate: int) -> Meter | None:
     return known
 
 
-def _due(meter: Meter, now: float) -> int:
-    """How many may go now."""
-    return 0 if now < meter.until() else 1 + int((now - meter.until()) // (60.0 / meter.rate))
+def _next_look(gate: Gate) -> float:
+    return NEVER if gate.out >= gate.limit or gate.meter is None else gate.meter.due

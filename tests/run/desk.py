@@ -4,7 +4,9 @@ from kmq.config.sections import QueueSection
 from kmq.model import queue_id, recipients
 from kmq.model.event import Deferred, Delayed, Delivered, Failed, Routed
 from kmq.model.frame import Done
+from kmq.model.priority import NORMAL
 from kmq.run.assignment import Start
+from kmq.run.limits import Limits
 from kmq.run.lines import SUBMISSION, UNREACHABLE
 from kmq.run.schedule import Schedules
 from kmq.run.scheduler import Scheduler
@@ -23,16 +25,19 @@ def remote(number):
 
 
 class Desk:
-    """now: monotonic seconds; the wall clock is BEGIN + now + jumped. chance: what random answers (0.5: no jitter)."""
+    """now: monotonic seconds; the wall clock is BEGIN + now + jumped. chance: what random answers (0.5: no jitter).
 
-    def __init__(self, workers=(200,), living=(), last_id=0, first=1, connectors=(), retries=(), **settings):
+    dealt: to how many workers connections are dealt out.
+    """
+
+    def __init__(self, workers=(200,), living=(), last_id=0, first=1, connectors=(), retries=(), dealt=1, **settings):
         self.now = 0.0
         self.jumped = 0.0
         self.chance = 0.5
         start = Start(self.now, self.wall, last_id, frozenset(living), first)
-        section = QueueSection(**settings)
-        schedules = Schedules(section, connectors, retries)
-        self.scheduler = Scheduler(section, lambda: self.chance, start, schedules)
+        self.section = section = QueueSection(**settings)
+        schedules, limits = Schedules(section, connectors, retries), Limits(section, connectors, dealt)
+        self.scheduler = Scheduler(section, lambda: self.chance, start, schedules, limits)
         self.last = 0
         for number, slots in enumerate(workers, 1):
             self.scheduler.worker_up(number, slots)
@@ -51,15 +56,15 @@ class Desk:
         self.last += 1
         return int(self.wall if created is None else created) << 32 | self.last
 
-    def accept(self, count=1, created=None):
+    def accept(self, count=1, created=None, priority=NORMAL):
         mid = self.mid(created)
-        self.scheduler.accepted(mid, count, self.now)
+        self.scheduler.accepted(mid, count, self.now, priority)
         return mid
 
-    def queued(self, hop, count=1, created=None, suspended=False):
+    def queued(self, hop, count=1, created=None, suspended=False, priority=NORMAL):
         """A message that is routed already and stands in the queue of its hop."""
         mid = self.mid(created)
-        self.load(mid, [(tuple(range(count)), hop, 1, 0.0)], suspended)
+        self.load(mid, [(tuple(range(count)), hop, 1, 0.0, False, 0, "", priority)], suspended)
         return mid
 
     def load(self, mid, parts, suspended=False, crashes=0):
