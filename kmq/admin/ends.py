@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from kmq.admin.maillog import Entry
 from kmq.model import moment, recipients
 from kmq.model.envelope import Head, State
-from kmq.model.event import Delivered, Event, Expanded, Failed
+from kmq.model.event import Delivered, Event, Expanded, Failed, Removed
 
-_ENDS = frozenset({"delivered", "failed", "expired", "expanded"})
+_ENDS = frozenset({"delivered", "failed", "expired", "expanded", "removed"})
 
 
 class Ends:
@@ -24,7 +24,7 @@ class Ends:
         for entry in entries:
             if entry.id not in ids:
                 continue
-            if entry.word == "removed":
+            if entry.word == "removed" and "rcpt" not in entry.keys:
                 self._removed.add(entry.id)
             elif entry.word in _ENDS:
                 self._found.setdefault(entry.id, []).append(entry)
@@ -57,6 +57,8 @@ def _indices(entry: Entry, head: Head) -> set[int]:
 def _event(entry: Entry, ended: list[int], state: State) -> Event:
     keys = entry.keys
     rcpt, at = recipients.as_text(ended), moment.as_text(entry.at)
+    if entry.word == "removed":
+        return Removed(at=at, rcpt=rcpt, by=keys.get("by", ""), reason=keys.get("reason", ""))
     attempt = max(state.results[index] for index in ended) + 1
     reply, host = keys.get("reply", ""), keys.get("relay", "")
     if entry.word == "delivered":

@@ -174,7 +174,7 @@ def test_queues_that_were_suspended_are_again_unless_the_spool_knows_better(site
 
 def test_what_the_log_says_is_not_done_again(site: Place, tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
-    part = site.bag.lay(Delivered(rcpt="0", attempt=1), to=("a@x.test", "b@x.test", "c@x.test", "d@x.test"))
+    part = site.bag.lay(Delivered(rcpt="0", attempt=1), to=tuple(f"{name}@x.test" for name in "abcde"))
     whole, gone, dead = site.bag.lay(to=("a@x.test",)), site.bag.lay(), site.bag.lay(to=("a@x.test", "b@x.test"))
     assert site.run("snapshot", str(tmp_path / "copy"))[0] == 0
     at = "2096-11-22T05:50:11.000Z"
@@ -183,6 +183,7 @@ def test_what_the_log_says_is_not_done_again(site: Place, tmp_path: Path) -> Non
         f'{at} worker-1[1]: failed {part} from=<> to=<c@x.test> reply="550 no" notice=69212ad0-00000099\n'
         f'{at} worker-1[1]: deferred {part} from=<> to=<d@x.test> reply="451 later"\n'
         f"{at} worker-1[1]: delivered {whole} from=<> to=<a@x.test>\n"
+        f"{at} scheduler-1[1]: removed {part} rcpt=4 by=root reason=spam\n"
         f"{at} scheduler-1[1]: removed {gone} by=root\n"
         f"{at} scheduler-1[1]: delivered {dead} status=sent rcpt=0-1\n"
     )
@@ -194,8 +195,8 @@ def test_what_the_log_says_is_not_done_again(site: Place, tmp_path: Path) -> Non
     assert out == f"{part}  1 recipient\n1 message brought back; 0 still there, 3 done since\n"
     back = found(site, part)
     assert back.state.open == [3]
-    assert [type(event).__name__ for event in back.events] == ["Delivered", "Delivered", "Failed"]
-    assert [event.seq for event in back.events] == [1, 2, 3]
+    assert [type(event).__name__ for event in back.events] == ["Delivered", "Delivered", "Failed", "Removed"]
+    assert [event.seq for event in back.events] == [1, 2, 3, 4]
     assert back.events[1].host == "mx[1]:25" and back.events[2].notice == "69212ad0-00000099"  # type: ignore[union-attr]
 
 
