@@ -8,6 +8,7 @@ from kmq.admin import tracked
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.log.tracking import folder_of
 from kmq.model import queue_id
+from kmq.spool import net_look
 from kmq.spool.look import Damaged, Found, find
 from kmq.view.history import history
 from kmq.view.message import event_properties
@@ -20,7 +21,8 @@ def run(call: Call) -> int:
 
 
 def _told(call: Call, name: str) -> int:
-    found = find(call.settings.kmq.spool, queue_id.parse(name))
+    spool, number = call.settings.kmq.spool, queue_id.parse(name)
+    found = find(spool, number) or net_look.find(spool, number)
     if found is None:
         return _of_the_log(call, name)
     if isinstance(found, Damaged):

@@ -252,6 +252,11 @@ class Arrivals:
             log.warning("no mail is taken in" if refusal else "mail is taken in again", why=str(refusal or ""))
             self._tell()
 
+    @property
+    def closed_to_servers(self) -> Reply | None:
+        """Why nothing comes in from other servers now; what is replayed can wait like their mail."""
+        return self.refusal or self._servers.refusal
+
     def press(self, servers: Pressed, users: Pressed) -> None:
         """Back pressure: what other servers and users meet at MAIL from now on."""
         if (servers, users) != (self._servers, self._users):

@@ -4,7 +4,7 @@ Does:     makes of each a new message with the same body (a further name of the 
           recipients that are meant; quietly, unless notices are wanted. With a connector it goes that way (Redirected).
 Promise:  the new message, and the line in the old one's envelope that it was replayed to these recipients, are one
           record: nobody gets it twice because somebody asks twice, or after a crash, unless `again` is said. One
-          question at a time; what the net kept before it is seen. While no mail is taken in, nothing is replayed.
+          question at a time; what the net kept before it is seen. Under back pressure nothing is replayed.
 On crash: a message is replayed and marked, or neither. Names in incoming/ that nobody came to use are swept (J6).
 Callers:  run.operators.
 """
@@ -84,9 +84,9 @@ class Replays:
         why = ""
         async with self._turn:
             for chunk in _chunks(list(wanted.items())):
-                if self._arrivals.refusal is not None:
-                    text = f"{done:,} replayed; no mail is taken in now: {self._arrivals.refusal}"
-                    yield Answer(status=_NOT_NOW, text=text)
+                closed = self._arrivals.closed_to_servers
+                if closed is not None:
+                    yield Answer(status=_NOT_NOW, text=f"{done:,} replayed; no mail is taken in now: {closed}")
                     return
                 async for line in settle(self._storage):
                     if not isinstance(line, Answer):

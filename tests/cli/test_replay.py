@@ -172,6 +172,14 @@ def test_who_failed_was_not_delivered_to(place: Place) -> None:
     assert [(row["Id"], row["Recipients"]) for row in listed(place)] == [(name, ["bob@example.net"])]
 
 
+def test_history_tells_the_whole_life_of_what_is_kept(place: Place) -> None:
+    name = keep(place, "bob@example.net", replayed="69212ad0-000000ff")
+    status, out, err = place.run("history", name)
+    assert (status, err) == (0, "")
+    told = [line.split()[3] for line in out.splitlines() if line.startswith("2026")]
+    assert told[-3:] == ["routed", "delivered", "replayed"], out
+
+
 def test_restore_does_not_bring_back_what_the_net_keeps(place: Place, tmp_path: Path) -> None:
     disk = Disk(place.spool)
     prepare(disk)

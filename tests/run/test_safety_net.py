@@ -138,6 +138,18 @@ def test_what_nobody_knows_and_what_is_damaged(kmqd: Kmqd) -> None:
     assert not kmqd.queued()
 
 
+def test_while_no_mail_is_taken_in_nothing_is_replayed(kmqd: Kmqd, hop: EvilHop) -> None:
+    send(kmqd, "bob@far.test")
+    (name,) = originals(kmqd, 1)
+    assert ask(kmqd.run, "stop-intake").status == 0
+    until(lambda: replay(kmqd, name).status == 75, "it is refused for now")
+    assert ask(kmqd.run, "start-intake").status == 0
+    until(lambda: results(replay(kmqd, name)) in (["replayed"], ["skipped"]), "it may go again")
+    until(lambda: len(hop.messages) == 2, "once")
+    kmqd.drain()
+    assert len(hop.messages) == 2
+
+
 def test_when_it_is_switched_off_what_was_kept_goes(kmqd: Kmqd) -> None:
     send(kmqd, "bob@far.test")
     originals(kmqd, 1)
