@@ -81,7 +81,7 @@ class Lines:
         self.granted: set[int] = set()
         self.unreported: set[int] = set()
         self.owing: deque[Share] = deque()
-        self.taken_out: list[Share] = []
+        self.taken_out: deque[Share] = deque()
         self.warned: dict[int, frozenset[int]] = {}
         self.former: dict[str, str] = {}
         self.closed: set[str] = set()

@@ -27,6 +27,9 @@ from kmq.run.share import (
     turn,
 )
 
+#: Shares that are removed before the loop has its turn.
+PORTION = 500
+
 
 class TakenOut(NamedTuple):
     """Recipients that may be removed now. last: nothing else is left of the message; shares: what they were in."""
@@ -145,13 +148,16 @@ class Verbs:
         return shares
 
     def taken_out(self) -> list[TakenOut]:
-        """What may be removed now; each is named once, and its record is to be written (J10, J14)."""
+        """What may be removed now (J10, J14), some of it; each is named once, and its record is to be written.
+
+        Ask again when it is durable.
+        """
         lines = self._lines
         if lines.unreported or not lines.taken_out:
             return []
-        shares, lines.taken_out = lines.taken_out, []
         found: dict[int, list[Share]] = {}
-        for share in shares:
+        for _ in range(min(PORTION, len(lines.taken_out))):
+            share = lines.taken_out.popleft()
             leaving = share.mid in lines.pending or share.mid in lines.granted
             if share.state is HELD and share.word & REMOVING and not leaving:
                 turn(share, RECORDING)
