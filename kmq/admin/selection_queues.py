@@ -22,6 +22,7 @@ from kmq.admin.selection import MOST, PAGE, Selection, Wish
 from kmq.admin.selection_order import Key, keys, place
 from kmq.admin.selection_order import bookmark as bookmarked
 from kmq.config import Settings
+from kmq.errors import SpoolError
 from kmq.model import hop as hops
 from kmq.spool import look
 from kmq.spool.index_rows import next_hop
@@ -95,13 +96,21 @@ def _rows(settings: Settings, around: Circumstances) -> list[QueueRow]:
     known = dict(_counted(settings, around) if around.silence and not around.queues else _told(around))
     known.setdefault(_SUBMISSION, {})
     if _POISON not in known:
-        poisoned = len(look.stamps(settings.kmq.spool / "poison", look.POISONED))
+        poisoned = _poisoned(settings)
         known[_POISON] = {"MessageCount": poisoned, "Status": "Suspended" if poisoned else None}
     return [
         QueueRow(hop, _properties(hop, told, around))
         for hop, told in known.items()
         if told.get("MessageCount") or told.get("HeldBy") or hop not in (_UNREACHABLE, _POISON)
     ]
+
+
+def _poisoned(settings: Settings) -> int:
+    """Messages in poison/; who may ask kmqd, and not read its files, sees none."""
+    try:
+        return len(look.stamps(settings.kmq.spool / "poison", look.POISONED))
+    except SpoolError:
+        return 0
 
 
 def _told(around: Circumstances) -> Iterator[tuple[str, Mapping[str, object]]]:

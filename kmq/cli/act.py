@@ -16,10 +16,11 @@ from kmq.admin.choice import Choice, Named, Wanted
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import is_named, next_hop, properties
 from kmq.admin.verbs import SELECTION_LIMIT, VERBS, Argument
-from kmq.cli import act_queues
+from kmq.cli import act_blind, act_queues
 from kmq.cli.act_bulk import Bulk
 from kmq.cli.act_consent import UNASKED, consent
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
+from kmq.errors import SpoolError
 from kmq.model.hop import POISON
 from kmq.view.mailq import Tally, mailq
 from kmq.view.words import counted, harmless
@@ -40,7 +41,12 @@ def run(call: Call) -> int:
         return USAGE
     if act.is_for_queue:
         return act_queues.run(call)
-    chosen = act.chosen()
+    try:
+        chosen = act.chosen()
+    except SpoolError:
+        if not act_blind.possible(call):
+            raise
+        return act_blind.run(call, act.named())
     if not (chosen.targets or chosen.absent):
         call.warn(harmless(act.nothing()))
         return REFUSED

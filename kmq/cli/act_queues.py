@@ -2,7 +2,7 @@
 
 What:     Q is a name, which may have `*` and `?` in it, or the whole text of a next hop where two queues have one name.
 Promise:  nothing is done before every queue that is meant is known. The messages in it keep their own states.
-Callers:  kmq.cli.act.
+Callers:  kmq.cli.act, kmq.cli.act_blind.
 """
 
 from kmq.admin import choice
@@ -24,9 +24,9 @@ def run(call: Call) -> int:
     with Talk(call.settings.kmq.run_directory) as talk:
         lines = {text_of(line, "NextHop"): line for line in talk.ask("queues", {}).lines}
         meant = choice.queues_named(name, lines)
-        problem = _problem(name, meant, list(lines))
-        if problem:
-            call.warn(harmless(problem))
+        wrong = problem(name, meant, list(lines))
+        if wrong:
+            call.warn(harmless(wrong))
             return REFUSED
         if call.arguments.what_if:
             return _what_if(call, [lines[hop] for hop in meant])
@@ -37,7 +37,8 @@ def run(call: Call) -> int:
         return _carry_out(call, talk, meant)
 
 
-def _problem(name: str, meant: list[str], there: list[str]) -> str:
+def problem(name: str, meant: list[str], there: list[str]) -> str:
+    """Why a name does not say which queues are meant; "" when it does."""
     if not meant:
         return f"no queue is called {name}; there are: {', '.join(next_hop(hop).name for hop in there) or 'none'}"
     if len(meant) > 1 and "*" not in name and "?" not in name:

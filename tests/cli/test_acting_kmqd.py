@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from kmq.admin import client
+from kmq.cli.kmq import main
 from kmq.model.envelope import Recipient, fold
 from tests.admin.test_rights import OPERATORS, VIEWERS, as_member, hear, questions
 from tests.torture.kmqd import Kmqd
@@ -163,6 +164,64 @@ def test_groups_have_their_rights(kmqd: Kmqd) -> None:
     assert status == 1
     assert said.startswith("uid 65534 may not ask kmqd")
     until(lambda: 'who may not by="uid 65534" what=flush' in kmqd.log, "the log tells of it")
+
+
+def by_member(kmqd: Kmqd, groups: list[int], *words: str) -> tuple[int, str]:
+    """One call by user 65534, a member of these groups, who may not read the spool: exit status, what he sees."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            os.setgroups(groups)
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            sys.stdin = open(os.devnull)  # noqa: SIM115
+            sys.stdout = sys.stderr = open(writing, "w", closefd=False)  # noqa: SIM115
+            status = main(["-c", str(kmqd.folder / "kmq.conf"), *words])
+            sys.stdout.flush()
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with open(reading) as seen:
+        text = seen.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+
+
+@pytest.mark.root
+def test_members_of_groups_do_what_they_may_without_a_look_at_the_files(kmqd: Kmqd) -> None:
+    send(kmqd, 3)
+    until(lambda: len(kmqd.queued()) == 3, "their files are there")
+    queue = f"127.0.0.1:{kmqd.hops['far.test']}"
+    names = [path.stem for path in kmqd.queued()]
+    for words in (["queues"], ["mailq"], ["remove", "--all", "--what-if"], ["suspend", "--queue", "x"]):
+        main(
+            ["-c", str(kmqd.folder / "kmq.conf"), *words]
+        )  # imports what he might not find: Python may be root's alone
+    for groups in ([VIEWERS], [OPERATORS]):
+        status, seen = by_member(kmqd, groups, "queues")
+        assert status == 0, seen
+        assert queue in seen
+        status, seen = by_member(kmqd, groups, "mailq")
+        assert status == 78
+        assert "this user may not read it" in seen
+        status, seen = by_member(kmqd, groups, "remove", "--filter", "Size -gt 1", "--yes")
+        assert status == 78
+    assert by_member(kmqd, [VIEWERS], "suspend", names[0])[0] == 1
+    assert by_member(kmqd, [VIEWERS], "remove", "--all", "--yes")[0] == 1
+    assert len(kmqd.queued()) == 3
+    assert by_member(kmqd, [OPERATORS], "suspend", "--queue", queue) == (0, "1 queue suspended\n")
+    assert by_member(kmqd, [OPERATORS], "resume", "--queue", queue)[0] == 0
+    assert by_member(kmqd, [OPERATORS], "remove", f"{queue}\\{names[0]}")[0] == 0
+    status, seen = by_member(kmqd, [OPERATORS], "remove", "--queue", queue)
+    assert status == 2
+    assert f"this would remove all that waits in {queue}: say --yes" in seen
+    assert by_member(kmqd, [OPERATORS], "remove", "--queue", "nowhere", "--yes")[0] == 1
+    assert by_member(kmqd, [OPERATORS], "remove", "--queue", queue, "--yes")[0] == 0
+    until(lambda: not kmqd.queued(), "they are gone")
+    assert by_member(kmqd, [OPERATORS], "resubmit", "--all", "--yes")[0] == 1, "there is nothing any more"
 
 
 def test_nonsense_harms_nobody(kmqd: Kmqd) -> None:
