@@ -1,0 +1,285 @@
+"""The index: what it keeps, how it notices that it is stale, and what it is not believed after."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmq.model import queue_id
+from kmq.model.event import Routed
+from kmq.spool import index, index_rows
+from kmq.spool.as_of import AsOf, read
+from kmq.spool.index import Index, NoIndex
+from kmq.spool.index_rows import header_row
+from kmq.spool.touched import LIMIT, Touched
+from tests.mailbag import Mailbag
+
+ISP = "SmartHostConnectorDelivery;smtp.isp.example:587;isp"
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Mailbag:
+    (tmp_path / "spool" / "index").mkdir(parents=True)
+    return Mailbag(tmp_path / "spool")
+
+
+def mend(one: Index) -> int:
+    """Brings it up to the files; how many messages it had to look at."""
+    count = 0
+    for numbers in one.stale():
+        one.look_again(numbers)
+        count += len(numbers)
+    return count
+
+
+def rows(one: Index) -> list[str]:
+    return [queue_id.text(number) for (number,) in one.connection.execute("SELECT mid FROM message ORDER BY mid")]
+
+
+def shares(one: Index) -> int:
+    return int(one.connection.execute("SELECT count(*) FROM share").fetchone()[0])
+
+
+# --- what is stale ----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_differs_is_looked_at_again(bag: Mailbag) -> None:
+    names = [bag.lay(Routed(rcpt="0", hop=ISP)) for _ in range(5)]
+    one = Index.to_write(bag.spool)
+    assert mend(one) == 5
+    assert mend(one) == 0
+    bag.envelope(names[0]).unlink()
+    with open(bag.envelope(names[1]), "ab") as envelope:
+        envelope.write(b"\n")
+    os.utime(bag.envelope(names[2]), ns=(0, 0))
+    new = bag.lay()
+    assert mend(one) == 4
+    assert rows(one) == sorted([*names[1:], new])
+    assert shares(one) == 5
+    one.close()
+
+
+def test_a_message_that_moves_to_poison_and_back_keeps_one_row(bag: Mailbag) -> None:
+    name = bag.lay(Routed(rcpt="0", hop=ISP))
+    one = Index.to_write(bag.spool)
+    mend(one)
+    for home, other in (("poison", "queue"), ("queue", "poison")):
+        for ending in (".eml", ".env"):
+            bag.envelope(name, other).with_suffix(ending).rename(bag.envelope(name, home).with_suffix(ending))
+        assert mend(one) == 1
+        assert one.connection.execute("SELECT home FROM message").fetchall() == [(home,)]
+        assert shares(one) == 1
+        assert mend(one) == 0
+    one.close()
+
+
+def test_folders_that_are_gone_and_foreign_names_are_no_trouble(bag: Mailbag) -> None:
+    bag.lay()
+    one = Index.to_write(bag.spool)
+    mend(one)
+    (folder,) = (bag.spool / "queue").iterdir()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    (bag.spool / "queue" / "notes").mkdir()
+    (bag.spool / "queue" / "zzzzz-zzzz").write_text("a file")
+    (bag.spool / "poison" / "69212ad0-00000001.env~").write_text("an editor's")
+    (bag.spool / "poison" / "fifo.env").mkdir()
+    assert mend(one) == 1
+    assert rows(one) == []
+    one.close()
+
+
+def test_a_damaged_envelope_that_is_mended_gets_a_row_of_its_own(bag: Mailbag) -> None:
+    name = bag.lay()
+    good = bag.envelope(name).read_bytes()
+    bag.envelope(name).write_bytes(b"x")
+    one = Index.to_write(bag.spool)
+    mend(one)
+    assert one.connection.execute("SELECT damaged, sender FROM message").fetchall() == [(1, "")]
+    bag.envelope(name).write_bytes(good)
+    mend(one)
+    assert one.connection.execute("SELECT damaged, sender, subject FROM message").fetchall() == [
+        (0, "alice@example.org", "hello")
+    ]
+    bag.envelope(name).write_bytes(b"x")
+    mend(one)
+    assert one.connection.execute("SELECT damaged FROM message").fetchall() == [(1,)]
+    one.close()
+
+
+def test_a_change_that_fails_half_way_leaves_no_half(bag: Mailbag, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = bag.lay(), bag.lay(Routed(rcpt="0", hop=ISP))
+    one = Index.to_write(bag.spool)
+    real = index_rows.share_rows
+
+    def fail(found: object) -> object:
+        if found.head.id == second:  # type: ignore[attr-defined]
+            raise OSError("the disk is full")
+        return real(found)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(index_rows, "share_rows", fail)
+    with pytest.raises(OSError, match="full"):
+        one.look_again([queue_id.parse(first), queue_id.parse(second)])
+    assert rows(one) == [] and shares(one) == 0
+    monkeypatch.undo()
+    assert mend(one) == 2
+    one.close()
+
+
+# --- what is not believed ---------------------------------------------------------------------------------------------
+
+
+def test_after_a_power_cut_it_is_made_anew(bag: Mailbag, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag.lay()
+    one = Index.to_write(bag.spool)
+    mend(one)
+    one.close()
+    again = Index.to_write(bag.spool)
+    assert rows(again), "the same boot: what was written is there"
+    again.close()
+    monkeypatch.setattr(index, "boot_id", lambda: "another")
+    with pytest.raises(NoIndex, match="not closed"):
+        Index.to_read(bag.spool)
+    anew = Index.to_write(bag.spool)
+    assert rows(anew) == []
+    mend(anew)
+    anew.close(clean=True)
+    monkeypatch.setattr(index, "boot_id", lambda: "a third")
+    closed = Index.to_read(bag.spool)
+    assert rows(closed), "it was synced when it was closed"
+    closed.connection.close()
+    begun = Index.to_write(bag.spool)
+    assert rows(begun)
+    begun.close()
+    monkeypatch.setattr(index, "boot_id", lambda: "a fourth")
+    with pytest.raises(NoIndex):
+        Index.to_read(bag.spool)
+
+
+@pytest.mark.parametrize("what", ["another version", "another program", "garbage", "a folder beside it"])
+def test_what_is_not_ours_is_made_anew(bag: Mailbag, what: str) -> None:
+    bag.lay()
+    one = Index.to_write(bag.spool)
+    mend(one)
+    one.close(clean=True)
+    path = index.path_of(bag.spool)
+    match what:
+        case "another version" | "another program":
+            name = "user_version" if what == "another version" else "application_id"
+            with sqlite3.connect(path) as connection:
+                connection.execute(f"PRAGMA {name} = 77")
+            connection.close()
+        case "garbage":
+            path.write_bytes(os.urandom(10_000))
+        case _:
+            (path.parent / "mine").mkdir()
+    if what != "a folder beside it":
+        with pytest.raises(NoIndex):
+            Index.to_read(bag.spool)
+    anew = Index.to_write(bag.spool)
+    assert mend(anew) == (0 if what == "a folder beside it" else 1)
+    assert len(rows(anew)) == 1
+    anew.close()
+
+
+def test_of_which_moment_it_is(bag: Mailbag) -> None:
+    told = AsOf(bag.spool)
+    assert read(bag.spool) == 0
+    now = time.time()
+    told.tell(now)
+    assert now - 0.0011 < read(bag.spool) <= now
+    path = bag.spool / "index" / "as_of"
+    assert path.stat().st_size == 32
+    good = path.read_bytes()
+    for at in range(len(good.rstrip())):
+        path.write_bytes(good[:at])
+        assert read(bag.spool) == 0, good[:at]
+    told.forget()
+    assert not path.exists()
+    path.symlink_to("/proc/self/mem")
+    assert read(bag.spool) == 0
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "subject"),
+    [
+        (b"Subject: plain", "plain"),
+        (b"SUBJECT :\r\n folded\r\n\tsubject", "folded\tsubject"),
+        (b"Subject: =?iso-8859-1?q?gr=FC=DF?= =?utf-8?b?4pyT?=", "grüß✓"),
+        (b"Subject: =?x-none?q?a=FFb?=", "a\ufffdb"),
+        (b"Subject: =?utf-8?b?!!!!?= yes", "yes"),
+        (b"Subject: gr\xc3\xbc\xc3\x9fe \xff", "grüße \ufffd"),
+        (b"Subject: " + b"x" * 5000, "x" * 1000),
+        (b"no field\r\nSubject: behind the end", ""),
+        (b"", ""),
+        (None, ""),
+    ],
+)
+def test_a_subject_as_people_read_it(header: bytes | None, subject: str) -> None:
+    assert header_row(header).subject == subject
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_whatever_a_header_holds_is_a_row(text: bytes) -> None:
+    for header in (
+        text,
+        b"Subject: " + text,
+        b"Subject: =?utf-8?b?" + text + b"?=",
+        b"X-MS-Exchange-Organization-SCL:" + text,
+    ):
+        row = header_row(header)
+        assert len(row.subject) <= 1000
+        row.subject.encode()
+
+
+# --- what was touched -------------------------------------------------------------------------------------------------
+
+
+def test_mail_that_came_and_went_between_two_words_is_not_told() -> None:
+    touched = Touched()
+    touched.listen(True)
+    touched.made(1)
+    touched.changed(1)
+    touched.left(1)
+    touched.changed(2)
+    touched.left(3)
+    touched.made(4)
+    assert touched.drain() == {2, 3, 4}
+    touched.left(4)
+    assert touched.drain() == {4}, "it was told before"
+    assert touched.drain() == set()
+
+
+def test_a_message_that_goes_and_comes_back_is_told() -> None:
+    touched = Touched()
+    touched.listen(True)
+    touched.made(1)
+    touched.left(1)
+    touched.made(1)
+    assert touched.drain() == {1}
+
+
+def test_nothing_grows_where_nobody_listens_or_fetches() -> None:
+    touched = Touched()
+    touched.made(1)
+    assert touched.drain() == set()
+    touched.listen(True)
+    for number in range(LIMIT + 10):
+        touched.made(number)
+    assert touched.drain() is None, "all is to be compared"
+    touched.made(7)
+    assert touched.drain() == {7}, "from then on it counts again"
+    touched.made(8)
+    touched.listen(False)
+    touched.made(9)
+    touched.listen(True)
+    assert touched.drain() == set(), "who joins compares all"
