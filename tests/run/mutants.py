@@ -249,3 +249,10 @@ def suspended_queue_forgotten() -> None:
     from kmq.run.holds import Holds
 
     Holds.load = lambda self: 0
+
+
+@mutant("J14 removal forgotten in poison")
+def removal_forgotten_in_poison() -> None:
+    from kmq.run.loader import Loader
+
+    Loader._promised = lambda self, poison: []

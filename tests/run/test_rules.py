@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from kmq.model import hop
-from kmq.model.event import Deferred, Failed, Routed
+from kmq.model.event import Deferred, Failed, Moved, Removing, Routed
 from kmq.model.frame import Assign
 from kmq.model.phase import Phase
 from kmq.run.share import TAKEN_OUT
 from kmq.spool.processes import read
 from kmq.spool.status import status_path
+from tests.mailbag import Mailbag
 from tests.run.stage import FAR, Broken, Hop, Stage, holds, until
 
 Story = Callable[[Path, str], Awaitable[None]]
@@ -351,6 +352,21 @@ async def a_pending_removal_outlives_the_scheduler_process(folder: Path, mutant:
         holds(not worker.given(mail), "given out after the operator's word")
 
 
+async def a_removal_is_not_forgotten_in_poison(folder: Path, mutant: str) -> None:
+    """It came while the message was on its way there, and then the machine was off."""
+    async with Stage(folder, mutant) as stage:
+        await stage.scheduler()
+        await stage.kill_scheduler()
+        bag = Mailbag(stage.spool)
+        gone = bag.lay(Removing(by="uid 0"), Moved(home="poison", reason="it kills"), home="poison")
+        stays = bag.lay(Moved(home="poison", reason="it kills"), home="poison")
+        await stage.scheduler()
+        await stage.all_loaded()
+        await stage.operator("settle")
+        holds(not (stage.spool / "poison" / f"{gone}.env").exists(), "the operator's word is forgotten")
+        holds((stage.spool / "poison" / f"{stays}.env").exists(), "removed although nobody said so")
+
+
 async def a_pending_suspension_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant, retry="10ms") as stage:
         await stage.scheduler()
@@ -487,6 +503,7 @@ STORIES: list[Story] = [
     a_removal_waits_for_reports,
     a_removal_is_answered_when_it_is_durable,
     a_pending_removal_outlives_the_scheduler_process,
+    a_removal_is_not_forgotten_in_poison,
     a_pending_suspension_outlives_the_scheduler_process,
     what_is_removed_with_a_notice_is_told,
     some_recipients_are_removed_and_the_rest_goes_on,
@@ -510,6 +527,7 @@ NOTICED: dict[str, Story] = {
     "J14 remove does not wait for reports": a_removal_waits_for_reports,
     "J14 remove answered before the sync": a_removal_is_answered_when_it_is_durable,
     "J14 pending removal forgotten": a_pending_removal_outlives_the_scheduler_process,
+    "J14 removal forgotten in poison": a_removal_is_not_forgotten_in_poison,
     "J14 pending removal while in hand": a_pending_removal_outlives_the_scheduler_process,
     "J14 pending suspension forgotten": a_pending_suspension_outlives_the_scheduler_process,
     "J14 removed before it is told": what_is_removed_with_a_notice_is_told,
