@@ -10,8 +10,11 @@ Callers:  phases.outlet, phases.smtp_hop.
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable
 from typing import Protocol
+
+#: A server: its address and port, and its name where certificates tell servers apart.
+Server = tuple[tuple[str, int], str]
 
 
 class Idle(Protocol):
@@ -115,22 +118,22 @@ class Berth:
 class Berths:
     """All servers that connections are open to."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: dict[Hashable, Berth] = {}
+    def __init__(self, limit_of: Callable[[Server], int]) -> None:
+        """limit_of: how many connections to a server there may be."""
+        self._limit_of = limit_of
+        self._known: dict[Server, Berth] = {}
 
-    def at(self, server: Hashable) -> Berth:
+    def at(self, server: Server) -> Berth:
         """The place of a server; only what is used is kept."""
         found = self._known.get(server)
         if found is None:
-            found = self._known[server] = Berth(self._limit)
+            found = self._known[server] = Berth(self._limit_of(server))
         return found
 
-    def widen(self, limit: int) -> None:
-        """So many connections to a server from now on; what is more ends by itself."""
-        self._limit = limit
-        for berth in self._known.values():
-            berth.limit = limit
+    def measure(self) -> None:
+        """The limits are others now; what is more ends by itself."""
+        for server, berth in self._known.items():
+            berth.limit = self._limit_of(server)
 
     def tidy(self) -> None:
         """Forgets servers without connections; called now and then."""

@@ -20,6 +20,7 @@ from kmq.phases.berths import Berth
 from kmq.phases.body import BodyDamaged, stuffed
 from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
+from kmq.phases.places import Places
 from kmq.phases.rendering import Rendering
 from kmq.phases.replies import Replies, as_reply
 from kmq.phases.smtp_opening import Opened
@@ -69,7 +70,7 @@ def stage_limits(section: ConnectorSection) -> dict[Stage, float]:
 
 class Connection(asyncio.Protocol):
     """See above. label: `host[address]:port`, as results name it; tls: as phases.tls describes it; berth: where it is
-    counted, when queues share its server."""
+    counted, when queues share its server; places: where it is counted among those of its connector."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self.label = opened.label
         self.tls = opened.tls
         self.berth = berth
+        self.places: Places | None = None
         self.state = State.IDLE
         self.carried = 0  #: messages begun
         self._retiring = False
@@ -100,6 +102,11 @@ class Connection(asyncio.Protocol):
         self._stuck = False  # something of the body, and so the dot, never left this machine
         self._since = self._clock()  # the last progress
         opened.transport.set_protocol(self)
+
+    @property
+    def carries(self) -> Delivery | None:
+        """The message that is on its way."""
+        return self._delivery if self.state is State.BUSY else None
 
     @property
     def usable(self) -> bool:

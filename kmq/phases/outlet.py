@@ -14,8 +14,10 @@ from kmq.config.client_tls import verifies
 from kmq.config.kinds import Network
 from kmq.config.sections import ConnectorSection
 from kmq.model.reply import Reply
-from kmq.phases.berths import Berth, Berths
+from kmq.phases.allotment import Allotment
+from kmq.phases.berths import Berth, Berths, Server
 from kmq.phases.hosts import Hosts
+from kmq.phases.places import Places
 from kmq.phases.targets import Servers, Target, configured, exchanged
 
 #: Targets of one opening; a domain that names more is not tried any longer for it.
@@ -32,22 +34,28 @@ class Directory(Protocol):
 
 
 class Outlet:
-    """See above. width: connections that one queue may have; openings: connections that are being opened.
+    """See above. allotment: connections that are this worker's; openings: those that are being opened.
 
     directory: None without connectors of type dns.
     """
 
     def __init__(
-        self, section: ConnectorSection, helo: str, width: int, threads: Executor, directory: Directory | None
+        self,
+        section: ConnectorSection,
+        helo: str,
+        allotment: Allotment,
+        threads: Executor,
+        directory: Directory | None,
     ) -> None:
         self.section = section
         self.helo = section.helo or helo
-        self.width = width
+        self.allotment = allotment
+        self.places = Places(max(1, allotment.total(section)))
         self.threads = threads
         self.hosts = Hosts(section)
         self.openings = 0
         self._directory = directory
-        self._berths = Berths(width) if section.type == "dns" else None
+        self._berths = Berths(self._connections_to) if section.type == "dns" else None
         self._verifies = verifies(section)
 
     def targets(self, domain: str) -> AsyncGenerator[Target | Reply, None]:
@@ -69,11 +77,16 @@ class Outlet:
             return None
         return self._berths.at((target.known, target.name if self._verifies else ""))
 
-    def widen(self, width: int) -> None:
-        """So many connections for one queue from now on."""
-        self.width = width
+    def _connections_to(self, server: Server) -> int:
+        (address, _), _ = server
+        return self.allotment.host(self.section, address)
+
+    def allot(self, allotment: Allotment) -> None:
+        """So many connections from now on."""
+        self.allotment = allotment
+        self.places.limit = max(1, allotment.total(self.section))
         if self._berths is not None:
-            self._berths.widen(width)
+            self._berths.measure()
 
     def tidy(self) -> None:
         """Forgets what is not used; called now and then."""

@@ -1,7 +1,7 @@
 """SMTP delivery: messages go to smart hosts or to the servers of their domain, over connections that are kept.
 
 Promise:  each Work is reported once; a server that cannot be reached is a trouble of the queue (Outcome.unavailable),
-          not of the messages. Memory and connections are bounded by what the scheduler gives and by `connections`.
+          not of the messages. Memory and connections are bounded by what the scheduler gives and by the allotment.
 On crash: messages without a report are sent again (J9), also those whose final dot was on the way: the one allowed
           duplicate.
 Callers:  run.worker. Everything happens in its loop; only files are read in threads.
@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from kmq.config.sections import ConnectorSection
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.reply import Reply
+from kmq.phases.allotment import Allotment
 from kmq.phases.delivery import Delivery
 from kmq.phases.outlet import Directory, Outlet
 from kmq.phases.rewriting import NOTHING, Rewriting
@@ -33,7 +34,7 @@ class Smtp:
 
     connectors:  by name.
     hostname:    what EHLO says where a connector has no `helo`.
-    connections: how many this worker may have to one next hop, its share of per_hop.
+    allotment:   how many connections this worker may have.
     directory:   who knows the servers of domains, for connectors of type dns.
     rewriting:   which addresses are others on the way out.
     """
@@ -42,14 +43,14 @@ class Smtp:
         self,
         connectors: Mapping[str, ConnectorSection],
         hostname: str,
-        connections: int,
+        allotment: Allotment,
         directory: Directory | None = None,
         rewriting: Rewriting = NOTHING,
     ) -> None:
         self._rewriting = rewriting
         self._connectors = connectors
         self._hostname = hostname
-        self._width = max(1, connections)
+        self._allotment = allotment
         self._directory = directory
         self._outlets: dict[str, Outlet] = {}
         self._hops: dict[str, SmtpHop] = {}  # by connector, or connector;domain
@@ -62,11 +63,14 @@ class Smtp:
 
         Nor are too many servers just being found out about: what waits for them would keep others out of the worker.
         """
-        if hop.connector not in self._connectors:
-            return False
+        section = self._connectors.get(hop.connector)
+        if section is None or section.messages_per_minute or section.messages_per_minute_per_domain:
+            return False  # the scheduler process knows whose turn it is
         known = self._hops.get(_key(hop))
         if known is not None:
             return known.ready
+        if not self._allotment.queue(section, hop.domain):
+            return False
         if hop.delivery_type is not DeliveryType.DNS:
             return True
         return sum(outlet.openings for outlet in self._outlets.values()) < OPENINGS
@@ -99,13 +103,14 @@ class Smtp:
             elif hop.outlet is not self._outlets.get(section.name):
                 hop.replace(self._outlet(section.name))
 
-    def widen(self, connections: int) -> None:
-        """So many connections to one next hop from now on; those that are too many end by themselves."""
-        self._width = max(1, connections)
+    def allot(self, allotment: Allotment) -> None:
+        """So many connections from now on; those that are too many end by themselves."""
+        self._allotment = allotment
         for outlet in self._outlets.values():
-            outlet.widen(self._width)
+            outlet.allot(allotment)
         for hop in self._hops.values():
-            hop.widen(self._width)
+            hop.outlet.allotment = allotment
+            hop.measure()
 
     async def close(self, grace: float) -> None:
         """Waits up to `grace` seconds for what is on its way, then ends it: deferred, or unavailable if not begun."""
@@ -136,7 +141,7 @@ class Smtp:
         found = self._outlets.get(name)
         if found is None:
             section = self._connectors[name]
-            found = Outlet(section, self._hostname, self._width, self._threads, self._directory)
+            found = Outlet(section, self._hostname, self._allotment, self._threads, self._directory)
             self._outlets[name] = found
         return found
 

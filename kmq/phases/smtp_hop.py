@@ -1,6 +1,7 @@
 """The connections for one queue, and the messages that wait for one of them.
 
-Promise:  never more connections than the outlet's width, and never one more than messages want. While the hop
+Promise:  never more connections than are allotted, to the queue and to its connector, and never one more than messages
+          want. While the hop
           fails, one connection at a time is tried. A hop that refuses a further connection while others live is not
           down: the living ones carry what waits. Only when none is left and none can be opened, all that wait are told.
           A message whose kept connection turned out to be dead is tried once more at once, over a new one.
@@ -20,8 +21,10 @@ from kmq.phases.berths import Berth
 from kmq.phases.connection import Connection, State
 from kmq.phases.delivery import Delivery
 from kmq.phases.outlet import NO_HOSTS, TARGETS, Outlet
+from kmq.phases.places import Places
 from kmq.phases.smtp_opening import NotOpened, open_connection
 from kmq.phases.targets import Target
+from kmq.phases.waiting import Waiting, priority_of
 
 WIDEN_AFTER = 10.0  #: seconds before a hop that refused a further connection is asked for one again
 OPENING_LIMIT = 600.0  #: seconds after which an opening tries no further target
@@ -33,19 +36,36 @@ class SmtpHop:
     def __init__(self, outlet: Outlet, domain: str) -> None:
         self.outlet = outlet
         self._domain = domain
-        self._width = outlet.width
-        self._waiting: deque[Delivery] = deque()
+        self._closed = False
+        self._waiting = Waiting(None, 0)
         self._orphans: deque[Delivery] = deque()  # a kept connection died under them: they wait for a new one
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._openings: set[asyncio.Task[None]] = set()
+        self._held: dict[asyncio.Task[None], Places] = {}  # what openings took, and no connection has yet
         self._failed = False  # the last opening did
         self._widen_at = 0.0
+        self.measure()
+
+    def measure(self) -> None:
+        """How many connections it may have now; those beyond are not ended while mail flows over them.
+
+        What is given to a worker that has none of its own is carried all the same, over one.
+        """
+        allotment = self.outlet.allotment
+        self._own = allotment.queue(self.outlet.section, self._domain)
+        self._width = 0 if self._closed else max(1, self._own)
+        self._waiting.width = self._width
+        if self._waiting.parts != allotment.parts:
+            waiting, self._waiting = self._waiting, Waiting(allotment.parts, self._width)
+            self._waiting.put_back(waiting)
 
     @property
     def ready(self) -> bool:
         """A message could be begun now without waiting for others, and the hop did not just fail."""
-        if self._failed:
+        if self._failed or not self._own:
+            return False
+        if self._waiting.parts is not None and self._waiting:
             return False
         return bool(self._idle) or len(self._connections) + len(self._openings) < self._width
 
@@ -68,21 +88,33 @@ class SmtpHop:
 
     def take(self, delivery: Delivery) -> None:
         """Carries a message as soon as a connection is free."""
+        if self._waiting.parts is not None:
+            self._waiting.append(delivery)
+            return self.open_more()
+        connection = self._usable()
+        if connection is not None:
+            return connection.begin(delivery)
+        self._waiting.append(delivery)
+        return self.open_more()
+
+    def _usable(self) -> Connection | None:
+        """A connection that was idle; whoever asks has something for it."""
         while self._idle:
             connection = self._idle.pop()
             if connection.berth is not None:
                 connection.berth.busy(connection)
             if connection.usable:
-                return connection.begin(delivery)
-        self._waiting.append(delivery)
-        return self._open_more()
+                return connection
+        return None
 
     def expire(self, now: float) -> None:
         """Looks at the deadlines; called about once a second with the loop's time."""
         for connection in tuple(self._connections):
             connection.expire(now)
         self._idle = [connection for connection in self._idle if connection.usable]
-        self._open_more()
+        if self.outlet.places.wanted and not self._waiting:
+            self.rest()
+        self.open_more()
 
     def replace(self, outlet: Outlet) -> None:
         """The configuration changed: each further message goes by it; what is on its way ends as it began."""
@@ -90,11 +122,7 @@ class SmtpHop:
         for connection in self._connections:
             connection.retire()
         self.rest()
-
-    def widen(self, width: int) -> None:
-        """It may have so many connections from now on; those beyond are not ended while mail flows over them."""
-        if self._width:
-            self._width = width
+        self.measure()
 
     def rest(self) -> None:
         """Closes what is idle."""
@@ -104,7 +132,7 @@ class SmtpHop:
 
     async def stop(self, why: Reply) -> None:
         """Ends everything now; who has no verdict gets this one. Nothing is taken any more."""
-        self._width = 0
+        self._closed, self._width = True, 0
         while self._openings:  # asyncio.wait_for may lose a cancellation (Python 3.11), so until it is heard
             for opening in self._openings:
                 opening.cancel()
@@ -122,17 +150,39 @@ class SmtpHop:
             if self._orphans and not connection.carried:
                 return self._orphans.popleft()
             if self._waiting:
-                return self._waiting.popleft()
+                found = self._waiting.next(self._busy(connection))
+                if found is not None:
+                    return found
         self._idle.append(connection)
         if berth is not None:
             berth.rest(connection)
+        if self.outlet.places.wanted:
+            asyncio.get_running_loop().call_soon(self._yield, connection)
         return None
+
+    def _busy(self, but: Connection | None = None) -> list[int]:
+        """Connections by the priority of what they carry; asked only where that matters."""
+        busy = [0, 0, 0]
+        if self._waiting.parts is not None:
+            for connection in self._connections:
+                carried = connection.carries
+                if connection is not but and carried is not None:
+                    busy[priority_of(carried)] += 1
+        return busy
+
+    def _yield(self, connection: Connection) -> None:
+        """Another queue of the connector waits for a place, and this connection has nothing to do."""
+        if connection in self._idle and connection.usable:
+            self._idle.remove(connection)
+            connection.quit()
 
     def gone(self, connection: Connection, orphan: Delivery | None) -> None:
         """A connection ended. An orphan waits for a new one: the others that were kept may be as dead."""
         if connection.berth is not None:
             connection.berth.busy(connection)
             connection.berth.leave()
+        if connection.places is not None:
+            connection.places.leave()
         if orphan is not None:
             self._orphans.append(orphan)
         self.part(connection)
@@ -142,16 +192,34 @@ class SmtpHop:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        self._open_more()
+        self.open_more()
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    def _open_more(self) -> None:
-        while len(self._openings) < len(self._waiting) + len(self._orphans) and self._may_open():
+    def open_more(self) -> None:
+        """As many connections as messages want one and there may be."""
+        if self._waiting.parts is not None:
+            self._use_idle()
+        while len(self._openings) < self._wanting() and self._may_open() and self.outlet.places.take(self):
             opening = asyncio.create_task(self._open())
             self._openings.add(opening)
+            self._held[opening] = self.outlet.places
             self.outlet.openings += 1
             opening.add_done_callback(partial(self._ended, self.outlet))
+
+    def _use_idle(self) -> None:
+        """One that is idle may be there for a priority that had no connection left a moment ago."""
+        while self._idle and self._waiting.wanting(busy := self._busy()):
+            connection = self._usable()
+            delivery = self._waiting.next(busy) if connection is not None else None
+            if connection is None or delivery is None:
+                return
+            connection.begin(delivery)
+
+    def _wanting(self) -> int:
+        if not self._waiting:
+            return len(self._orphans)
+        return self._waiting.wanting(self._busy()) + len(self._orphans)
 
     def _may_open(self) -> bool:
         if len(self._connections) + len(self._openings) >= self._width:
@@ -223,6 +291,9 @@ class SmtpHop:
                 connection.berth.leave()
             return connection.close()
         self._failed = False
+        opening = asyncio.current_task()
+        if connection.places is None and opening in self._held:
+            connection.places = self._held.pop(opening)
         self._connections.add(connection)
         delivery = self.next(connection)
         if delivery is not None:
@@ -233,7 +304,7 @@ class SmtpHop:
         self._settle()
         self._failed = not reply.permanent
         self._widen_at = asyncio.get_running_loop().time() + WIDEN_AFTER
-        self._waiting.extendleft(reversed(self._orphans))
+        self._waiting.put_back(self._orphans)
         self._orphans.clear()
         if not self._connections and not self._openings:
             self._refuse(reply)
@@ -242,6 +313,9 @@ class SmtpHop:
         """An opening that died of a mistake of ours must not leave its messages waiting for ever."""
         outlet.openings -= 1
         self._openings.discard(opening)
+        held = self._held.pop(opening, None)
+        if held is not None:
+            held.leave()
         error = None if opening.cancelled() else opening.exception()
         if error is not None:
             opening.get_loop().call_exception_handler({"message": "opening a connection failed", "exception": error})

@@ -21,6 +21,7 @@ from kmq.model.frame import Assign, Child, Done
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
+from kmq.phases.allotment import Allotment
 from kmq.phases.executing import Categorized, categorize
 from kmq.phases.mailbox import Mailbox
 from kmq.phases.rewriting import Rewriting
@@ -44,7 +45,7 @@ _CLOSE = 1.0
 
 
 class Walk:
-    """The phases, and the messages in them.
+    """The phases, and the messages in them. worker: the number of this one.
 
     jobs: by the assignment's number, until somebody takes them out. configuration: the number of the one that counts.
     closed: next hops that are not begun for fresh
@@ -53,12 +54,18 @@ class Walk:
     """
 
     def __init__(
-        self, settings: Settings, status: StatusFile, finished: Callable[[Job], None], changed: Callable[[], None]
+        self,
+        settings: Settings,
+        worker: int,
+        status: StatusFile,
+        finished: Callable[[Job], None],
+        changed: Callable[[], None],
     ) -> None:
         self.jobs: dict[int, Job] = {}
         self.configuration = 1
         self.closed: frozenset[str] = frozenset()
         self.draining = False
+        self._worker = worker
         self._status = status
         self._finished = finished
         self._changed = changed
@@ -69,7 +76,8 @@ class Walk:
         self.linking = Linking(self._spool)
         self._rewriting = Rewriting(settings.rewrites)
         directory = self._directories.of(settings)
-        self.smtp = Smtp(connectors, settings.kmq.hostname, _share(settings), directory, self._rewriting)
+        allotment = _allotment(settings, worker)
+        self.smtp = Smtp(connectors, settings.kmq.hostname, allotment, directory, self._rewriting)
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
 
     def _take(self, settings: Settings, routes: Routes) -> dict[str, ConnectorSection]:
@@ -85,7 +93,7 @@ class Walk:
         connectors = self._take(settings, routes)
         self._rewriting.configure(settings.rewrites)
         self.smtp.configure(connectors, self._directories.of(settings))
-        self.smtp.widen(_share(settings))
+        self.smtp.allot(_allotment(settings, self._worker))
         self.mailbox.configure(connectors)
 
     def abandon(self) -> None:
@@ -288,9 +296,11 @@ class Walk:
         self._finished(job)
 
 
-def _share(settings: Settings) -> int:
-    """Connections to one next hop that are this worker's part of all."""
-    return max(1, -(-settings.queue.per_hop // settings.kmq.workers))
+def _allotment(settings: Settings, worker: int) -> Allotment:
+    """The connections that are this worker's part of all."""
+    queue = settings.queue
+    parts = queue.priority_connections if queue.priority_queuing else None
+    return Allotment(queue.per_hop, worker, settings.kmq.workers, parts)
 
 
 def _with_notices(job: Job, events: list[Event], made: Notices) -> Done:

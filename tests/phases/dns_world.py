@@ -8,6 +8,7 @@ import uvloop
 
 from kmq.config.sections import ConnectorSection
 from kmq.model.hop import DeliveryType, NextHop
+from kmq.phases.allotment import Allotment
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Outcome, Work
 from kmq.routing.mail_hosts import MailHosts
@@ -71,7 +72,7 @@ def play(
         async with FakeDNS(zone) as dns:
             world = World(dns, free_port())
             directory = MailHosts([dns.address], patience, Ourselves(US, [("127.0.0.9", world.port)]))
-            world.phase = Smtp({"world": connector(world.port, **options)}, US, connections, directory)
+            world.phase = Smtp({"world": connector(world.port, **options)}, US, Allotment(connections), directory)
             async with asyncio.timeout(30):
                 await story(world)
             await world.phase.close(2)

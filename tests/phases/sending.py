@@ -13,6 +13,7 @@ from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Deferred, Delivered, Failed
 from kmq.model.hop import DeliveryType, NextHop
+from kmq.phases.allotment import Allotment
 from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
 from tests.fakes import EvilHop
@@ -57,7 +58,7 @@ def work(*to: str, text: bytes = TEXT, file: Path | None = None, attempt: int = 
 
 
 def smtp(connector: ConnectorSection, connections: int = 5) -> Smtp:
-    return Smtp({"isp": connector}, "kmq.test", connections)
+    return Smtp({"isp": connector}, "kmq.test", Allotment(connections))
 
 
 def send(phase: Smtp, one: Work, shown: list[tuple[str, int]] | None = None) -> "asyncio.Future[Outcome]":

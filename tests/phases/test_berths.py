@@ -7,6 +7,8 @@ import pytest
 
 from kmq.phases.berths import Berth, Berths
 
+A, B = (("192.0.2.1", 25), ""), (("192.0.2.2", 25), "")
+
 
 @dataclass(eq=False)
 class Kept:
@@ -147,26 +149,28 @@ def test_a_turn_that_was_given_up_is_passed_over() -> None:
 
 def test_servers_without_connections_are_forgotten() -> None:
     async def play() -> None:
-        berths = Berths(1)
-        one = berths.at("a")
-        assert berths.at("a") is one
+        berths = Berths(lambda server: 1)
+        one = berths.at(A)
+        assert berths.at(A) is one
         await one.take()
         berths.tidy()
-        assert berths.at("a") is one
+        assert berths.at(A) is one
         one.leave()
         berths.tidy()
-        assert berths.at("a") is not one
+        assert berths.at(A) is not one
 
     asyncio.run(play())
 
 
 def test_another_limit_counts_at_once() -> None:
     async def play() -> None:
-        berths = Berths(1)
-        one = berths.at("a")
+        limits = {A: 1, B: 2}
+        berths = Berths(limits.__getitem__)
+        one = berths.at(A)
         await one.take()
-        berths.widen(2)
+        limits[A] = 2
+        berths.measure()
         assert await one.take() is None
-        assert berths.at("b").limit == 2
+        assert berths.at(B).limit == 2
 
     asyncio.run(play())

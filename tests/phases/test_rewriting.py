@@ -9,6 +9,7 @@ import pytest
 from kmq.config.address_maps import AddressMap, line
 from kmq.config.rewrite import RewriteSection
 from kmq.model.reply import Reply
+from kmq.phases.allotment import Allotment
 from kmq.phases.header_stream import HeaderStream, without_return_path
 from kmq.phases.rewriting import Rewriter, Rewriting, shown
 from kmq.phases.smtp import Smtp
@@ -186,7 +187,9 @@ AS_SENT = b"From: Alice <alice.liddell@example.org>\r\nTo: bob@example.org, c@y.
 
 
 def rewriting_smtp(hop: EvilHop, **maps: AddressMap) -> Smtp:
-    return Smtp({"isp": section(hop.address)}, "kmq.test", 5, None, Rewriting([RewriteSection(name="a", **maps)]))
+    return Smtp(
+        {"isp": section(hop.address)}, "kmq.test", Allotment(5), None, Rewriting([RewriteSection(name="a", **maps)])
+    )
 
 
 def test_envelope_and_header_go_out_with_other_addresses() -> None:
