@@ -85,6 +85,20 @@ def logged(folder: Path) -> Iterator[Scene]:
 
 
 @contextmanager
+def kept(folder: Path) -> Iterator[Scene]:
+    """Delivered mail is kept for two days: 1 and 2 went to partner.example, 3 into a mailbox here."""
+    with ExitStack() as stack:
+        scene = stack.enter_context(stopped(folder))
+        stack.enter_context(partner(scene).threaded())
+        scene.configure(LOGGED.replace("[queue]\n", "[queue]\nsafety_net_hold_time = 2d\n"))
+        scene.unit.start()
+        for to in ("carol@partner.example", "erin@partner.example", "bob@example.org"):
+            scene.send(to, "Offer")
+        until(lambda: len(scene.run("kmq --json replay --list")) == 3, "three messages are kept")
+        yield scene
+
+
+@contextmanager
 def renamed(folder: Path) -> Iterator[Scene]:
     """kmqd does not run; at home everybody is in example.lan, and partner.example shall not see it."""
     with stopped(folder) as scene:
@@ -150,6 +164,26 @@ def troubled(folder: Path) -> Iterator[Scene]:
 
 
 @contextmanager
+def denied(folder: Path) -> Iterator[Scene]:
+    """The server of partner.example relays for us no more. Alice has her 1 back; 2 and 4, Bob's and hers, are held."""
+    with ExitStack() as stack:
+        scene = stack.enter_context(stopped(folder))
+        hop = partner(scene)
+        hop.data = "554 5.7.1 Relay access denied"
+        stack.enter_context(hop.threaded())
+        scene.configure(CONFIGURATION.replace("[queue]\n", "[queue]\ngrace_hold = 2\n"))
+        scene.unit.start()
+        mailbox = folder / "spool" / "mail" / "alice" / "new"
+        scene.send("carol@partner.example", "Offer")
+        until(lambda: mailbox.exists() and any(mailbox.iterdir()), "Alice is told")
+        scene.send("dave@partner.example", "Bill", sender="bob@example.org")
+        until(lambda: "grace hold" in "".join(scene.run("kmq queues")), "the queue is held")
+        scene.send("erin@partner.example", "Lunch")
+        scene.until_mailq(lambda queue: len(queue) == 2, "both wait")
+        yield scene
+
+
+@contextmanager
 def aliased(folder: Path) -> Iterator[Scene]:
     """kmqd does not run; there are aliases."""
     with stopped(folder) as scene:
@@ -176,9 +210,11 @@ SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "stopped": stopped,
     "busy": busy,
     "logged": logged,
+    "kept": kept,
     "renamed": renamed,
     "house": house,
     "troubled": troubled,
+    "denied": denied,
     "aliased": aliased,
     "printed": printed,
 }
