@@ -10,9 +10,9 @@ Callers:  kmq.log, kmq.log.mail, kmq.run.tracing; kmq.admin.tracked reads the li
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -188,6 +188,8 @@ def tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besi
     """What the mail log tells, and what it leaves out."""
     if word not in EVENTS:
         return
+    if word == "accepted" and len(besides.recipients) <= MOST_RECIPIENTS and "parent" not in said:
+        return note(_received(queue_id, said.get, besides))
     event, source = EVENTS[word]
     entry = Entry(event_id=event, source=source, internal_message_id=queue_id)
     details = Details()
@@ -207,6 +209,34 @@ def tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besi
     for at in range(0, max(1, len(to)), MOST_RECIPIENTS):
         entry.recipient_address = to[at : at + MOST_RECIPIENTS]
         note(entry)
+
+
+def _received(queue_id: str, said: Callable[[str], Any], besides: mail.Besides) -> Entry:
+    """A message as nearly all come, in a third of the time: what a client said of itself is short."""
+    proto = said("proto") or ""
+    to = said("to")
+    return Entry(
+        event_id="RECEIVE",
+        source=_SOURCES.get(proto, "SMTP"),
+        internal_message_id=queue_id,
+        message_id=said("msgid") or "",
+        sender_address=said("from") or "",
+        recipient_address=besides.recipients or ((to,) if to else ()),
+        recipient_count=said("nrcpt") or 0,
+        client_ip=said("client") or "",
+        client_hostname=said("helo") or "",
+        connector_id=said("receiver") or "",
+        total_bytes=said("size") or 0,
+        message_subject=besides.subject[:_LONGEST] if _subjects else "",
+        custom_data=Details(
+            tls=said("tls") or "",
+            delay=said("delay") or "",
+            reason=said("reason") or "",
+            user=said("user") or "",
+            file=said("file") or "",
+            proto=proto,
+        ),
+    )
 
 
 def _finish(entry: Entry, details: Details, word: str, said: Mapping[str, Value]) -> None:

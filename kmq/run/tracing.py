@@ -37,6 +37,10 @@ def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
     target = told.hop if told is not None else job.assign.hop
     for event in job.events:
         kind = type(event)
+        if kind is Delivered and event.rcpt == "0":  # type: ignore[attr-defined]
+            tracking.note(_sent(event, target, told.rule if told is not None else "", job.head, timing))  # type: ignore[arg-type]
+            yield
+            continue
         if kind not in _EVENTS or event is told or (kind is Delayed and not event.notice):  # type: ignore[attr-defined]
             continue
         made = _entry(event, event.hop if kind is Routed else target)  # type: ignore[attr-defined]
@@ -81,6 +85,39 @@ def _only_route(job: Job) -> Routed | None:
     if len(routed) == 1 and isinstance(routed[0], Routed) and len(job.events) > 1:
         return routed[0]
     return None
+
+
+def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> Entry:
+    """The first recipient has it, as nearly all mail ends: made in one go."""
+    connector, local = _way(hop)
+    name, address = _server(event.host) if event.host else ("", "")
+    to = head.recipients[0]
+    return Entry(
+        event_id="DELIVER" if local else "SEND",
+        source=_LOCAL if local else "SMTP",
+        internal_message_id=head.id,
+        sender_address=head.sender,
+        recipient_address=(to.address,),
+        recipient_status=(event.reply,),
+        recipient_count=1,
+        related_recipient_address=to.original,
+        server_ip=address,
+        server_hostname=name,
+        connector_id=connector,
+        total_bytes=head.size,
+        reference=tuple(event.notice.split()),
+        message_info=head.created,
+        custom_data=Details(
+            queue=hop, rule=rule, attempt=event.attempt, tls=event.tls, delay=timing[0], delays=timing[1]
+        ),
+    )
+
+
+@lru_cache(1024)
+def _way(hop: str) -> tuple[str, bool]:
+    """The connector of a next hop, and whether it is one of mailboxes here."""
+    target = _next_hop(hop)
+    return ("", False) if target is None else (target.connector, target.delivery_type is DeliveryType.MAILBOX)
 
 
 def _entry(event: Event, hop: str) -> Entry:
