@@ -150,8 +150,8 @@ def held_back(counters: Mapping[str, int]) -> Iterator[Verdict]:
         yield Verdict(grade, text, "kmq pressure shows what it lacks")
     holds = counters.get("grace_holds", 0)
     if holds:
-        queues = "a queue is" if holds == 1 else f"{holds:,} queues are"
-        text = f"{queues} held (grace hold): their mail fails for good for a cause that is likely our own fault"
+        queues = "a queue is held (grace hold): its" if holds == 1 else f"{holds:,} queues are held (grace hold): their"
+        text = f"{queues} mail fails for good for a cause that is likely our own fault"
         yield Verdict(Grade.WRONG, text, "kmq queues names the cause; mend it, then kmq resume --queue Q")
     if counters.get("expiry_stopped", 0):
         text = "expiry is stopped: too many messages would have been given up at once"
