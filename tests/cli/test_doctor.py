@@ -353,5 +353,5 @@ def test_back_pressure_grace_holds_and_a_stopped_expiry_are_told() -> None:
     assert said(doctor_machine.held_back({"back_pressure": 1})).startswith("NOTE back pressure is medium")
     text = said(doctor_machine.held_back({"back_pressure": 2, "grace_holds": 3, "expiry_stopped": 1}))
     assert "WRONG back pressure is high" in text and "kmq pressure" in text
-    assert "WRONG 3 queues are held (grace hold)" in text and "kmq resume --queue" in text
+    assert "WRONG 3 queues are held (grace hold): their" in text and "kmq resume --queue" in text
     assert "WRONG expiry is stopped" in text and "kmq expire" in text
