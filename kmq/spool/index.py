@@ -196,6 +196,12 @@ class Index:
         if found is None:
             self._forget(number)
             return
+        try:
+            self._take(number, stamp, found)
+        except (ValueError, OverflowError) as error:  # no text, or no number, that SQLite can hold
+            self._take(number, stamp, look.Damaged(found.folder, found.home, queue_id.text(number), f"odd: {error}"))
+
+    def _take(self, number: int, stamp: tuple[int, int], found: look.Found | look.Damaged) -> None:
         row = index_rows.message_row(found)
         self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
         updated = self.connection.execute(_UPDATE, (*stamp, row.home, row.trouble, number)) if not row.damaged else None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmq.model import queue_id
+from kmq.model.envelope import seal
 from kmq.model.event import Routed
 from kmq.spool import index, index_rows
 from kmq.spool.as_of import AsOf, read
@@ -283,3 +284,16 @@ def test_nothing_grows_where_nobody_listens_or_fetches() -> None:
     touched.made(9)
     touched.listen(True)
     assert touched.drain() == set(), "who joins compares all"
+
+
+def test_what_no_table_can_hold_is_told_as_damaged(bag: Mailbag) -> None:
+    good, name = bag.lay(), bag.lay()
+    text = bag.envelope(name).read_bytes()
+    inside = b"{" + text[18:].replace(b'"size":', b'"size":1' + b"0" * 30)
+    bag.envelope(name).write_bytes(seal(inside))
+    one = Index.to_write(bag.spool)
+    mend(one)
+    assert rows(one) == [good, name]
+    assert one.connection.execute("SELECT damaged FROM message ORDER BY mid").fetchall() == [(0,), (1,)]
+    assert mend(one) == 0
+    one.close()
