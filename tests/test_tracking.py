@@ -103,6 +103,8 @@ def test_subjects_are_kept_when_somebody_wants_them(tmp_path: Path) -> None:
         ("poison", {"reason": "why"}, ("POISONMESSAGE", "QUEUE", {})),
         ("bad-file", {"file": "x.eml", "reason": "why"}, ("BADMAIL", "PICKUP", {})),
         ("suspend", {"by": "uid 0"}, ("SUSPEND", "ADMIN", {})),
+        ("suspend-queue", {"by": "grace hold", "queue": "isp"}, ("SUSPEND", "QUEUE", {})),
+        ("replay", {"by": "uid 0", "child": "c"}, ("RESUBMIT", "ADMIN", {"reference": ["c"]})),
     ],
 )
 def test_words_of_the_mail_log(folder: Path, word: str, keys: dict[str, str], told: tuple[str, str, dict]) -> None:  # type: ignore[type-arg]
@@ -110,7 +112,7 @@ def test_words_of_the_mail_log(folder: Path, word: str, keys: dict[str, str], to
     found = only(folder)
     assert (found["event-id"], found["source"]) == told[:2]
     assert told[2].items() <= found.items()
-    details = {key: value for key, value in keys.items() if key not in ("parent", "rcpt")}
+    details = {key: value for key, value in keys.items() if key not in ("parent", "rcpt", "child")}
     assert found.get("custom-data", {}) == details
 
 

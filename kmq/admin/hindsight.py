@@ -20,7 +20,7 @@ from kmq.model import moment, queue_id, recipients
 from kmq.model.envelope import Head, Recipient, Source, State
 from kmq.model.event import AnyEvent, Deferred, Delivered, Moved, Resumed, Routed, Suspended
 from kmq.run.schedule import schedules_of
-from kmq.spool.index_rows import unix
+from kmq.spool.index_rows import next_hop, unix
 from kmq.spool.look import Damaged, Found
 
 _DAY = 86400.0
@@ -52,7 +52,8 @@ def view(present: Iterable[Found | Damaged], tracked: Iterable[Entry], at: float
             found[name] = earlier
     found.update((name, gone.found()) for name, gone in past.left.items() if name not in there and gone.was_there)
     lost = sum(gone.lost for name, gone in past.left.items() if name not in there)
-    around = Circumstances(at, server, queues=past.queues(at))
+    hops = {hop for one in found.values() for hop in one.state.hop if hop}
+    around = Circumstances(at, server, queues=past.queues(at, hops))
     return View([found[name] for name in sorted(found)], around, lost)
 
 
@@ -138,7 +139,8 @@ class Past:
     def __init__(self, at: str) -> None:
         self._at = at
         self.left: dict[str, Gone] = {}
-        self._queues: dict[str, QueueState] = {}
+        self._queues: dict[str, QueueState] = {}  # by the text of the next hop
+        self._held: dict[str, str] = {}  # by name: operators have several ways to name a queue
 
     def take(self, entry: Entry) -> None:
         """One more."""
@@ -172,26 +174,32 @@ class Past:
     def _take_queue(self, entry: Entry) -> None:
         """A queue that could not be reached, or that an operator held or let go."""
         details = entry.custom_data or _NOTHING
-        state = self._queues.setdefault(details.queue, QueueState())
+        name = next_hop(details.queue).name
         match entry.event_id:
             case "DEFER":
+                state = self._queues.setdefault(details.queue, QueueState())
                 state.last_error = " ".join(entry.recipient_status)
                 state.next_retry, state.failures = unix(details.until), details.attempt
             case "SUSPEND":
-                state.held_by = f"{details.by}: {details.reason}" if details.reason else details.by
+                self._held[name] = f"{details.by}: {details.reason}" if details.reason else details.by
             case "RESUME":
-                state.held_by = ""
+                self._held.pop(name, None)
 
     def _spoke(self, entry: Entry) -> None:
         if entry.server_hostname and entry.custom_data and entry.custom_data.queue in self._queues:
             state = self._queues[entry.custom_data.queue]
             state.next_retry, state.failures = 0.0, 0
 
-    def queues(self, at: float) -> dict[str, QueueState]:
-        """The states of queues that are known to have been in trouble, or held."""
-        for state in self._queues.values():
+    def queues(self, at: float, hops: Iterable[str]) -> dict[str, QueueState]:
+        """The states of those of these next hops that are known to have been in trouble, or held."""
+        found = {}
+        for hop in hops:
+            state = self._queues.get(hop) or QueueState()
+            state.held_by = self._held.get(next_hop(hop).name, "")
             state.status = "Suspended" if state.held_by else "Retry" if state.next_retry > at else ""
-        return {name: state for name, state in self._queues.items() if name and state.status}
+            if state.status:
+                found[hop] = state
+        return found
 
 
 def _learn(gone: Gone, entry: Entry) -> None:

@@ -24,7 +24,7 @@ EVENT_IDS: Mapping[str, str] = {
     "DROP": "An operator took it out of the queue; nobody was told.",
     "POISONMESSAGE": "It was set aside in poison/.",
     "BADMAIL": "A dropped file cannot be a message.",
-    "RESUBMIT": "An operator sent it back through the categorizer.",
+    "RESUBMIT": "An operator sent it back through the categorizer, or out of the safety net, as `reference`.",
     "REDIRECT": "An operator gave it to another connector.",
     "SUSPEND": "An operator holds a message, or a queue.",
     "RESUME": "An operator lets it go on.",

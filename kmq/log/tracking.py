@@ -98,6 +98,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "flush": ("RETRY", "ADMIN"),
     "resubmit": ("RESUBMIT", "ADMIN"),
     "redirect": ("REDIRECT", "ADMIN"),
+    "replay": ("RESUBMIT", "ADMIN"),
 }
 
 #: How a message came -> source, where that is not SMTP.
@@ -242,6 +243,10 @@ def _received(queue_id: str, said: Callable[[str], Any], besides: mail.Besides) 
 def _finish(entry: Entry, details: Details, word: str, said: Mapping[str, Value]) -> None:
     """What is not carried over one to one."""
     entry.source = _SOURCES.get(details.proto.lower(), entry.source)
+    if details.by and not details.by.startswith("uid "):
+        entry.source = "QUEUE"  # no operator, but kmq itself
+    if said.get("child"):
+        entry.reference = (str(said["child"]),)
     if said.get("parent"):
         entry.reference = (str(said["parent"]),)
         if word == "accepted":

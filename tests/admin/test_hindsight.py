@@ -88,8 +88,10 @@ def test_a_queue_that_was_out_of_reach_by_then() -> None:
     sent = entry(41, "SEND", server_hostname="isp", details=Details(queue=HOP))
     found = then(20, CAME, route, down, sent)
     assert listed(found.found[0], found.around).status == "Retry: 451 4.4.1 refused"
-    held = Entry(at(15), "SUSPEND", "ADMIN", custom_data=Details(queue=HOP, by="uid 0", reason="repair"))
-    assert then(20, CAME, route, down, held, sent).around.queues[HOP].status == "Suspended"
+    held = Entry(at(15), "SUSPEND", "ADMIN", custom_data=Details(queue="isp:25", by="uid 0", reason="repair"))
+    resumed = Entry(at(22), "RESUME", "ADMIN", custom_data=Details(queue=HOP, by="uid 0"))
+    assert then(20, CAME, route, down, held, resumed, sent).around.queues[HOP].status == "Suspended"
+    assert then(23, CAME, route, down, held, resumed, sent).around.queues[HOP].status == "Retry"
 
 
 def test_what_is_in_the_spool_still_is_read_from_its_envelope(tmp_path: Path) -> None:
