@@ -301,7 +301,7 @@ def parser(needed: Container[str] = frozenset(VERBS)) -> ArgumentParser:
     )
     _general(whole, {"config": None, "json": False})
     whole.add_argument("--version", action="version", version=f"kmq {__version__}")
-    verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = whole.add_subparsers(prog="kmq", dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         one = verbs.add_parser(name, help=verb.does, description=verb.does.capitalize() + ".", allow_abbrev=False)
         if name not in needed:

@@ -4,7 +4,6 @@ Promise:  as in `kinds`.
 Callers:  connector, checks.
 """
 
-import uuid
 from collections.abc import Iterable, Iterator
 
 from kmq.config.kinds import Kind
@@ -13,6 +12,8 @@ from kmq.config.kinds import Kind
 def _guid(text: str) -> str:
     if not text:
         return ""
+    import uuid  # 3 ms that few configurations need
+
     try:
         found = uuid.UUID(text)
     except ValueError:

@@ -40,5 +40,29 @@ def option(kind: Kind[Any], *, doc: str, default: str = "", derived: str | None 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
 def section(declared: type[T]) -> type[T]:
-    """A class of options: frozen, slots, made by keywords."""
-    return dataclass(frozen=True, slots=True, kw_only=True)(declared)
+    """A class of options: frozen, slots, made by keywords. Two are equal when all their options are.
+
+    What dataclass would write for each class anew, which takes milliseconds at each start, is the same for all here.
+    """
+    made = dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)(declared)
+    made.__eq__ = _equal  # type: ignore[method-assign]
+    made.__hash__ = _hash  # type: ignore[method-assign, assignment]
+    made.__repr__ = _told  # type: ignore[method-assign]
+    return made
+
+
+def _values(one: Any) -> tuple[object, ...]:
+    return tuple(getattr(one, name) for name in one.__dataclass_fields__)
+
+
+def _equal(one: Any, other: object) -> bool:
+    return _values(one) == _values(other) if type(other) is type(one) else NotImplemented
+
+
+def _hash(one: Any) -> int:
+    return hash(_values(one))
+
+
+def _told(one: Any) -> str:
+    options = (f"{name}={getattr(one, name)!r}" for name in one.__dataclass_fields__)
+    return f"{type(one).__name__}({', '.join(options)})"
