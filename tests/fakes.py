@@ -393,7 +393,7 @@ class _Session(asyncio.Protocol):
         """Says the good reply, or does what the address asks for. True when the answer was good."""
         fault = self.hop.fault(address, stage)
         if fault.isdigit():
-            self.say(f"{fault} {fault[0]}.7.1 said so at {stage}")
+            self.say(f"{fault} {fault[0]}.2.0 said so at {stage}")
             if fault == "421":
                 self.end(abort=False)
                 raise Dropped

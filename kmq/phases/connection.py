@@ -86,6 +86,7 @@ class Connection(asyncio.Protocol):
         self.places: Places | None = None
         self.state = State.IDLE
         self.carried = 0  #: messages begun
+        self._before = 0  # of these, for earlier owners
         self._retiring = False
         self._offers = opened.offers
         self._transport = opened.transport
@@ -102,6 +103,11 @@ class Connection(asyncio.Protocol):
         self._stuck = False  # something of the body, and so the dot, never left this machine
         self._since = self._clock()  # the last progress
         opened.transport.set_protocol(self)
+
+    @property
+    def new(self) -> bool:
+        """It has carried nothing for its present owner."""
+        return self.carried == self._before
 
     @property
     def carries(self) -> Delivery | None:
@@ -121,6 +127,7 @@ class Connection(asyncio.Protocol):
     def hand_over(self, owner: Owner, label: str) -> None:
         """Another gives messages from now on, to whom the server has another name; only when idle."""
         self._owner, before = owner, self._owner
+        self._before = self.carried
         self.label = label
         before.part(self)
 

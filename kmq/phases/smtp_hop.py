@@ -146,7 +146,7 @@ class SmtpHop:
     def next(self, connection: Connection) -> Delivery | None:
         """The next message that waits, or None: then the connection is idle."""
         berth = connection.berth
-        if berth is None or not connection.carried or not berth.wanted:
+        if berth is None or connection.new or not berth.wanted:
             if self._orphans and not connection.carried:
                 return self._orphans.popleft()
             if self._waiting:

@@ -62,9 +62,13 @@ def play(
     connections: int = 5,
     run: Callable[[Any], Any] = uvloop.run,
     patience: float = 0.4,
+    total: int = 1000,
     **options: Any,
 ) -> None:
-    """Plays a story in a world with this zone; nothing may be left over at the end. options: of the connector."""
+    """Plays a story in a world with this zone; nothing may be left over at the end.
+
+    connections: of one queue; total: of the connector; options: others of it.
+    """
 
     async def tell() -> None:
         trouble: list[dict[str, Any]] = []
@@ -72,7 +76,8 @@ def play(
         async with FakeDNS(zone) as dns:
             world = World(dns, free_port())
             directory = MailHosts([dns.address], patience, Ourselves(US, [("127.0.0.9", world.port)]))
-            world.phase = Smtp({"world": connector(world.port, **options)}, US, Allotment(connections), directory)
+            section = connector(world.port, connections=total, **options)
+            world.phase = Smtp({"world": section}, US, Allotment(connections), directory)
             async with asyncio.timeout(30):
                 await story(world)
             await world.phase.close(2)

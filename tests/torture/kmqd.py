@@ -72,6 +72,7 @@ type = smarthost
 address_spaces = {domain}
 hosts = 127.0.0.1:{port}
 tls = never
+slow_down = no
 
 """
 
