@@ -39,7 +39,8 @@ def opened(spool: Path, around: Circumstances) -> Source:
     if at:
         return Source(index.connection, at)
     try:
-        index.check_whole()
+        if not index.clean:
+            index.check_whole()
         return _from_files(spool, index)
     except (sqlite3.Error, NoIndex):
         index.connection.close()

@@ -107,6 +107,11 @@ class Index:
             raise NoIndex(str(error)) from None
         return index
 
+    @property
+    def clean(self) -> bool:
+        """It was closed in order, and nobody has written since."""
+        return bool(self._fact("clean"))
+
     def check_whole(self) -> None:
         """sqlite3.Error or NoIndex when what is on the disk does not hang together; reads all of it."""
         (found,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -140,7 +145,7 @@ class Index:
     def check_believable(self) -> None:
         """NoIndex when a power cut may have torn it."""
         boot = self._fact("boot")
-        if boot and boot != boot_id() and not self._fact("clean"):
+        if boot and boot != boot_id() and not self.clean:
             raise NoIndex("it was not closed before the machine was started anew")
 
     def close(self, clean: bool = False) -> None:

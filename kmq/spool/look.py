@@ -134,22 +134,32 @@ def stamps(folder: Path, endings: frozenset[str]) -> dict[int, tuple[int, int]]:
     fd = _open_folder(folder)
     if fd < 0:
         return out
+    bodies = ENV not in endings or len(endings) > 1
     try:
         with os.scandir(fd) as entries:
             for entry in entries:
-                stem, ending = entry.name[: queue_id.LENGTH], entry.name[queue_id.LENGTH :]
-                if ending not in endings or not queue_id.PATTERN.fullmatch(stem):
-                    continue
-                number = queue_id.parse(stem)
-                if ending != ENV:
-                    out.setdefault(number, (-1, -1))
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    out[number] = (found.st_size, found.st_mtime_ns)
+                name = entry.name
+                if name[-4:] == ENV and len(name) == _NAME:
+                    try:
+                        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                        out[_number(name)] = (found.st_size, found.st_mtime_ns)
+                    except (OSError, ValueError):
+                        continue  # gone meanwhile, or another's
+                elif bodies and name[queue_id.LENGTH :] in endings:
+                    with contextlib.suppress(ValueError):
+                        out.setdefault(_number(name), (-1, -1))
     finally:
         os.close(fd)
     return out
+
+
+#: Characters of an envelope's name.
+_NAME = queue_id.LENGTH + len(ENV)
+
+
+def _number(name: str) -> int:
+    """The ID of a name; a hundred thousand are read while somebody waits."""
+    return int(name[:8], 16) << 32 | int(name[9:17], 16)
 
 
 def header_of(body: Path) -> bytes | None:
