@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
+from typing import NamedTuple
 
 from kmq.config import Settings
 from kmq.model import hop as hops
@@ -141,9 +142,10 @@ class Foresight:
         """Suspended messages and queues are not routed anew by a new configuration."""
         renamed = self._under_another_name(before)
         if renamed:
-            yield self._fate(found, rcpt, before, renamed, Change.RENAMED)
+            yield self._fate(found, rcpt, _Way(before, renamed, Change.RENAMED))
         elif held or before in self._held or (before not in (_SUBMISSION, _UNREACHABLE) and self._stands(before)):
-            yield self._fate(found, rcpt, before, before, Change.STAYS, elsewhere=self._elsewhere(found, before, rcpt))
+            elsewhere = self._elsewhere(found, before, rcpt)
+            yield self._fate(found, rcpt, _Way(before, before, Change.STAYS, elsewhere=elsewhere))
         else:
             yield from self._routed_anew(found, before, forced, rcpt)
 
@@ -165,14 +167,13 @@ class Foresight:
         for event in made.events:
             part = recipients.from_text(event.rcpt)  # type: ignore[attr-defined]
             if isinstance(event, Routed):
-                change = _change(before, event.hop)
-                yield self._fate(found, part, before, event.hop, change, event.rule)
+                yield self._fate(found, part, _Way(before, event.hop, _change(before, event.hop), event.rule))
             else:
                 failed = isinstance(event, Failed)
                 after, change = ("", Change.FAILS) if failed else (_SUBMISSION, Change.WAITS)
-                yield self._fate(found, part, before, after, change, event.reply)  # type: ignore[attr-defined]
+                yield self._fate(found, part, _Way(before, after, change, event.reply))  # type: ignore[attr-defined]
         for index, expansion in made.expansions:
-            yield self._fate(found, (index,), before, "", Change.EXPANDS, expansion.rule)
+            yield self._fate(found, (index,), _Way(before, "", Change.EXPANDS, expansion.rule))
 
     def _elsewhere(self, found: Found, before: str, rcpt: tuple[int, ...]) -> str:
         """Where fresh mail for the first of them would go, if that is not where they are and the change is why."""
@@ -185,21 +186,12 @@ class Foresight:
 
     # --- times -------------------------------------------------------------------------------------------------------
 
-    def _fate(
-        self,
-        found: Found,
-        rcpt: Sequence[int],
-        before: str,
-        after: str,
-        change: Change,
-        why: str = "",
-        elsewhere: str = "",
-    ) -> Foreseen:
+    def _fate(self, found: Found, rcpt: Sequence[int], way: "_Way") -> Foreseen:
         head, state = found.head, found.state
         created = queue_id.created(queue_id.parse(head.id))
         urgency = priority.of(head.priority)
-        was = self._schedules[0].of(next_hop(before).connector, urgency)
-        will = self._schedules[1].of(next_hop(after or before).connector, urgency)
+        was = self._schedules[0].of(next_hop(way.before).connector, urgency)
+        will = self._schedules[1].of(next_hop(way.after or way.before).connector, urgency)
         age = self._now - created
         tries = max(state.results[index] for index in rcpt)
         over_was = age > was.lifetime or 0 < was.attempts <= tries
@@ -208,11 +200,21 @@ class Foresight:
         late_will = 0 < will.warn_after < age and any(index not in state.warned for index in rcpt)
         addresses = [head.recipients[index].address for index in rcpt]
         times = created + was.lifetime, created + will.lifetime
-        expires = over_will and not over_was and change not in (Change.FAILS, Change.EXPANDS)
+        expires = over_will and not over_was and way.change not in (Change.FAILS, Change.EXPANDS)
         return Foreseen(
-            *(head.id, addresses, before, after, change, why, elsewhere),
+            *(head.id, addresses, *way),
             *(*times, expires, late_will and not late_was and not over_will),
         )
+
+
+class _Way(NamedTuple):
+    """Where recipients are and where they go; as in `Foreseen`."""
+
+    before: str
+    after: str
+    change: Change
+    why: str = ""
+    elsewhere: str = ""
 
 
 def _change(before: str, after: str) -> Change:
