@@ -24,6 +24,8 @@ WINDOW: Final = 60.0
 PART: Final = 0.9
 #: Mail of so many senders, or to so many domains, is no one's own doing.
 SENDERS, DOMAINS = 2, 3
+#: Seconds after which a hop that was let go, and has said nothing, is one like any other.
+PROBATION: Final = 3600.0
 #: Logins that a server refuses in a row before its queue is held: more of them may lock the account.
 LOGINS: Final = 3
 #: Failures that are remembered of one hop.
@@ -133,6 +135,7 @@ class Grace:
         self._delivered: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
         self._since = 0.0
+        self._let_go: dict[str, float] = {}  #: hops that are held no more -> since when, as far as we have seen
 
     def restored(self, hop: str, cause: Cause) -> None:
         """It is held since before this process began."""
@@ -154,11 +157,17 @@ class Grace:
         self._delivered = Counter()
         self._since = now
         self._tallies = {key: one for key, one in self._tallies.items() if one.last() > now - WINDOW}
+        self._let_go = {hop: self._let_go.get(hop, now) for hop in self.held if not self._suspended(hop)}
+        for hop, at in self._let_go.items():
+            if now - at > PROBATION:
+                del self.held[hop]
 
     def failed(self, hop: str, failures: Failures, now: float) -> bool:
         """Whether these recipients are held instead of given up. The queue is to be suspended then, if it is not."""
         if not self.limit:
             return False
+        if now - self._since > WINDOW:
+            self._turn(now)
         cause = failures.cause
         if self.held.get(hop) is cause:
             return True
@@ -172,9 +181,9 @@ class Grace:
         cause, limit = failures.cause, self.limit
         own = self._tallies.setdefault(hop, _Tally())
         own.add(failures, now)
-        if cause is not Cause.DNS and own.reaches(cause, limit, self._decided(hop)):
-            if cause is Cause.LOGIN or own.is_nobodys(cause, whole=False):
-                return True
+        many = cause is not Cause.DNS and own.reaches(cause, limit, self._decided(hop))
+        if many and (cause is Cause.LOGIN or own.is_nobodys(cause, whole=False)):
+            return True
         whole = self._tallies.setdefault(connector, _Tally())
         whole.add(failures, now)
         if (

@@ -116,8 +116,10 @@ def eased(done: Done, events: Sequence[Event], raw: bytes, cause: str) -> tuple[
 
 
 def _sentence(cause: str, names: list[str]) -> str:
-    which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more queues"
-    return f"grace hold, {which}: {cause}; mail is held instead of returned until kmq resume --queue {names[0]}"
+    which, each = (
+        (names[0], "") if len(names) == 1 else (f"{names[0]} and {len(names) - 1:,} more queues", ", and so on")
+    )
+    return f"grace hold, {which}: {cause}; mail is held instead of returned until kmq resume --queue {names[0]}{each}"
 
 
 def _cause_of(by: str) -> Cause | None:

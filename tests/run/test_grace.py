@@ -195,6 +195,21 @@ def test_let_go_and_delivered_it_is_cleared() -> None:
     assert not place.fails()
 
 
+def test_let_go_long_ago_it_is_one_like_any_other() -> None:
+    place = Place()
+    for _ in range(10):
+        place.fails()
+    for _ in range(100):
+        place.now += 100
+        place.delivers(domain("elsewhere.test"))
+    assert place.fails(), "it is still suspended"
+    place.suspended.clear()
+    for _ in range(40):
+        place.now += 100
+        place.delivers(domain("elsewhere.test"))
+    assert place.grace.held == {} and not place.fails()
+
+
 def test_what_was_held_before_a_restart_is_held() -> None:
     place = Place()
     place.grace.restored(ISP, Cause.RELAY)
