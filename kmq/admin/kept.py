@@ -9,7 +9,7 @@ Callers:  kmq.cli.replay.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -74,12 +74,13 @@ class Kept:
     copy: str
     parts: int
     plain: Mapping[str, object]
-    properties: Mapping[str, object] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def properties(self) -> Mapping[str, object]:
+        """By Exchange's names; times in RFC 3339."""
         shown = {name: utc(self.plain[name]) for name in _TIMES}  # type: ignore[arg-type]
         told = {name: None if one == "" else one for name, one in self.plain.items()}
-        object.__setattr__(self, "properties", {**told, "FromAddress": self.sender, **shown, "NextHop": self.hop})
+        return {**told, "FromAddress": self.sender, **shown, "NextHop": self.hop}
 
 
 def rows(spool: Path, server: str, wanted: Wanted, now: float, header: bool = False) -> Iterator[Kept]:
