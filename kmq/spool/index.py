@@ -79,6 +79,7 @@ class Index:
             return cls._begun(_opened(path), spool)
         except (NoIndex, sqlite3.DatabaseError):
             discard(spool)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(path, isolation_level=None)
         cls(connection, spool).make()
         return cls._begun(connection, spool)
@@ -294,22 +295,17 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _looked_into(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. A file that nobody writes, and that we may not put a file beside, is read as it
-    is."""
-    for way in ("mode=ro", "mode=ro&immutable=1"):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
-        try:
-            _recognize(connection)
-        except sqlite3.OperationalError:
-            connection.close()
-            if Path(f"{path}-wal").exists():
-                raise
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
-    raise NoIndex(f"{path} cannot be opened")
+    """A connection that writes nothing: not even the files beside it, which SQLite would make where nobody writes. Who
+    begins to write now makes those first, and changes this file much later than we look."""
+    written = os.path.lexists(f"{path}-wal")
+    way = "mode=ro" if written else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+    try:
+        _recognize(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _recognize(connection: sqlite3.Connection) -> None:

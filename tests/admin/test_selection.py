@@ -364,6 +364,7 @@ def test_an_index_that_is_behind_is_mended_in_memory(bag: Mailbag, settings: Set
     assert found["waits"] not in {name for name, _, _ in told}
     assert (new, SUBMISSION, "Ready") in told
     assert index.path_of(bag.spool).read_bytes() == before, "who looks writes nothing"
+    assert [one.name for one in index.path_of(bag.spool).parent.iterdir()] == [index.FILE], "nothing beside it either"
 
 
 def test_the_view_is_the_same_whatever_became_of_the_index(bag: Mailbag, settings: Settings) -> None:
