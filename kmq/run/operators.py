@@ -41,7 +41,7 @@ __all__ = ["Argument", "Line", "Operators", "Told"]
 
 Argument = str | int | bool | list[str]
 Line = Mapping[str, object]
-_DONE, _REFUSED = 0, 1
+_DONE, _REFUSED, _USAGE = 0, 1, 2
 _ON_MESSAGES = frozenset({"retry", "remove", "suspend", "resume", "resubmit", "redirect", "export"})
 
 
@@ -140,7 +140,7 @@ class Operators:
         """Of messages that are kept."""
         assert self.replays is not None
         if deed.connector and (problem := self._not_a_way(deed.connector)):
-            return Answer(status=_REFUSED, text=problem)
+            return Answer(status=_USAGE, text=problem)
         again, dsn = (arguments.get(name) is True for name in ("again", "dsn"))
         return self.replays.replay(
             cast(list[str], arguments["ids"]), Wish(deed.by, deed.reason, deed.connector, again, dsn)
@@ -156,7 +156,7 @@ class Operators:
         if queue and deed.verb == "retry":
             return self._queues.retry(deed, queue)
         if deed.verb == "redirect" and (problem := self._not_a_way(deed.connector)):
-            return Answer(status=_REFUSED, text=problem)
+            return Answer(status=_USAGE, text=problem)
         chunks = self._meant(arguments, queue)
         if deed.verb == "retry":
             mail.tell("retry", by=deed.by)

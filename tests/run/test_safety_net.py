@@ -108,7 +108,7 @@ def test_a_part_by_another_connector_quietly_or_not(kmqd: Kmqd, hop: EvilHop, sp
     spare.refusals["bob@far.test"] = "550 5.1.1 not here"
     far = next(hop_ for hop_ in kept(kmqd)[name].state.hop if "127.0.0.1" in hop_)
     refused = replay(kmqd, name, connector="nowhere")
-    assert refused.status == 1 and "no connector 'nowhere'" in refused.text
+    assert refused.status == 2 and "no connector 'nowhere'" in refused.text
     response = replay(kmqd, f"{far}\\{name}", connector="to-1")
     assert results(response) == ["replayed"]
     new = str(response.lines[0]["NewID"])
