@@ -271,6 +271,7 @@ def queue_waits(queue: QueueState) -> Finding | None:
         code = explain_replies.of_hop(queue.last_error)
         return Finding(code, until=queue.next_retry, evidence=state_of(queue), words=words)
     if queue.waits_for == "throttled":
+        words = {"why": str(queue.told.get("Throttled") or queue.last_error)}
         return Finding("throttled", until=queue.next_retry, evidence=state_of(queue), words=words)
     return None
 

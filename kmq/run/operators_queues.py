@@ -106,11 +106,12 @@ class QueueVerbs:
             "Velocity": round(facts.outgoing - facts.incoming, 2),
             "FirstRetryTime": _time(facts.first_retry, offset),
             "LastRetryTime": _time(facts.last_retry, offset),
-            "NextRetryTime": _time(facts.next_retry, offset),
+            "NextRetryTime": _time(facts.throttled_until if facts.next_retry is None else facts.next_retry, offset),
             "LastError": facts.last_error or None,
             "RetryCount": facts.failures,
             "HeldBy": facts.held_by or None,
             "Why": facts.why or None,
+            "Throttled": facts.throttled or None,
         }
 
 
