@@ -124,9 +124,11 @@ class Bulk:
         else:
             self._call.tell(harmless(sentence(line)) for line in self._shown())
         text = self._sentence()
-        if broken or left:
-            self._call.warn(harmless(broken or "stopped"))
-            text = f"{text or 'nothing was done'}; {left:,} were not asked for, or not answered"
+        if broken:
+            self._call.warn(harmless(broken))
+            text = f"{text or 'nothing was done'}; of {left:,} it is not known, or they were not asked for"
+        elif left:
+            text = f"stopped: {text or 'nothing was done'}; {left:,} were not touched"
         if self.status == DONE and not (self._call.json or broken or left):
             self._call.tell(harmless(line) for line in text.splitlines())
         elif text:

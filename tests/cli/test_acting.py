@@ -374,7 +374,7 @@ def test_ctrl_c_ends_between_two_parts_and_says_what_was_done(
     assert status == 130
     assert [len(one[1]["ids"]) for one in changes(kmqd)] == [5, 5], "the part that was asked for is answered"
     assert out.count(" suspended\n") == 10
-    assert err == "kmq: stopped\nkmq: 10 messages suspended; 10 were not asked for, or not answered\n"
+    assert err == "kmq: stopped: 10 messages suspended; 10 were not touched\n"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -393,7 +393,7 @@ def test_when_kmqd_goes_away_in_between_what_was_done_is_said(
     status, out, err = place.run("suspend", *IDS, "--yes")
     assert (status, out.count(" suspended\n")) == (75, 10)
     assert "kmqd broke off its answer" in err
-    assert "10 messages suspended; 10 were not asked for, or not answered" in err
+    assert "10 messages suspended; of 10 it is not known, or they were not asked for" in err
 
 
 @pytest.mark.usefixtures("small_parts")
