@@ -19,7 +19,7 @@ ACTS = [(path, act) for path in DOCUMENTS for act in acts(path)]
 
 #: Commands that only look: what they show may come true a moment after the command before.
 _LOOKS = re.compile(
-    r"(ls|cat|head|tail|grep|kmq (--json )?(mailq|queues|show|history|processes|report|expire --what-if))\b"
+    r"(ls|cat|head|tail|grep|kmq (--json )?(mailq|queues|sql|show|history|processes|report|expire --what-if))\b"
 )
 _SETTLING = 10.0
 
