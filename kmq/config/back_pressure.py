@@ -116,7 +116,8 @@ class BackPressureSection:
     own_memory: Thresholds | None = option(
         _thresholds(_percent, "percentages", False),
         default="72%, 75%, 73%, 71%",
-        doc="Memory of all processes of kmqd, as part of the machine's, for a minute on end.",
+        doc="Memory of all processes of kmqd, as part of the machine's, or of what the service manager allows"
+        " (MemoryMax=), for a minute on end.",
     )
     system_memory: Thresholds | None = option(
         _thresholds(_percent, "percentages", False),

@@ -7,6 +7,7 @@ Promise:  a figure that cannot be had is missing, never wrong; one that is old i
 Callers:  run/metering, in the scheduler process.
 """
 
+import math
 import os
 import threading
 import time
@@ -41,10 +42,14 @@ class Disk:
 
 
 def memory() -> Figures:
-    """Percent of the machine's memory that our processes have for themselves, and that is not available to anybody."""
+    """Percent of the memory that we may have that our processes have for themselves, and of the machine's that is not
+    available to anybody."""
     total, available = _meminfo()
     own = sum(_private(pid) for pid in _family())
-    return {Resource.OWN_MEMORY: 100 * own / total, Resource.SYSTEM_MEMORY: 100 * (total - available) / total}
+    return {
+        Resource.OWN_MEMORY: 100 * own / min(total, allowed()),
+        Resource.SYSTEM_MEMORY: 100 * (total - available) / total,
+    }
 
 
 def _meminfo() -> tuple[int, int]:
@@ -55,6 +60,25 @@ def _meminfo() -> tuple[int, int]:
         if name in ("MemTotal", "MemAvailable"):
             found[name] = int(rest.split()[0]) << 10
     return found["MemTotal"], found["MemAvailable"]
+
+
+def allowed(proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> float:
+    """Bytes that the service manager (MemoryMax=) or a container lets us have: the least limit from our own cgroup up
+    to the root (cgroups(7), version 2); infinite when none says anything."""
+    try:
+        path = Path(proc).read_text("ascii").partition("0::")[2].split("\n")[0].strip("/")
+    except OSError:
+        return math.inf
+    folders = [Path(root, path), *Path(root, path).parents]
+    return min((_limit_in(folder) for folder in folders if folder.is_relative_to(root)), default=math.inf)
+
+
+def _limit_in(folder: Path) -> float:
+    try:
+        text = (folder / "memory.max").read_text("ascii").strip()
+    except OSError:
+        return math.inf
+    return int(text) if text.isdecimal() and int(text) else math.inf
 
 
 def _family() -> list[int]:

@@ -73,9 +73,9 @@ def filled(disk: Path, free: int) -> None:
 @pytest.mark.root
 def test_a_disk_that_fills_refuses_servers_then_users_and_takes_mail_again(tmp_path: Path) -> None:
     sections, users, pickup = ways(tmp_path)
-    options = "spool_space = 12M, 8M, 9M, 14M\nspool_inodes = off"
+    options = "spool_space = 12M, 8M, 9M, 14M\nspool_inodes = 100, 10, 20, 150"
     with (
-        tmpfs(tmp_path, 24 << 10) as disk,
+        tmpfs(tmp_path, 24 << 10, inodes=1000) as disk,
         world(tmp_path / "k", spool=disk / "spool", drops=sections, pressure=options) as here,
     ):
         servers = here.kmqd.port
@@ -97,7 +97,15 @@ def test_a_disk_that_fills_refuses_servers_then_users_and_takes_mail_again(tmp_p
         (disk / "filler").unlink()
         until(lambda: mail_from(servers).startswith("250"), "all are welcome again")
         until(lambda: not (pickup / "one.eml").exists(), "and pickup/ goes on")
-        log = here.kmqd.log
+        names = [disk / f"name-{number}" for number in range(os.statvfs(disk).f_favail - 60)]
+        for name in names:
+            name.touch()
+        until(lambda: mail_from(servers) == SHORT, "hardly any more files can be made there")
+        assert level(here, "spool_inodes") == "Medium" and mail_from(users).startswith("250")
+        for name in names:
+            name.unlink()
+        until(lambda: mail_from(servers).startswith("250"), "all are welcome again")
+        log = "\n".join(line for line in here.kmqd.log.splitlines() if "resource=spool_space" in line)
         assert log.count("event=15004") == 2 and log.count("event=15005") == 2, log
         assert "level=High before=Medium" in log and "level=Normal before=Medium" in log
 

@@ -29,6 +29,19 @@ def test_memory_is_a_part_of_the_machine_s(tmp_path: Path) -> None:
     del block
 
 
+def test_memory_that_the_service_manager_allows(tmp_path: Path) -> None:
+    inner = tmp_path / "system.slice" / "kmq.service"
+    inner.mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("1:name=systemd:/x\n0::/system.slice/kmq.service\n")
+    (inner / "memory.max").write_text("max\n")
+    assert gauges.allowed(str(tmp_path / "cgroup"), str(tmp_path)) == float("inf")
+    (inner.parent / "memory.max").write_text("1000\n")
+    assert gauges.allowed(str(tmp_path / "cgroup"), str(tmp_path)) == 1000
+    (inner / "memory.max").write_text("500\n")
+    assert gauges.allowed(str(tmp_path / "cgroup"), str(tmp_path)) == 500
+    assert gauges.allowed(str(tmp_path / "none"), str(tmp_path)) == float("inf")
+
+
 def test_a_disk_that_does_not_answer_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gauges, "_LATE", 0.2)
     looked, answers = threading.Event(), threading.Event()
