@@ -4,8 +4,9 @@ longer.
 Does:     both only on a failed attempt made after the time: the message's own deferral, or the failed probe of its
           queue, which was everybody's attempt. The worker is then told to make the notice.
 Promise:  a queue is looked through in portions, so that a hundred thousand messages that expire together stop nobody;
-          a hop that speaks meanwhile ends the look, since what is left can be delivered. What the brake holds back is
-          not given up, but tried again.
+          a hop that speaks meanwhile ends the look, since what is left can be delivered. Looks through one queue are so
+          far apart that they take a hundredth of the time, however often an operator has its hop tried. What the brake
+          holds back is not given up, but tried again.
 On crash: nothing is kept; the next failed attempt finds the same messages.
 Callers:  kmq/run/scheduler.
 """
@@ -23,6 +24,9 @@ from kmq.run.share import OWING, READY, Owed, Share
 
 #: Shares looked at in one portion.
 PORTION = 500
+
+#: Seconds from one look through a queue to the next, for each message in it: a look takes about 2 µs for each.
+PAUSE = 0.0002
 
 #: The look has not begun: all retries that are in line then are still to be looked at.
 WHOLE = -1
@@ -66,19 +70,27 @@ class Expiry:
 
     # --- queues ------------------------------------------------------------------------------------------------------
 
-    def begin(self, queue: HopQueue, reply: str) -> None:
-        """The queue's attempt failed with this reply: those whose time has come get a notice, portion by portion."""
+    def begin(self, queue: HopQueue, reply: str, now: float) -> None:
+        """The queue's attempt failed with this reply: those whose time has come get a notice, portion by portion.
+
+        Soon after the last look nothing happens: whose time has come since then waits for the next failed attempt.
+        """
+        if now >= queue.next_look:
+            self._begin(queue, reply, now)
+
+    def _begin(self, queue: HopQueue, reply: str, now: float) -> None:
+        queue.next_look = now + PAUSE * queue.count
         if not queue.sweeping:
             self._looks.append(queue)
         queue.sweeping = reply
         for line in queue.lines:
             line.sweep = WHOLE
 
-    def begin_all(self) -> None:
-        """The same for all queues whose last attempt failed."""
+    def begin_all(self, now: float) -> None:
+        """The same for all queues whose last attempt failed, at once."""
         for queue in self._lines.queues.values():
             if queue.failures:
-                self.begin(queue, queue.last_error)
+                self._begin(queue, queue.last_error, now)
 
     @property
     def looking(self) -> bool:

@@ -98,7 +98,7 @@ class HopQueue:
     silences: Unix times of its last failures, as many as that may need to know.
     held_by:  who suspended it and why, "" when nobody did; first_retry, last_retry: when the first and the last of its
               failed connections were, 0.0 for never.
-    sweeping: a look for notices that are due is going on, because of this reply.
+    sweeping: a look for notices that are due is going on, because of this reply; next_look: no other one begins before.
     throttle: of a remote hop; carriers: the workers that may carry to it, None for all.
     line, ranks: mail of normal priority, and of all when there is some other; parts: connections of each; out: as
               in_flight, by priority.
@@ -124,6 +124,7 @@ class HopQueue:
         "limit",
         "line",
         "listed",
+        "next_look",
         "next_retry",
         "out",
         "pace",
@@ -165,7 +166,7 @@ class HopQueue:
         self.last_error = ""
         self.silences: list[float] = []
         self.schedules: Ranked = _RFC
-        self.next_retry = self.first_retry = self.last_retry = 0.0
+        self.next_retry = self.first_retry = self.last_retry = self.next_look = 0.0
         self.held_by = ""
         self.listed = self.idling = False
         self.alarm = NEVER

@@ -154,12 +154,12 @@ class Scheduler:
         """What no connector serves is never tried; when its lifetime is over its sender hears of it all the same."""
         queue = self._lines.queues.get(UNREACHABLE)
         if queue is not None and not queue.suspended:
-            self._expiry.begin(queue, "554 5.4.4 no connector serves the address")
+            self._expiry.begin(queue, "554 5.4.4 no connector serves the address", now)
 
     def expire_held(self, now: float) -> None:
         """An operator lets go what the brake has held back."""
         self.brake.release(self._lifetime.wall(now))
-        self._expiry.begin_all()
+        self._expiry.begin_all(now)
         self.expire_unreachable(now)
 
     def is_warned(self, mid: int, rcpt: tuple[int, ...]) -> bool:
@@ -438,7 +438,7 @@ class Scheduler:
             lines.rota.judge(queue, True)
             lines.mark(queue)
             lines.alarm(queue, now)
-            self._expiry.begin(queue, done.unavailable)
+            self._expiry.begin(queue, done.unavailable, now)
         return queue
 
     # --- suspects ------------------------------------------------------------------------------------------------
