@@ -30,13 +30,14 @@ class Kind(Enum):
 
 Value = str | float
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([kmgt]?)i?b?", re.I)
+#: Expressions are compiled when they are used first: most programs read no value.
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([kmgt]?)i?b?"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,9})?")
-_AGO = re.compile(r"-(?=[0-9])")
-_STEP = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h|d|w)")
+_NUMBER = r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_AGO = r"-(?=[0-9])"
+_STEP = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h|d|w)"
 _STEPS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_CLOCK = re.compile(r"(?:([0-9]{1,5})\.)?([0-9]{1,5}):([0-9]{2})(?::([0-9]{2}(?:\.[0-9]{1,7})?))?")
+_CLOCK = r"(?:([0-9]{1,5})\.)?([0-9]{1,5}):([0-9]{2})(?::([0-9]{2}(?:\.[0-9]{1,7})?))?"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _DATES = tuple(day + clock for day in ("%m/%d/%Y", "%Y-%m-%d") for clock in _CLOCKS)
 
@@ -61,7 +62,7 @@ def value_of(kind: Kind, text: str, now: float) -> Value:
 
 def size(text: str, _: float = 0.0) -> float:
     """Bytes."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if not match:
         raise ValueError
     return float(match[1]) * _UNITS[match[2].lower()]
@@ -69,20 +70,20 @@ def size(text: str, _: float = 0.0) -> float:
 
 def number(text: str, _: float = 0.0) -> float:
     """Any number."""
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         raise ValueError
     return float(text)
 
 
 def span(text: str, _: float = 0.0) -> float:
     """Seconds."""
-    if match := _CLOCK.fullmatch(text):
+    if match := re.fullmatch(_CLOCK, text):
         days, hours, minutes, seconds = match.groups(default="0")
         return int(days) * 86400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         return float(text)
-    steps = _STEP.findall(text.lower())
-    if not steps or _STEP.sub("", text.lower()).strip():
+    steps = re.findall(_STEP, text.lower())
+    if not steps or re.sub(_STEP, "", text.lower()).strip():
         raise ValueError
     return sum(float(amount) * _STEPS[unit] for amount, unit in steps)
 
@@ -91,7 +92,7 @@ def time(text: str, now: float) -> float:
     """Unix time; a clock that was set back or put forward that night is read as Python's datetime reads it."""
     if text.lower() == "now":
         return now
-    if _AGO.match(text):
+    if re.match(_AGO, text):
         return now - span(text[1:])
     try:
         return datetime.fromisoformat(text.upper()).timestamp()

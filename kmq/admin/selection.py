@@ -13,13 +13,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from kmq.admin import circumstances, selection_source, selection_view
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.filter_names import MESSAGE
-from kmq.admin.filter_shorthand import narrowed
-from kmq.admin.filter_tree import Node, parse
 from kmq.admin.selection_hits import Hits, Totals
 from kmq.admin.selection_order import bookmark as bookmarked
 from kmq.admin.selection_order import keys, place
@@ -27,6 +25,9 @@ from kmq.admin.selection_rows import Row
 from kmq.admin.selection_source import Source
 from kmq.config import Settings
 from kmq.model import queue_id
+
+if TYPE_CHECKING:
+    from kmq.admin.filter_tree import Node
 
 __all__ = ["MOST", "PAGE", "Page", "Row", "Selection", "Wish", "select"]
 
@@ -80,8 +81,7 @@ class Selection:
     """What is asked for, as of one moment, until it is closed. around: also learns who has what in hand."""
 
     def __init__(self, settings: Settings, around: Circumstances, wish: Wish) -> None:
-        node = parse(wish.get("filter", ""), MESSAGE, around.now)
-        node = narrowed(node, wish.get("include", ()), wish.get("exclude", ()), MESSAGE)
+        node = _tree(wish, around.now)
         self._sort = wish.get("sort", "").replace(" ", "").lower()
         self._order = keys(self._sort, MESSAGE)
         self._behind = self._place(wish.get("bookmark", ""))
@@ -92,7 +92,7 @@ class Selection:
             self._connection.close()
             self._begin(selection_source.from_files(settings.kmq.spool), node, wish.get("queue", ""))
 
-    def _begin(self, source: Source, node: Node | None, queue: str) -> None:
+    def _begin(self, source: Source, node: "Node | None", queue: str) -> None:
         self._connection, self.as_of = source
         _ask_who_has_what(self._connection, self._settings, self._around)
         selection_view.spread(self._connection, self._settings, self._around)
@@ -128,6 +128,16 @@ class Selection:
     def unserved(self) -> tuple[int, list[str]]:
         """How many messages wait for a connector, and some of their addresses."""
         return self._hits.unserved()
+
+
+def _tree(wish: Wish, now: float) -> "Node | None":
+    if not any(wish.get(name) for name in ("filter", "include", "exclude")):
+        return None
+    from kmq.admin.filter_shorthand import narrowed  # 10 ms that a plain list need not cost
+    from kmq.admin.filter_tree import parse
+
+    node = parse(wish.get("filter", ""), MESSAGE, now)
+    return narrowed(node, wish.get("include", ()), wish.get("exclude", ()), MESSAGE)
 
 
 def _ask_who_has_what(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> None:

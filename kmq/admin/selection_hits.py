@@ -7,14 +7,15 @@ Callers:  selection.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kmq.admin import selection_view
-from kmq.admin.filter_sql import condition
-from kmq.admin.filter_tree import Node
 from kmq.admin.selection_order import Key
 from kmq.admin.selection_rows import COLUMNS, Row
 from kmq.model import hop, queue_id
+
+if TYPE_CHECKING:
+    from kmq.admin.filter_tree import Node
 
 #: Rows that are read at once where all are.
 _CHUNK = 2000
@@ -52,11 +53,15 @@ class Totals(NamedTuple):
 class Hits:
     """Rows that match, in one connection with the view. queue: as an operator names one, "" for all."""
 
-    def __init__(self, connection: sqlite3.Connection, node: Node | None, queue: str, order: Sequence[Key]) -> None:
+    def __init__(self, connection: sqlite3.Connection, node: "Node | None", queue: str, order: Sequence[Key]) -> None:
         self._connection = connection
         self._plain = node is None and not queue
         self._keys = [_Column(f"key_{at}", key.falling, key.collation) for at, key in enumerate(order)]
-        where = condition(connection, node)
+        where = "1"
+        if node is not None:
+            from kmq.admin.filter_sql import condition
+
+            where = condition(connection, node)
         if queue:
             numbers = selection_view.named(connection, queue)
             where = f"queue_n IN ({', '.join(map(str, numbers))}) AND {where}"
