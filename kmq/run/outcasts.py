@@ -16,6 +16,7 @@ from kmq.log import mail
 from kmq.model import moment, queue_id
 from kmq.model.envelope import State, event_line
 from kmq.model.event import Crashed, Moved
+from kmq.run.keeping import Keeping
 from kmq.run.numbers import Numbers
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
@@ -51,6 +52,7 @@ class Outcasts:
         self.unnoticed: set[int] = set()  # messages of which a recipient failed, with nobody to tell
         self.words: dict[int, tuple[str, str]] = {}  # of whose recipients some are to be removed: by whom, and why
         self.crash_numbers: dict[int, int] = {}  # the last assignment whose crash was counted
+        self.keeping = Keeping()
         self.removed = 0
         self._numbers = numbers
         self._leaving: dict[int, Leaving] = {}
@@ -114,13 +116,17 @@ class Outcasts:
 
     def _forget(self, number: int) -> None:
         self._numbers.forget(number)
+        self.keeping.forget(number)
         self.unnoticed.discard(number)
         self.words.pop(number, None)
         self.crash_numbers.pop(number, None)
 
-    def last(self, number: int) -> Operation:
-        """A message's end by itself, for the record of what ended it: nothing is deleted that failed and that nobody
-        was told of."""
+    def ends(self, number: int) -> list[Operation]:
+        """A message's end by itself, for the record of what ended it: it is kept when it was delivered (keeping), and
+        nothing is deleted that failed and that nobody was told of."""
+        return self.keeping.ends(number, self._last(number))
+
+    def _last(self, number: int) -> Operation:
         if number not in self.unnoticed:
             return Remove(number)
         self.poison.add(number)

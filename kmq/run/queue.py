@@ -161,10 +161,10 @@ class QueueProcess:
         self.outcasts.poison = set(recovered.poison)
         self.results = Results(self.core, self.storage, self.arrivals.fresh, self.numbers, self.outcasts)
         self.results.named = self.arrivals.name
-        self.net = SafetyNet(self.settings, self.storage, self.results.keeping)
+        self.net = SafetyNet(self.settings, self.storage, self.outcasts.keeping)
         last_id = recovered.last_id
         self.loader = Loader(self.core, self.outcasts, self.numbers, store.effects, last_id, self.net.finish)
-        self.loader.known, self.loader.seen = self._assign_soon, self.results.keeping.loaded
+        self.loader.known, self.loader.seen = self._assign_soon, self.outcasts.keeping.loaded
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.showing = Showing(self.status, self.core, self.storage)
@@ -387,7 +387,6 @@ class QueueProcess:
 
     def _left(self, number: int) -> None:
         self.arrivals.fresh.drop(number)
-        self.results.keeping.forget(number)
         self.loader.left(number)
 
     def _not_durable(self, refused: list[Pending]) -> None:

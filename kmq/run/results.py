@@ -23,7 +23,6 @@ from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
 from kmq.run.grace_evidence import HELD
 from kmq.run.grace_holds import GraceHolds, eased
-from kmq.run.keeping import Keeping
 from kmq.run.link import Link
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
@@ -58,7 +57,7 @@ class Results:
         self.numbers = numbers
         self.outcasts = outcasts
         self.named: Callable[[str], None] = lambda name: None  #: told of bodies in incoming/ that puts name (J6)
-        self.keeping = Keeping()
+        self.keeping = outcasts.keeping
         self.grace: GraceHolds | None = None
         self.delivered = 0
         self.failed = 0
@@ -122,7 +121,7 @@ class Results:
         if done.unnoticed:
             self.outcasts.unnoticed.add(number)
         if ruling.complete:
-            operations += self.keeping.ends(number, self.outcasts.last(number))
+            operations += self.outcasts.ends(number)
         return operations, children, fate
 
     def _children(self, children: list[Child], raw: bytes) -> list[Put]:

@@ -88,7 +88,7 @@ class TakingOut:
             event = Removed(rcpt=recipients.as_text(one.rcpt), by=by, reason=reason)
             operations: list[Operation] = [self.entries.append(one.mid, event)]
             if one.last:
-                operations.append(self._outcasts.last(one.mid))
+                operations += self._outcasts.ends(one.mid)
             waits = told if one.mid == number else None
             among = among or one.mid == number
             self._storage.add(operations, Withdrawn(one, by, reason, waits))

@@ -138,6 +138,35 @@ def test_what_nobody_knows_and_what_is_damaged(kmqd: Kmqd) -> None:
     assert not kmqd.queued()
 
 
+def test_what_was_delivered_in_part_is_kept_when_an_operator_ends_it(kmqd: Kmqd, spare: EvilHop) -> None:
+    spare.refusals["later@spare.test"] = "450 4.2.0 later"
+    send(kmqd, "bob@far.test", "later@spare.test")
+    until(kmqd.queued, "it waits for the one")
+
+    def removed() -> bool:
+        response = ask(kmqd.run, "remove", {"ids": [path.stem for path in kmqd.queued()]})
+        return response.status == 0 and "removed" in results(response)
+
+    kmqd.kill("scheduler-1")
+    kmqd.ready()
+    until(removed, "what is left of it is taken out")
+    kmqd.drain()
+    assert not kept(kmqd), "an operator who removes a message wants it gone"
+    send(kmqd, "bob@far.test", "later@spare.test")
+    until(kmqd.queued, "the next one waits")
+    (name,) = (path.stem for path in kmqd.queued())
+
+    def waiting() -> list[str]:
+        return [str(line["NextHop"]) for line in ask(kmqd.run, "message", {"ids": [name]}).lines]
+
+    until(lambda: len(waiting()) == 1, "the other one has it")
+    (waits,) = waiting()
+    until(
+        lambda: "removed" in results(ask(kmqd.run, "remove", {"ids": [f"{waits}\\{name}"], "ndr": True})), "taken out"
+    )
+    assert originals(kmqd, 1) == [name], "what the sender is told of has its end like any other"
+
+
 def test_while_no_mail_is_taken_in_nothing_is_replayed(kmqd: Kmqd, hop: EvilHop) -> None:
     send(kmqd, "bob@far.test")
     (name,) = originals(kmqd, 1)
