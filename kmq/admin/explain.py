@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 
 from kmq.admin import explain_replies
-from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.admin.circumstances import Circumstances, QueueState, text_of
 from kmq.admin.explain_causes import CAUSES
 from kmq.admin.explain_deadlines import over
 from kmq.admin.explain_evidence import (
@@ -266,14 +266,24 @@ _LACKS = (
 
 def queue_waits(queue: QueueState) -> Finding | None:
     """The cause when a whole queue waits for a time; None when it does not."""
-    words = {"why": queue.last_error}
     if queue.status == "Retry":
         code = explain_replies.of_hop(queue.last_error)
-        return Finding(code, until=queue.next_retry, evidence=state_of(queue), words=words)
+        return Finding(code, until=queue.next_retry, evidence=state_of(queue), words={"why": queue.last_error})
     if queue.waits_for == "throttled":
-        words = {"why": str(queue.told.get("Throttled") or queue.last_error)}
-        return Finding("throttled", until=queue.next_retry, evidence=state_of(queue), words=words)
+        return _throttled(queue, text_of(queue.told, "Throttled"))
     return None
+
+
+def _throttled(queue: QueueState, why: str) -> Finding:
+    """By the connector's limits, or since the hop asked for less (run/throttle)."""
+    asked = why.startswith(_ASKED)
+    told = why.removeprefix(_ASKED).removeprefix(": ")
+    code = "asked-less" if asked else "throttled"
+    return Finding(code, until=queue.next_retry, evidence=[why, *state_of(queue)], words={"why": told})
+
+
+#: How run/throttle tells of a hop that wants less.
+_ASKED = "it asked for less"
 
 
 def _put_off(last: Deferred, share: Share) -> Finding:

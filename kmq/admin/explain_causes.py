@@ -178,6 +178,12 @@ CAUSES: Mapping[str, Cause] = {
         _RELOAD,
         "the limits stand in [{connector} : connector]",
     ),
+    "asked-less": Cause(
+        "the next hop asked for less, so its queue pauses and goes on slower: {why}",
+        "the replies to the last messages",
+        _RELOAD,
+        "it goes on by itself; slow_down = no in [{connector} : connector] would not heed it",
+    ),
     "connections-busy": Cause(
         "all connections that may be made to the next hop are in use: {why}",
         _REPLY,

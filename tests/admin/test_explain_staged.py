@@ -45,6 +45,7 @@ bounce_after = 2d
 """
 
 HOUR = 3600.0
+AT_52 = "2026-11-22T05:52:00.000Z"
 BORN = moment.from_text(CREATED)
 
 
@@ -169,11 +170,15 @@ def test_a_probe_is_running(stage: Stage) -> None:
             *("grace-hold", "535 5.7.8 wrong password", "kmq resume --queue isp.ex"),
         ),
         (
-            {"Status": "Ready", "Why": "throttled", "NextRetryTime": "2026-11-22T05:52:00.000Z"},
-            *("throttled", "own limits", "kmq reload"),
+            {"Status": "Ready", "Why": "throttled", "Throttled": "connections = 3", "NextRetryTime": AT_52},
+            *("throttled", "own limits hold it back: connections = 3", "kmq reload"),
+        ),
+        (
+            {"Status": "Ready", "Why": "throttled", "Throttled": "it asked for less: 421 slow", "NextRetryTime": AT_52},
+            *("asked-less", "421 slow", "kmq reload"),
         ),
     ],
-    ids=["operator", "grace hold", "throttled"],
+    ids=["operator", "grace hold", "throttled", "asked for less"],
 )
 def test_a_queue_held_by_somebody(stage: Stage, line: dict[str, object], code: str, said: str, command: str) -> None:
     routed = stage.routed()
@@ -181,7 +186,7 @@ def test_a_queue_held_by_somebody(stage: Stage, line: dict[str, object], code: s
     found = stage.only(stage.lay(routed))
     assert (found.code, said in found.says) == (code, True)
     assert found.command.startswith(command)
-    assert found.until == (moment.from_text("2026-11-22T05:52:00.000Z") if code == "throttled" else None)
+    assert found.until == (moment.from_text(AT_52) if "Why" in line else None)
 
 
 def test_the_submission_queue_is_held(stage: Stage) -> None:
