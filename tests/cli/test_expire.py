@@ -31,7 +31,7 @@ def test_who_looks_at_the_queues_is_told_that_expiry_is_stopped(place: Place, km
     status, out, err = place.run("queues")
     assert (status, out.splitlines()[-1], err) == (0, STOPPED, "")
     status, out, err = place.run("--json", "queues")
-    assert (status, len(out.splitlines()), err) == (0, 1, f"kmq: {STOPPED}\n")
+    assert (status, len(out.splitlines()), err) == (0, 2, f"kmq: {STOPPED}\n"), "with the Submission queue"
 
 
 def test_without_kmqd_nothing_is_let_go(place: Place) -> None:
