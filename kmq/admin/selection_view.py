@@ -15,14 +15,14 @@ from kmq.admin.circumstances import Circumstances, QueueState
 from kmq.admin.listing import is_named, no_connector
 from kmq.config import Settings
 from kmq.model import queue_id
-from kmq.run.schedule import Schedules, schedules_of
+from kmq.run.schedule import schedules_of
 from kmq.spool.index_rows import next_hop
 
 _TABLES = """
 CREATE TEMP TABLE moment (now REAL);
 CREATE TEMP TABLE queue (
     n INTEGER PRIMARY KEY, hop TEXT, name TEXT, queue TEXT, delivery_type TEXT, category TEXT, connector TEXT,
-    status TEXT, next_retry REAL, last_error TEXT, lifetime REAL
+    status TEXT, next_retry REAL, last_error TEXT, urgent_lifetime REAL, lifetime REAL, patient_lifetime REAL
 );
 CREATE TEMP TABLE hand (mid INTEGER PRIMARY KEY, phase TEXT);
 CREATE TEMP TABLE known (mid INTEGER, hop TEXT, status TEXT, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
@@ -68,7 +68,8 @@ CREATE TEMP VIEW messages AS SELECT
     {_NEXT} AS NextRetryTime,
     {_ERROR} AS LastError,
     s.retry_count AS RetryCount,
-    m.created + CASE WHEN m.home = 'queue' THEN q.lifetime END AS ExpirationTime,
+    m.created + CASE WHEN m.home = 'queue' THEN CASE m.priority
+        WHEN 'High' THEN q.urgent_lifetime WHEN 'Low' THEN q.patient_lifetime ELSE q.lifetime END END AS ExpirationTime,
     max(0.0, s.entered - m.created) AS MessageLatency,
     CASE WHEN s.deferred THEN 'Transient Failure' ELSE 'None' END AS DeferReason,
     m.priority AS Priority,
@@ -103,7 +104,7 @@ def spread(connection: sqlite3.Connection, settings: Settings, around: Circumsta
     connection.execute("BEGIN")
     connection.execute("INSERT INTO moment VALUES (?)", (around.now,))
     connection.executemany(
-        f"INSERT INTO temp.queue VALUES ({', '.join('?' * 11)})", _queues(connection, settings, around)
+        f"INSERT INTO temp.queue VALUES ({', '.join('?' * 13)})", _queues(connection, settings, around)
     )
     in_hand = [(queue_id.parse(name), hand.status) for name, hand in around.in_hand.items() if _is_id(name)]
     connection.executemany("INSERT OR REPLACE INTO hand VALUES (?, ?)", in_hand)
@@ -120,12 +121,9 @@ def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumst
         category = where.delivery_type.category
         yield (
             *(number, text, where.name, f"{around.server}\\{where.name}", where.delivery_type.value, category),
-            *(where.connector, state.status, state.next_retry, state.last_error, _lifetime(schedules, where.connector)),
+            *(where.connector, state.status, state.next_retry, state.last_error),
+            *(schedule.lifetime for schedule in schedules.each(where.connector)),
         )
-
-
-def _lifetime(schedules: Schedules, connector: str) -> float:
-    return schedules.of(connector).lifetime
 
 
 def _unserved(addresses: str) -> str:

@@ -41,12 +41,13 @@ def _folded(line: Mapping[str, object]) -> Row:
 def _row(line: Mapping[str, object], time: Callable[[float], str]) -> Row:
     state = queue_state(line)
     over = state.status == "Ready" and line.get("MessageCount") == 0  # the trouble was that of mail which has gone
+    limit = text_of(line, "Throttled")
     cells = (
         text_of(line, "NextHopDomain"),
         text_of(line, "DeliveryType"),
         state.status or "-",
         text_of(line, "MessageCount"),
         time(state.next_retry) if state.next_retry else "-",
-        "-" if over else state.last_error or "-",
+        f"throttled: {limit}" if limit else "-" if over else state.last_error or "-",
     )
     return Row(cells, _TONES.get(state.status, ""))
