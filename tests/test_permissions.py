@@ -25,11 +25,17 @@ CONFIGURATION = """\
 hostname = mx.example.org
 spool = {folder}/spool
 workers = 1
+local_domains = example.org
 [queue]
 minimum_free = 1M
+safety_net_hold_time = 1d
 [smtp : receiver]
 listen = 127.0.0.1:{port}
 relay_from = 127.0.0.1
+[boxes : connector]
+type = mailbox
+maildir = {folder}/mail/{{user}}
+users = *
 [isp : connector]
 type = smarthost
 address_spaces = *
@@ -69,7 +75,9 @@ def test_what_lies_there_has_the_modes_of_the_manual(tree: Path, tmp_path: Path,
         with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             for body in ("short", "long line\r\n" * 20_000):
                 client.sendmail("a@example.org", ["b@example.net"], f"Subject: x\r\n\r\n{body}\r\n")
+            client.sendmail("a@example.org", ["b@example.org"], "Subject: x\r\n\r\nLocal.\r\n")
         until(lambda: len(list((tmp_path / "spool" / "queue").rglob("*.env"))) == 2, "both wait in the queue")
+        until(lambda: len(list((tmp_path / "spool" / "sent").glob("*/*"))) == 2, "the third one is kept")
         modes, seen = table(tree), set()
         for name, mode in found_below(tmp_path / "spool").items():
             if any(fnmatch.fnmatch(name, one) for one in PASSING):
