@@ -182,8 +182,8 @@ class ConnectorSection:
     connections_per_host: int | None = option(
         limits.own_whole(1, 10000),
         default="",
-        doc="`dns`: the same for one address of a server, whichever domains its mail is for. Left out, it is `per_hop`"
-        " of [queue].",
+        doc="`dns`: the same for one address of a server, whichever domains its mail is for, one for each worker at"
+        " least. Left out, it is `per_hop` of [queue].",
     )
     messages_per_minute: int = option(
         kinds.whole(0, 1000000),

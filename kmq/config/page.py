@@ -6,6 +6,7 @@ Promise:  man(7) source, the same on every machine; man/kmq.conf.5 is what this 
 from collections.abc import Iterator
 
 from kmq.config.page_dns import WAY_OUT
+from kmq.config.page_limits import LIMITS
 from kmq.config.reading import ENVIRONMENT, SYSTEM_PATH
 from kmq.config.sections import KINDS, OPTIONS, SINGLE, Option
 
@@ -189,7 +190,8 @@ somebody@far.example
 
 def manual() -> str:
     """kmq.conf(5) as man(7) source."""
-    return _OPENING + "".join(line + "\n" for kind in KINDS for line in _section(kind)) + _CLOSING + WAY_OUT + _EXAMPLE
+    options = "".join(line + "\n" for kind in KINDS for line in _section(kind))
+    return _OPENING + options + _CLOSING + WAY_OUT + LIMITS + _EXAMPLE
 
 
 def _section(kind: str) -> Iterator[str]:
