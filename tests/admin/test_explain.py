@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from kmq.admin.explain_facts import facts_about
+from kmq.admin.explain_queue import explain_queue
+from kmq.model import hop as hops
+from kmq.model import queue_id
+from kmq.spool.look import find
 from tests.admin.troubled_world import World, troubled
 from tests.waiting import until
 
@@ -136,3 +141,41 @@ def test_one_whose_mailbox_cannot_be_written(world: World) -> None:
     name = world.send("carol@local.test")
     found = world.until_explained("carol@local.test", "local-storage")
     assert "carol" in found.says and found.command == f"kmq retry {name}"
+
+
+def test_a_connector_that_lets_one_message_a_minute_pass(world: World) -> None:
+    world.send("first@rated.test")
+    world.send("second@rated.test")
+    found = world.until_explained("second@rated.test", "throttled")
+    assert "messages_per_minute = 1" in found.says and "[rated : connector]" in found.first
+    assert found.until is not None and 0 < found.until - time.time() < 61
+
+
+def test_a_queue_by_its_name(world: World) -> None:
+    world.send("c@refused.test")
+    queue = world.until_explained("c@refused.test", "unreachable-host").queue
+    facts = facts_about(world.settings, [])
+    (hop,) = [hop for hop in map(hops.parse, facts.around.queues) if hop.name == queue]
+    (found,) = explain_queue(hop, 1, ["refused.test"], facts)
+    assert found.code == "unreachable-host" and found.command == f"kmq retry --queue {queue}"
+
+
+def test_the_submission_queue_is_held(world: World) -> None:
+    """Mail is taken in, and nobody says where it goes."""
+    assert world.say("suspend", queue="Submission", reason="new aliases").status == 0
+    world.send("late@plain.test")
+    found = world.until_explained("late@plain.test", "submission-suspended")
+    assert "new aliases" in found.says and found.command == "kmq resume --queue Submission"
+    assert world.say("resume", queue="Submission").status == 0
+    until(lambda: find(world.settings.kmq.spool, queue_id.parse(world.ids["late@plain.test"])) is None, "it is gone")
+
+
+def test_workers_that_are_gone_and_kmqd_that_does_not_run(world: World) -> None:
+    """The last story of this world."""
+    world.send("d@refused.test")
+    world.until_explained("d@refused.test", "unreachable-host")
+    world.kmqd.kill_all()
+    assert [one.code for one in world.story("d@refused.test").findings] == ["kmqd-stopped"]
+    found = world.finding("d@refused.test")
+    assert found.command == "systemctl start kmq" and "does not run" in found.evidence[0]
+    assert [one.code for one in world.story("a@nowhere.test").findings] == ["kmqd-stopped", "no-connector"]

@@ -110,6 +110,7 @@ def troubled(folder: Path) -> Iterator[World]:
         trusting = f"tls = must\ntls_ca_file = {authority.certificate}"
         connectors = (
             _hop("plain", "plain.test", plain.port)
+            + _hop("rated", "rated.test", plain.port, "tls = never\nmessages_per_minute = 1")
             + _hop("refused", "refused.test", free_port())
             + _hop("away", "away.test", away.port)
             + _hop("silent", "silent.test", silent.port)
