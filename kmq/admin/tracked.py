@@ -125,6 +125,8 @@ def _time(entry: Entry) -> str:
 def _files(folder: Path, question: Question) -> list[str]:
     try:
         there = names(folder)
+    except PermissionError:
+        raise KmqError(f"{folder}: this user may not read it; ask as root or as one of kmqd's group") from None
     except OSError as error:
         raise KmqError(f"{folder}: {error.strerror}: is there a tracking log? [kmq] tracking_log says where") from None
     return [
