@@ -157,6 +157,8 @@ class Operators:
             return self._queues.retry(deed, queue)
         if deed.verb == "redirect" and (problem := self._not_a_way(deed.connector)):
             return Answer(status=_USAGE, text=problem)
+        if queue and not self._queues.find(queue):
+            return Answer(status=_REFUSED, text="no queue has this name; kmq queues shows them")
         chunks = self._meant(arguments, queue)
         if deed.verb == "retry":
             mail.tell("retry", by=deed.by)

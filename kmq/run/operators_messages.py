@@ -182,10 +182,7 @@ class MessageVerbs:
             return self._out_of_poison(name.number, deed)
         shares = self._core.verbs.resume(name.number, time.monotonic(), name.hop)
         if shares:
-            outcome = self._told(name, deed, shares, Resumed(by=deed.by, reason=deed.reason))
-            assert outcome.told is not None
-            outcome.told.pending = False  # it is let go at once, in whose hands ever it is
-            return outcome
+            return self._told(name, deed, shares, Resumed(by=deed.by, reason=deed.reason), waits=False)
         return Outcome(SKIPPED, "it is not suspended") if self._scope(name) else _GONE
 
     def _retry(self, name: Name, deed: Deed, closed: frozenset[str]) -> tuple[tried.Outcome, Told | None]:
@@ -209,7 +206,7 @@ class MessageVerbs:
             return _REMOVED
         shares = self._core.verbs.resubmit(name.number, time.monotonic(), name.hop)
         if shares:
-            return self._told(name, deed, shares, Resubmitted(by=deed.by, reason=deed.reason), always_names=True)
+            return self._told(name, deed, shares, Resubmitted(by=deed.by, reason=deed.reason), names=True)
         if any(share.word & SUSPENDED for share in scope):
             return Outcome(SKIPPED, f"it is suspended: kmq resume {queue_id.text(name.number)}")
         return Outcome(SKIPPED, "it is in the Submission queue already")
@@ -221,7 +218,7 @@ class MessageVerbs:
         if not shares:
             return self._of_poison(name, f"it is set aside in poison/: kmq resume {queue_id.text(name.number)}")
         event = Redirected(by=deed.by, reason=deed.reason, connector=deed.connector)
-        return self._told(name, deed, shares, event, always_names=True)
+        return self._told(name, deed, shares, event, names=True)
 
     def _export(self, name: Name, deed: Deed) -> Outcome:
         """A copy may be made of what stands still; the log tells who wanted it."""
@@ -295,11 +292,16 @@ class MessageVerbs:
         """Of what is not in the queue: it may lie in poison/."""
         return Outcome(SKIPPED, why) if name.number in self._outcasts.poison else _GONE
 
-    def _told(self, name: Name, deed: Deed, shares: list[Share], event: Event, always_names: bool = False) -> Outcome:
-        """The event about these shares, which names their recipients where they are not all of the message."""
-        rcpt = _rcpt(shares) if name.hop or always_names else ""
+    def _told(
+        self, name: Name, deed: Deed, shares: list[Share], event: Event, *, names: bool = False, waits: bool = True
+    ) -> Outcome:
+        """The event about these shares is written.
+
+        names: it names their recipients also where they are all of the message. waits: for what is in hand to end.
+        """
+        rcpt = _rcpt(shares) if name.hop or names else ""
         event.rcpt = rcpt  # type: ignore[attr-defined]
-        told = Told(any(share.state in IN_HAND for share in shares))
+        told = Told(waits and any(share.state in IN_HAND for share in shares))
         self._entries.add(name.number, event, told)
         self._log(told, deed.verb, name.number, deed, rcpt)
         return Outcome(RESULTS[deed.verb], "", told)
