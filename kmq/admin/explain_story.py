@@ -5,13 +5,14 @@ Promise:  pure.
 Callers:  kmq.cli.explain; kmq.view.explain shows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kmq.admin.explain import Facts, Finding, explain
 from kmq.admin.explain_deadlines import Deadlines, deadlines
 from kmq.admin.explain_evidence import attempt_told, by, last_line, last_routing, waiting_in
 from kmq.admin.listing import Share, shares
+from kmq.log.tracking import Entry
 from kmq.model.event import AnyEvent, Crashed, Deferred, Redirected, Resubmitted, Routed
 from kmq.model.recipients import from_text
 from kmq.spool.look import Damaged, Found
@@ -41,7 +42,11 @@ class Story:
         return [*self.common, *(one for chapter in self.chapters for one in chapter.findings)]
 
 
-def story(found: Found | Damaged, facts: Facts) -> Story:
+#: Next hop -> attempts to reach it, which were everybody's who waited: a line each, the oldest first.
+Tried = Mapping[str, Sequence[str]]
+
+
+def story(found: Found | Damaged, facts: Facts, tried: Tried | None = None) -> Story:
     """The whole explanation of one message."""
     findings = explain(found, facts)
     told = Story([one for one in findings if not one.queue])
@@ -51,6 +56,8 @@ def story(found: Found | Damaged, facts: Facts) -> Story:
         own = [one for one in findings if one.queue and one.to == share.to]
         if own:
             told.chapters.append(_chapter(found, share, own, facts))
+    for chapter in told.chapters:
+        chapter.attempts = sorted([*chapter.attempts, *(tried or {}).get(str(chapter.share.hop), ())])
     return told
 
 
@@ -60,6 +67,15 @@ def _chapter(found: Found, share: Share, findings: list[Finding], facts: Facts) 
     indices = waiting_in(found, share)
     limits = deadlines(found, share, facts.settings)
     return Chapter(share, findings, last_routing(found, indices), _attempts(found.events, indices), limits)
+
+
+def of_queue(entries: Sequence[Entry]) -> list[str]:
+    """Attempts in vain to reach a next hop, as the tracking log has them."""
+    return [
+        f"{one.date_time} attempt {one.custom_data.attempt if one.custom_data else 0} of the whole queue:"
+        f" {' '.join(one.recipient_status)}"
+        for one in entries
+    ]
 
 
 def _attempts(events: Sequence[AnyEvent], indices: Sequence[int]) -> list[str]:

@@ -4,30 +4,36 @@ Promise:  looks only; works while kmqd is stopped, and says so. Exit status 0, o
 Callers:  kmq.cli.kmq.
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kmq.admin import tracked
 from kmq.admin.explain import Facts, Finding, properties
 from kmq.admin.explain_facts import facts_about
 from kmq.admin.explain_gone import explain_gone
 from kmq.admin.explain_queue import explain_queue
-from kmq.admin.explain_story import story
+from kmq.admin.explain_story import of_queue, story
 from kmq.admin.listing import domains, is_named
 from kmq.admin.selection import select
 from kmq.admin.selection_queues import select_queues
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.parser import identity
-from kmq.log.tracking import folder_of
+from kmq.errors import KmqError
+from kmq.log.tracking import Entry, folder_of
 from kmq.model import hop as hops
 from kmq.model import queue_id
 from kmq.model.hop import NextHop
-from kmq.spool.index_rows import next_hop
-from kmq.spool.look import Found, find
+from kmq.spool.index_rows import next_hop, unix
+from kmq.spool.look import Damaged, Found, find
 from kmq.view.explain import causes, message, message_properties
 from kmq.view.words import counted, harmless
 
 #: Messages of a queue whose domains are looked at.
 _LOOKED_AT = 100
+#: Attempts to reach a next hop that are told.
+_ATTEMPTS = 5
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
 def run(call: Call) -> int:
@@ -51,7 +57,7 @@ def _message(call: Call, name: str) -> int:
     if found is None:
         return _gone(call, name)
     facts = facts_about(call.settings, [name])
-    told = story(found, facts)
+    told = story(found, facts, _tried(call, found, facts))
     if not isinstance(found, Found):
         _tell_damaged(call, name, told.common, facts)
     elif call.json:
@@ -59,6 +65,33 @@ def _message(call: Call, name: str) -> int:
     else:
         call.tell(message(found, told, facts.now))
     return DONE
+
+
+def _tried(call: Call, found: Found | Damaged, facts: Facts) -> dict[str, list[str]]:
+    """Attempts to reach the next hops that it waits for, since it came, as far as the tracking log knows."""
+    where = folder_of(call.settings.kmq)
+    if where is None or isinstance(found, Damaged):
+        return {}
+    out = {}
+    for hop in {found.state.hop[index] for index in found.state.open}:
+        state = facts.around.queues.get(hop)
+        if state is not None and state.failures:
+            wanted = f"Source -eq QUEUE -and EventId -eq DEFER -and NextHop -eq {_quoted(hop)} -and ID -eq $null"
+            out[hop] = of_queue(_newest(where, tracked.Question(wanted, since=unix(found.head.created))))
+    return out
+
+
+def _quoted(text: str) -> str:
+    """A text in a filter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _newest(where: Path, question: tracked.Question) -> list[Entry]:
+    """Nothing where the log cannot be read: it is a help, not the answer."""
+    try:
+        return tracked.newest(where, question, _ATTEMPTS)
+    except KmqError:
+        return []
 
 
 def _tell_damaged(call: Call, name: str, findings: list[Finding], facts: Facts) -> None:
@@ -114,4 +147,6 @@ def _queue(call: Call, name: str) -> int:
 def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:
     if meant:
         return f"{len(meant)} queues are called {name}: say which one, {' or '.join(sorted(map(str, meant)))}"
-    return f"no message and no queue is called {name}; queues are: {', '.join(sorted(hop.name for hop in known))}"
+    there = ", ".join(sorted(hop.name for hop in known))
+    mail = f"; mail for a domain: kmq mailq --filter 'Recipients -like *@{name}'" if _DOMAIN.fullmatch(name) else ""
+    return f"no message and no queue is called {name}; queues are: {there}{mail}"

@@ -12,6 +12,7 @@ from kmq.log import tracking
 from kmq.log.tracking import Details, Entry
 from kmq.log.tracking_files import name_of
 from kmq.model import moment, queue_id
+from kmq.model.event import Routed
 from tests.cli.conftest import Kmqd, Place
 
 BORN = int(time.time()) - 60
@@ -122,6 +123,24 @@ def test_a_queue_is_explained_by_name_or_the_names_that_exist_are_told(place: Pl
     assert place.run("digest", "--filter", "MessageCount -gt 100")[0] == 1
     status, _, err = place.run("digest", "--group-by", "Colour")
     assert status == 2 and "NextHopCategory" in err
+
+
+def test_attempts_to_reach_the_next_hop_are_everybody_s(logged: Place, kmqd: Kmqd) -> None:
+    """They stand in no envelope: the tracking log has them."""
+    hop = "SmartHostConnectorDelivery;it's;isp"
+    name = logged.bag.lay(Routed(rcpt="0", hop=hop, rule="kmq.conf:3"), to=("b@far.test",))
+    kmqd.queues = [{"NextHop": hop, "NextHopDomain": "it's", "Status": "Retry", "LastError": "451 4.4.1 no"}]
+    kmqd.queues[0] |= {"NextRetryTime": "2999-01-01T00:00:00.000Z", "RetryCount": 2, "MessageCount": 1}
+    failed = [Entry(at(n), "DEFER", "QUEUE", recipient_status=[f"451 4.4.1 no {n}"]) for n in range(1, 9)]
+    for n, one in enumerate(failed):
+        one.custom_data = Details(queue=hop if n else "another", attempt=n)
+    with open(next((logged.spool / "log").iterdir()), "a") as file:
+        file.writelines(f"{tracking._text(one)}\n" for one in failed)
+    status, out, _ = logged.run("explain", name)
+    assert status == 0
+    told = [line.split(": ")[-1] for line in out.splitlines() if line.startswith("  Attempt ")]
+    assert told == [f"451 4.4.1 no {n}" for n in range(4, 9)], "the last five, in order, and of this queue"
+    assert "Command   kmq retry --queue 'it'\"'\"'s'" in out
 
 
 def test_an_id_that_is_a_path_is_a_name_of_no_queue(logged: Place) -> None:
