@@ -213,15 +213,19 @@ class HopQueue:
 
     def room(self, now: float) -> bool:
         """Whether one more may be handed out."""
+        if not self.reachable(now) or self._throttled(now):
+            return False
+        if self.failures or self.ranks is None:
+            return self.failures > 0 or self.admits(NORMAL)
+        return not self.tally[READY] or self.ranks.room(self)
+
+    def reachable(self, now: float) -> bool:
+        """The same for a message that is run alone: no rate holds that back, since it would hold up all suspects."""
         if self.held_by:
             return False
         if self.failures:
-            return not self.probe and now >= self.next_retry and self.limit > 0 and not self._throttled(now)
-        if self.in_flight >= self.width:
-            return False
-        if self._throttled(now):
-            return False
-        return self.admits(NORMAL) if self.ranks is None else self.ranks.room(self)
+            return not self.probe and now >= self.next_retry and self.limit > 0
+        return self.in_flight < self.width
 
     def _throttled(self, now: float) -> bool:
         return self.throttle is not None and not self.throttle.open(now)

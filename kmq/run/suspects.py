@@ -50,7 +50,7 @@ class Suspects:
             share = self._line[0]
             if share.state is not ALONE:
                 self._line.popleft()
-            elif share.owed or share.queue.room(now):
+            elif share.owed or share.queue.reachable(now):
                 return share
             else:
                 self._line.rotate(-1)

@@ -10,7 +10,9 @@ from collections import Counter
 
 import pytest
 
+from kmq.config.sections import ConnectorSection
 from kmq.model.event import Delayed, Delivered, Failed, Removed, Routed
+from kmq.model.priority import HIGH, LOW, NORMAL, Priority
 from kmq.run.rota import DOUBTFUL_PART
 from kmq.run.share import ASSIGNED, HELD, IN_HAND, READY, RECORDING, TAKEN_OUT, ShareState, chain
 from kmq.run.verbs import TakenOut
@@ -20,12 +22,27 @@ HOPS = [ISP, DEAD, MAILBOX, UNREACHABLE, *[remote(number) for number in range(4)
 DAY = 86400.0
 
 
+def limited(name, **options):
+    return ConnectorSection(name=name, type="smarthost", address_spaces=("*",), helo="mx", **options)
+
+
+LIMITED = [
+    limited("isp", messages_per_minute=600, connections=2),
+    limited("c0", messages_per_minute_per_domain=60),
+    limited("c1", connections=1),
+    limited("c2", connections_per_domain=2, messages_per_minute=30, messages_per_minute_per_domain=20),
+]
+
+
 class World:
     """The desk with a ledger: what is true of each message, told by what was said aloud."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, limited=False):
+        """limited: connectors have limits, and mail is more or less urgent."""
         self.chance = random.Random(seed)
-        self.desk = Desk(workers=(6, 4, 9), per_hop=3, message_lifetime=4 * 3600.0, delay_warning=1800.0)
+        self.limited = limited
+        options = {"connectors": LIMITED, "priority_queuing": True, "dealt": 3} if limited else {}
+        self.desk = Desk(workers=(6, 4, 9), per_hop=3, message_lifetime=4 * 3600.0, delay_warning=1800.0, **options)
         self.scheduler = self.desk.scheduler
         self.verbs = self.scheduler.verbs
         self.slots = {1: 6, 2: 4, 3: 9}
@@ -48,7 +65,8 @@ class World:
     # --- what may happen
 
     def accept(self):
-        mid = self.desk.accept(self.chance.choice([1, 1, 1, 2, 5]), self.chance.choice([None, self.desk.wall - DAY]))
+        count, created = self.chance.choice([1, 1, 1, 2, 5]), self.chance.choice([None, self.desk.wall - DAY])
+        mid = self.desk.accept(count, created, self.chance.choice([HIGH, NORMAL, LOW]) if self.limited else NORMAL)
         self.begin(mid, len(self.scheduler.state_of(mid)[0].rcpt))
 
     def load(self):
@@ -313,6 +331,21 @@ class World:
             assert queue.tally[ASSIGNED] == sum(one.hop == hop for one in self.out.values())
             assert sum(map(len, queue.lines)) <= 2 * queue.tally[READY] + 64 + 200
         self.check_slots()
+        if self.limited:
+            self.check_limits()
+
+    def check_limits(self):
+        alone = sum(one.alone for one in self.out.values())
+        queues = self.scheduler._lines.queues.values()
+        for gate in self.scheduler._lines.throttles._gates.values():
+            mine = [queue for queue in queues if queue.throttle is not None and queue.throttle.gate is gate]
+            assert gate.out == sum(queue.in_flight for queue in mine) <= gate.limit + alone
+        for queue in queues:
+            flying = [one.share for one in self.out.values() if one.hop == queue.hop and not one.notice]
+            assert queue.out == [sum(share.priority == rank for share in flying) for rank in Priority]
+            standing = [share for first in self.scheduler._lines.messages.values() for share in chain(first)]
+            of_queue = [share.priority for share in standing if share.queue is queue]
+            assert queue.urgency == [of_queue.count(rank) for rank in Priority]
 
     def check_slots(self):
         lines, crew = self.scheduler._lines, self.scheduler._crew
@@ -422,6 +455,13 @@ def out_of_reach(world, given):
         world.tell(given, [], unavailable="421 down")
 
 
+def ask_for_less(world, given):
+    if world.limited and given.hop != SUBMISSION:
+        world.tell(given, [deferred(given, None, world.chance.choice(["421 4.3.2 no", "450 4.7.1 slower, please"]))])
+    else:
+        succeed(world, given)
+
+
 def crash_inside(world, given):
     world.tell(given, [], crashed="Executing", trace="boom")
 
@@ -431,7 +471,7 @@ def given_names(given):
 
 
 ANSWERS = [succeed, succeed, succeed, fail, defer, defer, route, route, mix, mix, out_of_reach, out_of_reach]
-ANSWERS += [crash_inside]
+ANSWERS += [crash_inside, ask_for_less]
 
 STEPS = (
     [World.accept] * 8
@@ -447,9 +487,11 @@ STEPS = (
 )
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_whatever_happens_the_laws_hold_and_everything_ends(seed):
-    world = World(seed)
+@pytest.mark.parametrize(
+    ("seed", "limits"), [*((seed, False) for seed in range(40)), *((seed, True) for seed in range(20))]
+)
+def test_whatever_happens_the_laws_hold_and_everything_ends(seed, limits):
+    world = World(seed, limits)
     for step in range(900):
         world.chance.choice(STEPS)(world)
         if step % 3 == 0:
