@@ -45,7 +45,6 @@ _NEXT = f"""CASE WHEN {_STATUS} = 'Retry' THEN
     CASE WHEN q.status = 'Retry' THEN max(q.next_retry, s.until) ELSE s.until END END"""
 
 _ERROR = f"""CASE
-    WHEN m.damaged OR m.home = 'poison' THEN m.trouble
     WHEN q.delivery_type = 'Unreachable' AND {_STATUS} = 'Ready' AND q.status != 'Suspended'
         THEN no_connector(s.addresses)
     WHEN q.status = 'Retry' AND {_STATUS} = 'Retry' AND q.last_error != '' THEN q.last_error

@@ -48,7 +48,7 @@ PRAGMA user_version = {VERSION};
 """
 
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
-_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ?, trouble = ? WHERE mid = ? AND NOT damaged"
+_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ? WHERE mid = ? AND NOT damaged"
 _SHARES = f"INSERT OR REPLACE INTO share VALUES ({', '.join('?' * (2 + len(_SHARE)))})"
 
 
@@ -210,7 +210,7 @@ class Index:
     def _take(self, number: int, stamp: tuple[int, int], found: look.Found | look.Damaged) -> None:
         row = index_rows.message_row(found)
         self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
-        updated = self.connection.execute(_UPDATE, (*stamp, row.home, row.trouble, number)) if not row.damaged else None
+        updated = self.connection.execute(_UPDATE, (*stamp, row.home, number)) if not row.damaged else None
         if updated is None or not updated.rowcount:
             body = look.header_of(found.body) if isinstance(found, look.Found) else None
             self.connection.execute(_INSERT, (number, *stamp, *row, *index_rows.header_row(body)))

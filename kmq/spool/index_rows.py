@@ -27,10 +27,9 @@ _OWN = frozenset({"local", "pickup", "replay", "dsn"})
 
 
 class MessageRow(NamedTuple):
-    """created: Unix time; trouble: why it lies in poison/ or is damaged; damaged: its envelope is not understood."""
+    """created: Unix time; damaged: its envelope is not understood."""
 
     home: str
-    trouble: str
     damaged: bool
     created: float
     sender: str
@@ -94,11 +93,10 @@ def message_row(found: Found | Damaged) -> MessageRow:
     """The row of a message."""
     if isinstance(found, Damaged):
         created = float(queue_id.created(queue_id.parse(found.id)))
-        return MessageRow(found.home, found.reason, True, created, "", 0, *[""] * 8)
+        return MessageRow(found.home, True, created, "", 0, *[""] * 8)
     head = found.head
     return MessageRow(
         home=found.home,
-        trouble=found.reason,
         damaged=False,
         created=unix(head.created),
         sender=head.sender,

@@ -428,6 +428,7 @@ def test_a_fresh_index_is_believed_without_a_look_at_the_files(
     page = select(settings, here)
     assert gone not in {row.id for row in page.rows} and page.total == 1
     assert 0 <= time.time() - page.as_of < 2
+    assert select(settings, around()).total == 2, "kmqd does not answer: what it told a moment ago may be its last word"
     AsOf(bag.spool).tell(time.time() - 10)
     assert select(settings, here).total == 2, "an index that nobody keeps any more is compared"
     AsOf(bag.spool).tell(time.time() + 1000)
