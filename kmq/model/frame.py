@@ -305,13 +305,14 @@ class Cancel(Frame, tag="cancel"):
 class Beat(Frame, tag="beat"):
     """From a child, each second: its loop runs.
 
-    configuration: the number of the one it works by; ready: it does its work; queued: messages, from the scheduler
-    process.
+    configuration: the number of the one it works by; ready: it does its work. From the scheduler process: queued:
+    messages; closed: what of mail is not taken in now (back pressure), "" when all is.
     """
 
     configuration: int
     ready: bool = False
     queued: int = -1
+    closed: str = ""
 
 
 class Reload(Frame, tag="reload"):

@@ -83,7 +83,7 @@ class Child:
 
     hung: it is being ended because it stood still. lives: how many processes have been in this place.
     leaving: the place is given up, and nobody follows. What the process itself says (Beat): configuration, ready,
-    queued; heard: when it said something last, monotonic.
+    queued, closed; heard: when it said something last, monotonic.
     """
 
     def __init__(self, role: str, number: int) -> None:
@@ -103,6 +103,7 @@ class Child:
         self.ready = False
         self.configuration = 0
         self.queued = -1
+        self.closed = ""
         self.heard = time.monotonic()
 
     @property
@@ -178,7 +179,8 @@ class Child:
 
     def said(self, beat: Beat) -> None:
         """It beats."""
-        self.configuration, self.ready, self.queued = beat.configuration, beat.ready, beat.queued
+        self.configuration, self.ready = beat.configuration, beat.ready
+        self.queued, self.closed = beat.queued, beat.closed
 
     def loosen(self) -> None:
         """The cord is of no use any more."""

@@ -107,7 +107,8 @@ Make = Callable[[Gift], Count]
 
 
 class Ward:
-    """A child's side. number: of the configuration that counts; make: prepares another; queued: what beats tell."""
+    """A child's side. number: of the configuration that counts; make: prepares another; queued, closed: what beats
+    tell."""
 
     def __init__(
         self, end: socket.socket | None, number: int, make: Make, queued: Callable[[], int] = lambda: -1
@@ -117,6 +118,7 @@ class Ward:
         self._cord = Cord(end) if end is not None else None
         self._make = make
         self._queued = queued
+        self.closed: Callable[[], str] = lambda: ""
         self._prepared: tuple[int, Gift, Count] | None = None
         self._asked: dict[int, asyncio.Future[Reloaded]] = {}
         self._loop = asyncio.get_running_loop()
@@ -248,7 +250,7 @@ class Ward:
         self._loop.call_later(BEAT, self._beat)
 
     def _tell(self) -> None:
-        self._say(Beat(self._counted, self.ready, self._queued()))
+        self._say(Beat(self._counted, self.ready, self._queued(), self.closed()))
 
     def _say(self, frame: Frame) -> None:
         if self._cord is not None:

@@ -31,6 +31,8 @@ from kmq.run.storage import Storage
 #: Numbers of these events in Exchange Server, for those who look for them.
 _ROSE, _FELL = 15004, 15005
 
+#: What those who bring mail feel.
+_ON_INTAKE = ~Measure.GIVE_BACK
 _OF_THE_LOG = frozenset({Resource.LOG_SPACE, Resource.LOG_INODES})
 
 #: What people call the resources, and what their figures are.
@@ -133,6 +135,14 @@ class Metering:
         self._silent = silent
 
     # --- for people --------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> str:
+        """What of mail is not taken in, in a clause for `systemctl status`; "" when all is."""
+        refusal = self._arrivals.refusal
+        if refusal is not None:
+            return f"takes no mail in ({refusal})"
+        return f"back pressure: {effect(self.pressure)}" if self.pressure.measures & _ON_INTAKE else ""
 
     @property
     def news(self) -> str:

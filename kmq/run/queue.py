@@ -176,6 +176,7 @@ class QueueProcess:
         self.operators.taking_out.left = self._left
         self.operators.begin(self.settings)
         self.operators.metering = self.metering
+        self.ward.closed = lambda: self.metering.closed
         self.results.grace = self.operators.grace
         self.operators.replays = Replays(self.core, self.storage, self.numbers, self.arrivals)
 

@@ -54,4 +54,5 @@ def sentence(children: Iterable[Child]) -> str:
         return "recovers the queue; receivers let clients wait"
     if waiting:
         return f"starts {', '.join(waiting)}"
-    return f"takes mail in; {queued} message{'' if queued == 1 else 's'} queued"
+    intake = next((one.closed for one in living if one.closed), "takes mail in")
+    return f"{intake}; {queued} message{'' if queued == 1 else 's'} queued"

@@ -1,9 +1,13 @@
 """What runs short, and what is not done therefore: levels, hysteresis, measures, tarpit."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from kmq.config import BackPressureSection, QueueSection
 from kmq.config.back_pressure import Thresholds
+from kmq.run import watch
+from kmq.run.metering import effect
 from kmq.run.pressure import SHORT, Level, Measure, Pressure, Resource, after, fitted, thresholds_of
 
 NORMAL, MEDIUM, HIGH = Level
@@ -164,3 +168,34 @@ def test_a_new_configuration_counts_at_the_next_look() -> None:
     assert one.level is MEDIUM
     (change,) = one.meter({Resource.SUBMISSION: 10_000, Resource.SPOOL_SPACE: 0}, 2.0)
     assert change.level is NORMAL and one.level is NORMAL, "and what is off is not looked at"
+
+
+def test_systemd_hears_what_is_not_taken_in() -> None:
+    one = pressure()
+    scheduler = SimpleNamespace(name="scheduler-1", ready=True, queued=3, closed="")
+    receiver = SimpleNamespace(name="receiver-1", ready=True, queued=-1, closed="")
+    assert watch.sentence([scheduler, receiver]) == "takes mail in; 3 messages queued"
+    one.meter({Resource.SPOOL_SPACE: 0}, 1.0)
+    scheduler.closed = f"back pressure: {effect(one)}"
+    assert watch.sentence([scheduler, receiver]) == (
+        "back pressure: nobody can hand in new mail (452); pickup/ and replay/ wait; what is queued goes on;"
+        " 3 messages queued"
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, "mail is taken in"),
+        ({Resource.SYSTEM_MEMORY: 91}, "mail is taken in"),
+        ({Resource.SUBMISSION: 10_000}, "other servers wait 10 s at MAIL; what is queued goes on"),
+        (
+            {Resource.SUBMISSION: 20_000},
+            "other servers hear 452; pickup/ and replay/ wait; users wait 10 s at MAIL; what is queued goes on",
+        ),
+    ],
+)
+def test_people_are_told_what_is_done(figures: dict[Resource, float], said: str) -> None:
+    one = pressure()
+    one.meter(figures, 1.0)
+    assert effect(one) == said
