@@ -64,7 +64,8 @@ class Lines:
     taken_out: shares whose recipients an operator removed, and that nobody has in hand any more. unreported: workers
     that have not said yet what they hold (J10).
     owing: shares in line for a notice to their sender. warned: recipients of a message whose sender was told that it
-    takes longer. closed: hops that get nothing now; closings counts its changes.
+    takes longer. closed: hops that get nothing now; closings counts its changes. marks: grows when a queue is not what
+    it was.
     """
 
     def __init__(self, limits: Limits, schedules: Schedules, suspects: Suspects, now: float) -> None:
@@ -85,7 +86,7 @@ class Lines:
         self.warned: dict[int, frozenset[int]] = {}
         self.former: dict[str, str] = {}
         self.closed: set[str] = set()
-        self.closings = 0
+        self.closings = self.marks = 0
         self._at_rest: list[int] = []
         self._measured = now
         self._widened = False
@@ -163,6 +164,7 @@ class Lines:
         self._mark(queue.hop, queue.suspended or queue.failures > 0 or queue.slow is not None)
 
     def _mark(self, hop: str, closed: bool) -> None:
+        self.marks += 1
         if (hop in self.closed) != closed:
             self.closings += 1
             if closed:

@@ -30,6 +30,7 @@ class Showing:
         self._storage = storage
         self._brakeman = Brakeman(core)
         self._due = False
+        self._marks = 0
 
     def changed(self) -> None:
         """Messages, or the state of a queue, are not what they were."""
@@ -45,6 +46,9 @@ class Showing:
     def beat(self, arrivals: Arrivals, results: Results, outcasts: Outcasts) -> None:
         """Called each second: the counters as they are now."""
         storage = self._storage
+        if self._marks != self._core.verbs.marks:
+            self._marks = self._core.verbs.marks
+            self._status.stir()
         self._status.counters.update(
             queued=len(self._core),
             in_hand=self._core.in_hand,

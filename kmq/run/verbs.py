@@ -195,6 +195,11 @@ class Verbs:
         """Its queues go on under the new name, with all that they hold; their next hops."""
         return [queue.hop for queue in self._lines.rename(old, new, now)]
 
+    @property
+    def marks(self) -> int:
+        """Grows when a queue is held or let go, closed or opened, or forgotten."""
+        return self._lines.marks
+
     def held_queues(self) -> dict[str, str]:
         """Next hop -> who holds its queue and why, of all that are suspended."""
         return {queue.hop: queue.held_by for queue in self._lines.queues.values() if queue.held_by}

@@ -2,6 +2,8 @@
 
 import re
 import smtplib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,16 +13,18 @@ import pytest
 
 from tests.torture.kmqd import Kmqd
 from tests.view.screens import Viewer, viewer
-from tests.waiting import until
+from tests.waiting import free_port, until
 
 #: Seconds of an idle queue in which a viewer must not run.
 IDLE = 10.0
+#: Nobody listens there.
+DEAD = free_port()
 VERBS = ("mailq", "queues", "processes")
 
 
 @pytest.fixture(scope="module")
 def kmqd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kmqd]:
-    one = Kmqd(tmp_path_factory.mktemp("watched") / "k", workers=1)
+    one = Kmqd(tmp_path_factory.mktemp("watched") / "k", {"dead.test": DEAD}, workers=1)
     one.start()
     yield one
     one.close()
@@ -74,6 +78,17 @@ def test_a_message_that_comes_is_seen_and_one_that_goes(kmqd: Kmqd, seen: dict[s
     until(lambda: "Unreachable" in last(seen["queues"]), "its queue")
     kmqd_counts = re.compile(r"scheduler-1 .*\bqueued 1\b")
     until(lambda: kmqd_counts.search(last(seen["processes"])), "the scheduler process counts it")
+
+
+def test_a_queue_that_is_held_and_let_go_is_seen_also_one_that_waits(kmqd: Kmqd, seen: dict[str, Viewer]) -> None:
+    with smtplib.SMTP("127.0.0.1", kmqd.port, timeout=20) as client:
+        client.sendmail("alice@local.test", ["bob@dead.test"], b"Subject: x\r\n\r\nhello\r\n")
+    name = f"127.0.0.1:{DEAD}"
+    until(lambda: re.search(rf"{name} .*Retry", last(seen["queues"])), "nobody listens there")
+    for verb, status in (("suspend", "Suspended"), ("resume", "Retry|Connecting")):
+        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(kmqd.folder / "kmq.conf"), verb]
+        subprocess.run([*command, "--queue", name], check=True, capture_output=True)
+        until(lambda status=status: re.search(rf"{name} .*({status})", last(seen["queues"])), status)
 
 
 def test_a_worker_that_dies_is_seen_and_so_is_the_next(kmqd: Kmqd, seen: dict[str, Viewer]) -> None:
