@@ -4,13 +4,15 @@ The world is a resolver on loopback that knows every domain, and addresses at wh
 refuses the connection. Mail to elsewhere.test has a way of its own, to the sink that counts.
 """
 
+import os
 import re
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import cpu
 from bench.filling import Waiting, fill
@@ -32,6 +34,8 @@ NOBODY = "127.0.0.9"
 #: Seconds until mail that is not for the dead domain is due: beyond the longest run.
 LATER = 7200
 LOADED = 120.0
+#: Seconds over which kmqd must have used no more than this part of a processor to be at rest.
+REST, QUIET = 1.0, 0.1
 
 _LOADED = re.compile(r": loaded count=(?P<count>\d+)")
 
@@ -45,6 +49,13 @@ def waiting(messages: int, count: int) -> Waiting:
     """Mail evenly over the domains; what is for the dead one is due at once, again and again."""
     names = domains(count)
     return Waiting(messages, lambda n: names[n % count], lambda n: LATER + n % 600 if n % count else 0)
+
+
+class Call(NamedTuple):
+    """seconds: by the clock on the wall; processor: of kmq itself, not of kmqd."""
+
+    seconds: float
+    processor: float
 
 
 class Crowd(Kmq):
@@ -80,18 +91,42 @@ class Crowd(Kmq):
         text = Path(f"/proc/{pid}/status").read_text()
         return 1024 * int(text.partition("VmRSS:")[2].split()[0])
 
+    def rest(self) -> None:
+        """Returns when kmqd has done what it still owed: files are made, the index knows all."""
+        spent = sum(cpu.seconds(self.pid).values())
+        deadline = time.monotonic() + LOADED
+        while time.monotonic() < deadline:
+            time.sleep(REST)
+            now = sum(cpu.seconds(self.pid).values())
+            if now - spent < REST * QUIET:
+                return
+            spent = now
+        raise RuntimeError(f"kmqd is busy {LOADED:.0f} s after the last word")
+
     def command(self, *words: str) -> list[str]:
         """kmq, as an operator calls it."""
         return [str(Path(sys.executable).with_name("kmq")), "-c", str(self._folder / "kmq.conf"), *words]
 
-    def kmq(self, *words: str) -> tuple[float, str]:
-        """One call: (seconds, what it printed at last). RuntimeError when it failed."""
-        begun = time.monotonic()
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        took = time.monotonic() - begun
-        if done.returncode:
-            raise RuntimeError(f"kmq {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()[-200:]}")
-        return took, done.stdout.rstrip().rpartition("\n")[2]
+    def kmq(self, *words: str) -> Call:
+        """One call, its start included. RuntimeError when it failed."""
+        with tempfile.TemporaryFile("w+") as said:
+            begun = time.monotonic()
+            pid = os.posix_spawn(
+                self.command()[0],
+                self.command(*words),
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, said.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, said.fileno(), 2),
+                ],
+            )
+            _, status, used = os.wait4(pid, 0)
+            took = time.monotonic() - begun
+            if status:
+                said.seek(0)
+                raise RuntimeError(f"kmq {' '.join(words)}: {said.read()[-300:].strip()}")
+        return Call(took, used.ru_utime + used.ru_stime)
 
 
 @contextmanager

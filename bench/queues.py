@@ -16,15 +16,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import idle
+from bench import cpu, idle
 from bench.__main__ import BUSY, TREE, keep, machine
-from bench.crowd import Crowd, crowded, waiting
-from bench.queues_report import Beside, Fresh, Run, goals, table
+from bench.crowd import Call, Crowd, crowded, waiting
+from bench.queues_report import Beside, Fresh, Run, Verb, goals, table
 
 FLOW = 500.0
 FRESH_PAUSE = 0.05
@@ -73,7 +72,7 @@ class Bench:
         with self._crowd(0, domains) as kmqd:
             empty, bare = self._fresh(kmqd), kmqd.resident
         with self._crowd(options.messages, domains) as kmqd:
-            time.sleep(2)  # what loading needed for a moment is given back
+            kmqd.rest()
             full = kmqd.resident
             crowd = self._fresh(kmqd)
             told(f"{domains} domains: fresh mail, median ms: empty {empty.median:.1f}, crowded {crowd.median:.1f}")
@@ -81,13 +80,13 @@ class Bench:
             told(f"{domains} domains: listings, s: {listings}")
             beside = [self._beside(kmqd, name, actions) for name, actions in self._actions()]
             loading = kmqd.loading
-            verbs = {name: options.messages / kmqd.kmq(*words)[0] for name, words in VERBS.items()}
+            verbs = {name: self._verb(kmqd, *words) for name, words in VERBS.items()}
             told(f"{domains} domains: verbs, messages/s: {verbs}")
             most = kmqd.resident
         return Run(options.messages, domains, empty, crowd, bare, full, most, loading, listings, verbs, beside)
 
-    def small(self) -> float:
-        """Seconds that `kmq mailq` takes on 1,000 messages, start-up included."""
+    def small(self) -> Call:
+        """What `kmq mailq` takes on 1,000 messages, start-up included."""
         with self._crowd(1000, 10) as kmqd:
             return self._cold(kmqd, "mailq")
 
@@ -98,12 +97,22 @@ class Bench:
         waits = asyncio.run(idle.measure(kmqd.port, kmqd.hop_port, WARM_UP + self._options.fresh, FRESH_PAUSE))
         return Fresh([1000 * wait for wait in waits[WARM_UP:]])
 
-    def _cold(self, kmqd: Crowd, *words: str) -> float:
+    def _cold(self, kmqd: Crowd, *words: str) -> Call:
         """The median of three calls, each a process of its own."""
-        return sorted(kmqd.kmq(*words)[0] for _ in range(3))[1]
+        return sorted(kmqd.kmq(*words) for _ in range(3))[1]
+
+    def _verb(self, kmqd: Crowd, *words: str) -> Verb:
+        """One call on a kmqd that is at rest."""
+        kmqd.rest()
+        before = cpu.seconds(kmqd.pid)
+        call = kmqd.kmq(*words)
+        used = cpu.seconds(kmqd.pid)["scheduler"] - before["scheduler"]
+        each = 1e6 / self._options.messages
+        return Verb(self._options.messages / call.seconds, each * call.processor, each * used)
 
     def _beside(self, kmqd: Crowd, name: str, actions: tuple[tuple[str, ...], ...]) -> Beside:
         """The flow without and with these commands in a loop, by turns."""
+        kmqd.rest()
         without = self._flow(kmqd)
         with self._repeating(kmqd, actions) as count:
             with_it = self._flow(kmqd)
@@ -190,7 +199,7 @@ def main() -> int:
     found = goals(runs, small)
     for goal in found:
         print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
-    keep(facts, {"runs": [run.figures() for run in runs], "small": small}, "-queues")
+    keep(facts, {"runs": [run.figures() for run in runs], "small": small._asdict()}, "-queues")
     return 0 if all(goal.met for goal in found) else 1
 
 
