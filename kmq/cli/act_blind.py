@@ -8,7 +8,7 @@ Callers:  kmq.cli.act, when the files are closed to this user.
 
 from kmq.admin import choice
 from kmq.admin.circumstances import text_of
-from kmq.admin.client import Talk
+from kmq.admin.client import Talk, ask
 from kmq.admin.verbs import Argument
 from kmq.cli import answer
 from kmq.cli.act_consent import consent
@@ -28,19 +28,19 @@ def possible(call: Call) -> bool:
 def run(call: Call, named: dict[str, Argument]) -> int:
     """The verb."""
     verb, queue = call.arguments.verb, call.arguments.queue
+    run_directory = call.settings.kmq.run_directory
     named.pop("selection", None)
-    with Talk(call.settings.kmq.run_directory) as talk:
-        if queue is None:
-            targets: list[dict[str, Argument]] = [{"all": True}]
-        else:
-            there = [text_of(line, "NextHop") for line in talk.ask("queues", {}).lines]
-            meant = choice.queues_named(queue, there)
-            wrong = problem(queue, meant, there)
-            if wrong:
-                call.warn(harmless(wrong))
-                return REFUSED
-            targets = [{"queue": hop} for hop in meant]
-        sure = consent(call, f"{verb} all that waits{f' in {queue}' if queue is not None else ''}")
-        if sure != DONE:
-            return sure
+    targets: list[dict[str, Argument]] = [{"all": True}]
+    if queue is not None:
+        there = [text_of(line, "NextHop") for line in ask(run_directory, "queues").lines]
+        meant = choice.queues_named(queue, there)
+        wrong = problem(queue, meant, there)
+        if wrong:
+            call.warn(harmless(wrong))
+            return REFUSED
+        targets = [{"queue": hop} for hop in meant]
+    sure = consent(call, f"{verb} all that waits{f' in {queue}' if queue is not None else ''}")
+    if sure != DONE:
+        return sure
+    with Talk(run_directory) as talk:
         return min(answer.tell(call, talk.ask(verb, {**named, **target})) for target in targets)

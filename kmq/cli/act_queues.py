@@ -7,7 +7,7 @@ Callers:  kmq.cli.act, kmq.cli.act_blind.
 
 from kmq.admin import choice
 from kmq.admin.circumstances import text_of
-from kmq.admin.client import Talk
+from kmq.admin.client import Talk, ask
 from kmq.admin.listing import next_hop
 from kmq.admin.verbs import Argument
 from kmq.cli.act_consent import UNASKED, consent
@@ -21,19 +21,23 @@ Line = dict[str, object]
 def run(call: Call) -> int:
     """The verb."""
     name = call.arguments.queue
+    answer = ask(call.settings.kmq.run_directory, "queues")
+    if answer.status != DONE:
+        call.warn(harmless(answer.text))
+        return answer.status
+    lines = {text_of(line, "NextHop"): line for line in answer.lines}
+    meant = choice.queues_named(name, lines)
+    wrong = problem(name, meant, list(lines))
+    if wrong:
+        call.warn(harmless(wrong))
+        return REFUSED
+    if call.arguments.what_if:
+        return _what_if(call, [lines[hop] for hop in meant])
+    if len(meant) > UNASKED:
+        sure = consent(call, f"{call.arguments.verb} {counted(len(meant), 'queue')}")
+        if sure != DONE:
+            return sure
     with Talk(call.settings.kmq.run_directory) as talk:
-        lines = {text_of(line, "NextHop"): line for line in talk.ask("queues", {}).lines}
-        meant = choice.queues_named(name, lines)
-        wrong = problem(name, meant, list(lines))
-        if wrong:
-            call.warn(harmless(wrong))
-            return REFUSED
-        if call.arguments.what_if:
-            return _what_if(call, [lines[hop] for hop in meant])
-        if len(meant) > UNASKED:
-            answer = consent(call, f"{call.arguments.verb} {counted(len(meant), 'queue')}")
-            if answer != DONE:
-                return answer
         return _carry_out(call, talk, meant)
 
 
@@ -48,10 +52,11 @@ def problem(name: str, meant: list[str], there: list[str]) -> str:
 
 def _what_if(call: Call, lines: list[Line]) -> int:
     if call.json:
-        call.tell_objects(lines)
+        server = call.settings.kmq.hostname
+        call.tell_objects({**line, "Identity": f"{server}\\{text_of(line, 'NextHopDomain')}"} for line in lines)
+        call.warn(f"{counted(len(lines), 'queue')}. Nothing was done (--what-if).")
     else:
         call.tell(queues(lines, call.page))
-    if not call.json:
         call.tell([f"-- {counted(len(lines), 'queue')}. Nothing was done (--what-if)."])
     return DONE
 
