@@ -111,9 +111,9 @@ def _digest(verb: ArgumentParser) -> None:
     verb.add_argument("--limit", metavar="N", type=_count, help="show no more than N groups (100)")
 
 
-def _target(verb: ArgumentParser) -> None:
+def _target(verb: ArgumentParser, queue: str = "what waits in this queue") -> None:
     verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="messages, or Queue\\ID: their part in it")
-    verb.add_argument("--queue", metavar="Q", help="what waits in this queue")
+    verb.add_argument("--queue", metavar="Q", help=queue)
     verb.add_argument("--filter", metavar="EXPR", help="what matches: 'FromAddress -like \"*@example.org\"'")
     verb.add_argument("--all", action="store_true", help="all messages in the queue")
     verb.add_argument("--ids-from", metavar="FILE", help="those of a list, as --json prints it; - is standard input")
@@ -124,7 +124,7 @@ def _target(verb: ArgumentParser) -> None:
 
 def _either(verb: ArgumentParser) -> None:
     """A queue may be meant, or its messages."""
-    _target(verb)
+    _target(verb, "this queue itself")
     verb.add_argument("--messages", action="store_true", help="with --queue: its messages, not the queue")
 
 
