@@ -175,7 +175,7 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     elif held:
         share.status, share.next_try, share.trouble = Status.SUSPENDED, None, _who_holds(found.events)
     elif queue.status == "Suspended":
-        share.next_try, share.trouble = None, f"the queue {share.hop.name} is suspended"
+        share.next_try, share.trouble = None, suspended(share.hop.name, queue)
     elif share.hop.delivery_type is DeliveryType.UNREACHABLE:
         share.next_try = None
         share.last_error = share.trouble = no_connector(share.to)
@@ -207,6 +207,13 @@ def _in_hand(found: Found, rcpt: list[int], share: Share, around: Circumstances)
     if said is not None or found.head.id not in around.in_hand:
         return None
     return Status.PENDING_SUSPEND if all(index in state.held for index in rcpt) else Status.ACTIVE
+
+
+def suspended(name: str, queue: QueueState | None) -> str:
+    """That a queue is suspended, and who did it why, where that is known."""
+    by, colon, reason = queue.held_by.partition(": ") if queue is not None else ("", "", "")
+    who = f" {person(by)}" if by.startswith("uid ") else f": {by}" if by else ""
+    return f"the queue {name} is suspended{who}{colon}{reason}"
 
 
 def _last_reply(state: State, rcpt: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from kmq.admin.circumstances import Circumstances
-from kmq.admin.listing import REMOVED, Listed, Share, Status, gravest_first, next_hop, person
+from kmq.admin.listing import REMOVED, Listed, Share, Status, gravest_first, next_hop, person, suspended
 from kmq.admin.selection_rows import Row
 from kmq.model import hop
 
@@ -37,13 +37,14 @@ def _entry(name: str, rows: list[Row], around: Circumstances) -> Listed:
 def _of_row(row: Row, around: Circumstances) -> Share:
     told = row.plain
     status, error = Status(told["Status"]), told["LastError"]
-    share = Share(next_hop(row.hop), row.to, status, row.next_try, error, told["RetryCount"], _trouble(row, status))
+    trouble = _trouble(row, status, around)
+    share = Share(next_hop(row.hop), row.to, status, row.next_try, error, told["RetryCount"], trouble)
     if status is Status.RETRY and row.queue_status == "Retry":
         share.queue = around.queues.get(row.hop)
     return share
 
 
-def _trouble(row: Row, status: Status) -> str:
+def _trouble(row: Row, status: Status, around: Circumstances) -> str:
     told = row.plain
     if status is Status.PENDING_REMOVE:
         return REMOVED
@@ -53,6 +54,6 @@ def _trouble(row: Row, status: Status) -> str:
         by, colon, reason = str(told["HeldBy"]).partition(": ")
         return person(by) + colon + reason
     if status is Status.READY and row.queue_status == "Suspended":
-        return f"the queue {told['NextHopDomain']} is suspended"
+        return suspended(told["NextHopDomain"], around.queues.get(row.hop))
     error: str = told["LastError"]
     return error

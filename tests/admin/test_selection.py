@@ -101,7 +101,11 @@ STATES = {
     "kmqd is silent": {},
     "all is well": {ISP: QueueState("Ready"), FAR: QueueState("Active")},
     "a hop is in trouble": {ISP: QueueState("Retry", "421 4.4.2 gone", NOW + 60, 2), FAR: QueueState("Retry", "", NOW)},
-    "a queue is held": {ISP: QueueState("Suspended"), NOWHERE: QueueState("Suspended")},
+    "a queue is held": {ISP: QueueState("Suspended", held_by="uid 0: slow"), NOWHERE: QueueState("Suspended")},
+    "a queue is in grace": {
+        ISP: QueueState("Suspended", held_by="grace hold: 535 5.7.8"),
+        FAR: QueueState("Connecting"),
+    },
 }
 
 
