@@ -23,6 +23,9 @@ from kmq.run.holds import Holds
 from kmq.run.hopqueue import GRACE_HOLD, QueueFacts
 from kmq.run.scheduler import Scheduler
 
+#: Seconds after which another queue of the same connector is worth another alarm.
+_ALARM_AGAIN = 600.0
+
 
 class GraceHolds:
     """One scheduler process's."""
@@ -32,6 +35,7 @@ class GraceHolds:
         self._holds = holds
         self.grace = Grace(limit, self._suspended)
         self._keeping: set[asyncio.Task[None]] = set()
+        self._alarms: dict[tuple[str, Cause], tuple[str, float]] = {}  #: connector, cause -> hop of the last, and when
 
     def restore(self) -> None:
         """At a start, when the queues that were suspended are; and when they have other names."""
@@ -91,11 +95,15 @@ class GraceHolds:
         return facts is not None and facts.held_by != ""
 
     def _hold(self, hop: str, cause: Cause, now: float) -> None:
-        """The queue is suspended, and an operator hears of it, once."""
+        """The queue is suspended, and an operator hears of it, once for all queues of a connector."""
         self._core.verbs.suspend_queue(hop, now, f"{GRACE_HOLD}: {cause.value}", make=True)
-        name = hops.parse(hop).name
-        log.error(f"grace hold: {cause.value}; mail is held instead of returned: kmq resume --queue {name}", queue=name)
-        mail.tell("suspend-queue", queue=name, by=GRACE_HOLD, reason=cause.value)
+        target = hops.parse(hop)
+        mail.tell("suspend-queue", queue=target.name, by=GRACE_HOLD, reason=cause.value)
+        first, at = self._alarms.get((target.connector, cause), (hop, now))
+        if hop == first or now - at > _ALARM_AGAIN:
+            self._alarms[target.connector, cause] = hop, now
+            text = f"grace hold: {cause.value}; mail is held instead of returned: kmq resume --queue {target.name}"
+            log.error(text, connector=target.connector, queue=target.name)
         task = asyncio.get_running_loop().create_task(self._keep())
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from kmq.model.envelope import fold
 from kmq.model.event import Deferred
+from tests.fake_dns import FakeDNS
 from tests.faults.world import World, world
+from tests.torture.kmqd import NO_DROPS
 from tests.waiting import until
 
 DENIED = "554 5.7.1 Relay access denied"
@@ -30,8 +32,16 @@ def held(here: World) -> set[tuple[str, str]]:
     return {(one.reply, one.held) for one in events if isinstance(one, Deferred) and one.held}
 
 
-def test_relaying_denied_holds_the_queue_and_resume_lets_it_go(tmp_path: Path) -> None:
-    with world(tmp_path / "k", queue="grace_hold = 3") as here:
+def test_what_fails_by_our_own_fault_is_held_until_it_is_let_go(tmp_path: Path) -> None:
+    with (
+        FakeDNS(zone={"mx.local.test": ["A 127.0.0.1"]}).threaded() as dns,
+        world(
+            tmp_path / "k",
+            kmq=f"dns_servers = 127.0.0.1:{dns.port}",
+            queue="grace_hold = 3",
+            drops=f"{NO_DROPS}\n\n[world : connector]\ntype = dns\naddress_spaces = *\n",
+        ) as here,
+    ):
         here.hop.data = DENIED
         senders = [f"alice{number}@local.test" for number in range(2)]
         for number in range(12):
@@ -66,3 +76,9 @@ def test_relaying_denied_holds_the_queue_and_resume_lets_it_go(tmp_path: Path) -
         here.kmqd.drain()
         assert here.kmqd.accidents() == []
         assert here.kmqd.counters()["grace_holds"] == 0
+
+        for number in range(12):
+            with here.client() as client:
+                client.sendmail("alice0@local.test", [f"bob@d{number}.test"], "Subject: x\r\n\r\nx\r\n")
+        until(lambda: here.kmqd.counters().get("grace_holds") == 10, "a DNS that knows no domain holds all but two")
+        assert here.kmqd.log.count("error: grace hold: our DNS knows no domain") == 1, "one alarm for all of them"
