@@ -17,7 +17,7 @@ from kmq.model.envelope import State
 from kmq.model.event import Failed
 from kmq.run import memory
 from kmq.run.numbers import Numbers
-from kmq.run.outcasts import Outcasts
+from kmq.run.outcasts import Outcasts, removed_quietly
 from kmq.run.scheduler import Scheduler
 from kmq.run.share import open_parts
 from kmq.spool import layout, loading
@@ -91,7 +91,7 @@ class Loader:
         for number in poison:
             with contextlib.suppress(OSError):
                 one = loading.one(self.disk, number, "poison")
-                if isinstance(one, Loaded) and one.state.removing.keys() >= set(one.state.open):
+                if isinstance(one, Loaded) and removed_quietly(one.state):
                     found.append(number)
         return found
 

@@ -301,10 +301,14 @@ class MessageVerbs:
         """
         rcpt = _rcpt(shares) if name.hop or names else ""
         event.rcpt = rcpt  # type: ignore[attr-defined]
-        told = Told(waits and any(share.state in IN_HAND for share in shares))
+        told = Told(waits and self._may_be_in_hand(shares))
         self._entries.add(name.number, event, told)
         self._log(told, deed.verb, name.number, deed, rcpt)
         return Outcome(RESULTS[deed.verb], "", told)
+
+    def _may_be_in_hand(self, shares: list[Share]) -> bool:
+        """A worker has some of it, or has not said yet what it has (J10)."""
+        return bool(self._core.waiting_for) or any(share.state in IN_HAND for share in shares)
 
     def _log(self, told: Told, word: str, number: int, deed: Deed, rcpt: str = "") -> None:
         """A line of the mail log, when what it tells of is durable."""

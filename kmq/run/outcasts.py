@@ -70,8 +70,7 @@ class Outcasts:
         """A message from the disk of which recipients are to be removed; so is all of it, when that was said of all."""
         last = max(state.removing.values(), key=lambda event: event.seq)
         self.words[number] = (last.by, last.reason)
-        whole = state.removing.keys() >= set(state.open)
-        if whole and not any(event.ndr for event in state.removing.values()):
+        if removed_quietly(state):
             self.remove(number, last.by, last.reason, lambda: None)
 
     def remove_from_poison(
@@ -182,3 +181,9 @@ class Outcasts:
         reason = self._guilty.pop(number, "")
         if reason:
             self.to_poison(number, reason)
+
+
+def removed_quietly(state: State) -> bool:
+    """Whether all that is open of a message is to be removed, and nobody is to be told."""
+    found = [state.removing.get(index) for index in state.open]
+    return bool(found) and all(one is not None and not one.ndr for one in found)

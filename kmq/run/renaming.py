@@ -68,12 +68,17 @@ class Renaming:
 
     async def _write(self, before: dict[str, str]) -> None:
         """New name -> former one: what waits there has its new next hop in its envelope."""
+        told: Told | None = None
         for place, mid in enumerate(self._core.mids):
             if place % _CHUNK == 0:
-                await asyncio.sleep(0)
+                await (
+                    told.durable if told is not None else asyncio.sleep(0)
+                )  # no more than a chunk waits to be written
+                told = None
             for share in self._core.verbs.scope(mid):
                 old = before.get(share.queue.connector)
                 if old is not None:
                     rule = f"connector [{share.queue.connector}], which was [{old}] before"
                     event = Routed(rcpt=recipients.as_text(share.rcpt), hop=share.queue.hop, rule=rule)
-                    self._entries.add(mid, event, Told())
+                    told = Told()
+                    self._entries.add(mid, event, told)

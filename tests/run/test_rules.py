@@ -345,6 +345,7 @@ async def a_pending_removal_outlives_the_scheduler_process(folder: Path, mutant:
         holds(stage.envelope(mail), "removed while somebody may have it in hand")
         await worker.come(has)
         await stage.rounds(worker)
+        await stage.operator("settle")
         holds(stage.envelope(mail), "removed while somebody has it in hand")
         worker.defers(has)
         await until(lambda: worker.known(has.n), "it comes back")
