@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from kmq.admin.control import Control, Line
 from kmq.admin.verbs import Arguments
 from kmq.errors import StorageFailed, Unreachable
 from kmq.model.frame import HEAD_LIMIT, LENGTHS, Answer, AnyFrame, Reader, Stop, Verb, encode
+from tests.waiting import until
 
 ID = "69212ad0-0000a1f3"
 
@@ -251,6 +253,31 @@ def test_many_names_are_asked_for_in_parts_over_one_connection(serve: Serve, tmp
             assert talk.ask("remove", {"ids": part, "reason": "spam"}).status == 1
     assert [len(question[1]["ids"]) for question in asked.questions] == [1000, 1000, 500]
     assert [name for question in asked.questions for name in question[1]["ids"]] == short
+
+
+def test_a_command_is_one_line_of_the_log_however_many_questions(
+    serve: Serve, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serve(tmp_path)
+    said = ""
+
+    def lines() -> list[str]:
+        nonlocal said
+        said += capfd.readouterr().err
+        return re.findall(r"operator .*", said)
+
+    with client.Talk(tmp_path) as talk:
+        talk.ask("queues", {})
+        for _ in range(3):
+            talk.ask("remove", {"ids": [ID, f"hop\\{ID}"], "reason": "spam", "selection": "--filter x"})
+        talk.ask("flush", {})
+        talk.ask("message", {}), talk.ask("rm", {})
+    until(lambda: len(lines()) == 2, "both commands are told")
+    by = f'by="uid {os.getuid()}"'
+    assert lines() == [
+        f'operator verb=remove selection="--filter x" count=6 done=3 exit=1 {by} reason=spam',
+        f"operator verb=flush exit=0 {by}",
+    ]
 
 
 @given(st.lists(st.text(min_size=1, max_size=verbs.QUEUE_LIMIT), max_size=50), st.integers(1, 40))
