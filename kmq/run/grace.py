@@ -132,8 +132,8 @@ class Grace:
         self.held: dict[str, Cause] = {}  #: next hop -> why it was held; until a delivery clears it
         self._wide: dict[str, Cause] = {}  #: connector -> the same, of all its hops
         self._tallies: dict[str, _Tally] = {}
-        self._delivered: Counter[str] = Counter()
-        self._before: Counter[str] = Counter()
+        self._delivered: dict[str, int] = {}
+        self._before: dict[str, int] = {}
         self._since = 0.0
         self._let_go: dict[str, float] = {}  #: hops that are held no more -> since when, as far as we have seen
 
@@ -145,22 +145,25 @@ class Grace:
         """A next hop took responsibility for somebody."""
         if now - self._since > WINDOW:
             self._turn(now)
-        self._delivered[hop] += 1
-        if self._wide:
-            self._wide.pop(_connector(hop), None)
-        if self.held and hop in self.held and not self._suspended(hop):
+        self._delivered[hop] = self._delivered.get(hop, 0) + 1
+        if not self.held:
+            return
+        self._wide.pop(_connector(hop), None)
+        if hop in self.held and not self._suspended(hop):
             del self.held[hop]
 
     def _turn(self, now: float) -> None:
         """A minute is over; what is older than two is forgotten."""
-        self._before = self._delivered if now - self._since < 2 * WINDOW else Counter()
-        self._delivered = Counter()
+        self._before = self._delivered if now - self._since < 2 * WINDOW else {}
+        self._delivered = {}
         self._since = now
         self._tallies = {key: one for key, one in self._tallies.items() if one.last() > now - WINDOW}
         self._let_go = {hop: self._let_go.get(hop, now) for hop in self.held if not self._suspended(hop)}
         for hop, at in self._let_go.items():
             if now - at > PROBATION:
                 del self.held[hop]
+        if not self.held:
+            self._wide.clear()
 
     def failed(self, hop: str, failures: Failures, now: float) -> bool:
         """Whether these recipients are held instead of given up. The queue is to be suspended then, if it is not."""
@@ -196,7 +199,7 @@ class Grace:
         return False
 
     def _decided(self, hop: str) -> int:
-        return self._delivered[hop] + self._before[hop]
+        return self._delivered.get(hop, 0) + self._before.get(hop, 0)
 
     def _of(self, connector: str) -> int:
         """Deliveries of all hops of a connector. Asked only when there are too many failures to be looked away from."""

@@ -62,12 +62,15 @@ class GraceHolds:
     def heed(self, done: Done, events: list[AnyEvent], now: float) -> str:
         """Looks at a result before it counts; -> why its failures are held, "" when they count."""
         hop = done.hop
+        delivered = False
         for event in events:
             kind = type(event)
             if kind is Routed:
                 hop = event.hop  # type: ignore[union-attr]
             elif kind is Delivered:
-                self.grace.delivered(hop, now)
+                delivered = True
+        if delivered:
+            self.grace.delivered(hop, now)
         if done.unavailable:
             self._unreached(done, now)
         return self._held(done, hop, now) if done.blames else ""
