@@ -214,6 +214,13 @@ def test_nothing_foreign_forges_a_line(text: str) -> None:
     assert json.loads(made)["event-id"] == "RECEIVE"
 
 
+def test_a_mistake_of_ours_ends_nobody(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    mail.tell("accepted", ID, {"size": object()})  # type: ignore[dict-item]
+    assert "our program failed on an entry" in capfd.readouterr().err
+    mail.tell("removed", ID, by="uid 0")
+    assert only(folder)["event-id"] == "DROP"
+
+
 def test_a_long_value_is_cut(folder: Path) -> None:
     mail.tell("removed", ID, by="uid 0", reason="x" * 100_000)
     assert len(only(folder)["custom-data"]["reason"]) == 1000
@@ -285,6 +292,18 @@ for number in range(500):
         made.flush()
 made.flush()
 """
+
+
+def test_a_line_that_the_power_tore_takes_no_other_with_it(tmp_path: Path) -> None:
+    hour = int(time.time()) // HOUR
+    for later in range(2):
+        (tmp_path / name_of(hour + later, 1)).write_bytes(b'{"event-id":"SEND"}\n{"event-id":"FA\0\0\0')
+    tracking.begin(keeping(tmp_path))
+    for _ in range(2):
+        mail.tell("removed", ID, by="uid 0")
+    tracking.begin(None)
+    told = [one.event_id for one in tracked.entries(tmp_path, tracked.Question())]
+    assert told.count("DROP") == 2 and told.count("SEND") == 2 and len(told) == 4
 
 
 def test_several_processes_write_whole_lines_into_the_same_files(tmp_path: Path) -> None:

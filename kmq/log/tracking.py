@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kmq import log
 from kmq.config.sections import KmqSection
 from kmq.log import mail
 from kmq.log.lines import Log, Value
@@ -186,11 +187,19 @@ def _clean(one: object) -> object:
 
 
 def tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besides) -> None:
-    """What the mail log tells, and what it leaves out."""
+    """What the mail log tells, and what it leaves out. A mistake of ours ends nobody who has mail in hand."""
     if word not in EVENTS:
         return
-    if word == "accepted" and len(besides.recipients) <= MOST_RECIPIENTS and "parent" not in said:
-        return note(_received(queue_id, said.get, besides))
+    try:
+        if word == "accepted" and len(besides.recipients) <= MOST_RECIPIENTS and "parent" not in said:
+            note(_received(queue_id, said.get, besides))
+        else:
+            _tell(word, queue_id, said, besides)
+    except Exception as error:
+        log.error("our program failed on an entry of the tracking log", trace=log.traced(error))
+
+
+def _tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besides) -> None:
     event, source = EVENTS[word]
     entry = Entry(event_id=event, source=source, internal_message_id=queue_id)
     details = Details()

@@ -68,6 +68,8 @@ class TrackingFiles(LogFile):
             self._number += 1
         if not size:
             clean(self.keeping, hour)
+        elif _torn(path, size):
+            os.write(self._fd, b"\n")
 
 
 def name_of(hour: int, number: int) -> str:
@@ -113,6 +115,15 @@ def clean(keeping: Keeping, hour: int) -> int:
         total -= sizes[name]
         gone += 1
     return gone
+
+
+def _torn(path: Path, size: int) -> bool:
+    """Whether the last line has no end, after a power cut: the next one shall not be lost with it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, 1, size - 1) != b"\n"
+    finally:
+        os.close(fd)
 
 
 def _size(path: Path) -> int:
