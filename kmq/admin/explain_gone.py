@@ -1,4 +1,4 @@
-"""What became of a message that is not in the queue, by the tracking log.
+"""What became of a message that is not in the queue, by the tracking log or the safety net.
 
 Promise:  pure; entries of one message in order of time.
 Callers:  kmq.cli.explain.
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from kmq.admin.explain import Finding
 from kmq.admin.explain_evidence import by
 from kmq.log.tracking import Details, Entry
+from kmq.model.event import Delivered
+from kmq.spool.look import Found
 
 #: event-id of an end -> cause.
 _ENDS = {"SEND": "delivered", "DELIVER": "delivered", "FAIL": "failed", "DROP": "removed", "EXPAND": "expanded"}
@@ -30,6 +32,17 @@ def explain_gone(name: str, entries: Sequence[Entry]) -> list[Finding]:
         finding.evidence.append(_told(entry))
         finding.words |= _words(entry)
     return list(found.values()) or [Finding("left", evidence=[_told(own[-1])], words={"id": name})]
+
+
+def explain_kept(found: Found) -> list[Finding]:
+    """The same of a message that the safety net keeps, by its envelope."""
+    to = [one.address for one in found.head.recipients]
+    evidence = [
+        f"{event.at} delivered{f' at {event.host}' if event.host else ''}: {event.reply}"
+        for event in found.events
+        if isinstance(event, Delivered)
+    ]
+    return [Finding("delivered", to, evidence=[*evidence, str(found.path)], words={"id": found.head.id})]
 
 
 def _words(entry: Entry) -> dict[str, str]:

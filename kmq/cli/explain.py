@@ -11,7 +11,7 @@ from pathlib import Path
 from kmq.admin import tracked
 from kmq.admin.explain import Facts, Finding, properties
 from kmq.admin.explain_facts import facts_about
-from kmq.admin.explain_gone import explain_gone
+from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_story import of_queue, story
 from kmq.admin.listing import domains, is_named
@@ -24,6 +24,7 @@ from kmq.log.tracking import Entry, folder_of
 from kmq.model import hop as hops
 from kmq.model import queue_id
 from kmq.model.hop import NextHop
+from kmq.spool import net_look
 from kmq.spool.index_rows import next_hop, unix
 from kmq.spool.look import Damaged, Found, find
 from kmq.view.explain import causes, message, message_properties
@@ -104,7 +105,9 @@ def _tell_damaged(call: Call, name: str, findings: list[Finding], facts: Facts) 
 def _gone(call: Call, name: str) -> int:
     """A message that is not in the queue (any more)."""
     where = folder_of(call.settings.kmq)
-    findings = explain_gone(name, tracked.about(where, name) if where is not None else [])
+    entries = tracked.about(where, name) if where is not None else []
+    kept = net_look.find(call.settings.kmq.spool, queue_id.parse(name)) if not entries else None
+    findings = explain_kept(kept) if isinstance(kept, Found) else explain_gone(name, entries)
     if call.json:
         call.tell_objects([{"ID": name, "Causes": [properties(one) for one in findings]}])
     else:

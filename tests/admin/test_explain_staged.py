@@ -6,7 +6,7 @@ import pytest
 
 from kmq.admin.circumstances import Circumstances, QueueState, queue_state
 from kmq.admin.explain import CAUSES, Facts, Finding, Kmqd, explain
-from kmq.admin.explain_gone import explain_gone
+from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_replies import of_hop, of_recipient
 from kmq.admin.explain_story import story
@@ -19,7 +19,7 @@ from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Redirect
 from kmq.phases.executing import categorize
 from kmq.routing.table import Routes
 from kmq.run.overdue import STOPPED
-from kmq.spool.look import find, walk
+from kmq.spool.look import Found, find, walk
 from tests.mailbag import CREATED, Mailbag
 from tests.run.desk import ISP, Desk
 
@@ -316,6 +316,14 @@ def entry(event: str, **more: object) -> Entry:
 def test_what_became_of_a_message_that_has_left(end: Entry, code: str, said: str) -> None:
     (found,) = explain_gone(ID, [entry("RECEIVE"), end])
     assert found.code == code and said in found.says and found.command == f"kmq history {ID}"
+
+
+def test_what_the_safety_net_keeps_was_delivered(stage: Stage) -> None:
+    name = stage.lay(stage.routed(), Delivered(rcpt="0", attempt=1, reply="250 ok", host="isp"))
+    found = find(stage.bag.spool, queue_id.parse(name))
+    assert isinstance(found, Found)
+    (cause,) = explain_kept(found)
+    assert cause.code == "delivered" and "at isp: 250 ok" in cause.evidence[0] and cause.to == ["bob@isp.example"]
 
 
 def test_a_message_that_was_never_here() -> None:
