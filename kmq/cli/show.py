@@ -40,7 +40,7 @@ def wanted(call: Call) -> Iterator[Found | Damaged | None]:
     for one in call.arguments.id:
         found = find(call.settings.kmq.spool, queue_id.parse(one.id))
         if found is None:
-            call.warn(f"{one.id} is not in the queue: delivered, removed, or never here; kmq history {one.id} knows more")
+            call.warn(f"{one.id} is not in the queue: delivered, removed, or never here; kmq history knows more")
         yield found
 
 
