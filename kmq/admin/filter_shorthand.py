@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from kmq.admin.filter_names import Table
 from kmq.admin.filter_tree import Both, Comparison, Either, Node, Not
+from kmq.admin.filter_words import existing
 from kmq.errors import FilterError
 
 
@@ -41,6 +42,5 @@ def _kind(word: str, table: Table) -> Comparison:
             if one.lower() == word.lower():
                 return Comparison(found, "-eq", (one,))
         known += found.words
-    raise FilterError(
-        f"{word[:40]!r} is no kind of queue; there are {', '.join([*known, *['Empty'] * (count is not None)])}"
-    )
+    empty = ["Empty"] if count is not None else []
+    raise FilterError("\n".join([f"{word[:40]!r} is no kind of queue", *existing([*known[:2], *empty, *known[2:]])]))

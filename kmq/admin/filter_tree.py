@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from kmq.admin.filter_names import Property, Table
 from kmq.admin.filter_values import Kind, Value, value_of
-from kmq.admin.filter_words import Sort, Word, words, wrong
+from kmq.admin.filter_words import Sort, Word, existing, words, wrong
 
 #: Parentheses and -not inside each other; comparisons in one filter, values of one -in among them.
 DEEPEST = 50
@@ -241,7 +241,7 @@ class _Reading:
         return True
 
     def _names(self) -> list[str]:
-        return _folded(self._table.names)
+        return existing(self._table.names)
 
     def _wrong(self, word: Word, what: str, *more: str) -> NoReturn:
         wrong(self._text, word.at, what, *more)
@@ -249,13 +249,3 @@ class _Reading:
 
 def _shown(word: Word) -> str:
     return "the end" if word.sort is Sort.END else repr(word.text[:40])
-
-
-def _folded(names: list[str]) -> list[str]:
-    """Lines of at most 100 characters."""
-    lines = ["there are"]
-    for name in names:
-        if len(lines[-1]) + len(name) > 98:
-            lines.append("   ")
-        lines[-1] += f" {name}"
-    return lines

@@ -8,6 +8,7 @@ Callers:  filter_tree.
 """
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple, NoReturn
 
@@ -99,3 +100,13 @@ def wrong(text: str, at: int, what: str, *more: str) -> NoReturn:
     head, tail = "..." * (begin > 0), "..." * (end < len(text))
     mark = " " * (4 + len(head) + at - begin) + "^"
     raise FilterError("\n".join([what, f"    {head}{shown}{tail}", mark, *more])) from None
+
+
+def existing(names: Iterable[str]) -> list[str]:
+    """What there is to choose from, in lines of at most 100 characters."""
+    lines = ["there are"]
+    for name in names:
+        if len(lines[-1]) + len(name) > 98:
+            lines.append("   ")
+        lines[-1] += f" {name}"
+    return lines

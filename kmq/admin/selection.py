@@ -82,8 +82,8 @@ class Selection:
 
     def __init__(self, settings: Settings, around: Circumstances, wish: Wish) -> None:
         node = _tree(wish, around.now)
+        self._order = keys(wish.get("sort", ""), MESSAGE)
         self._sort = wish.get("sort", "").replace(" ", "").lower()
-        self._order = keys(self._sort, MESSAGE)
         self._behind = self._place(wish.get("bookmark", ""))
         self._settings, self._around = settings, around
         try:

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import REMOVED, Listed, Share, Status, gravest_first, next_hop, person, suspended
+from kmq.admin.selection import Selection
 from kmq.admin.selection_rows import Row
 from kmq.model import hop
 
@@ -17,6 +18,25 @@ def entries(rows: Iterable[Row], around: Circumstances) -> Iterator[Listed]:
     """A line for each message; rows of one message that follow each other are one line."""
     for name, group in groupby(rows, key=lambda row: row.id):
         yield _entry(name, list(group), around)
+
+
+def page(found: Selection, limit: int, bookmark: str) -> tuple[list[Row], str]:
+    """The rows of `limit` lines, so that a message in several queues is not torn, and the bookmark of the next line."""
+    rows: list[Row] = []
+    while True:
+        more, following = found.page(limit + 1, bookmark)
+        before = ["", *(row.id for row in rows[-1:] + more)][-len(more) - 1 :]
+        begins = [at for at, row in enumerate(more) if row.id != before[at]]
+        if len(begins) > limit:
+            if begins[limit] == 0:
+                return rows, bookmark
+            whole, following = found.page(begins[limit], bookmark)
+            return rows + whole, following
+        rows += more
+        limit -= len(begins)
+        if not following:
+            return rows, ""
+        bookmark = following
 
 
 def _entry(name: str, rows: list[Row], around: Circumstances) -> Listed:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kmq.admin.filter_names import Property, Table
 from kmq.admin.filter_values import Kind, amount
+from kmq.admin.filter_words import existing
 from kmq.errors import FilterError
 
 #: Keys of one order.
@@ -60,10 +61,8 @@ def keys(text: str, table: Table) -> list[Key]:
         if known is None or name[:2] in ("++", "--", "+-", "-+"):
             near = table.like(name.lstrip("+-"))
             meant = f"; {near}?" if near else ""
-            raise FilterError(
-                f"{name[:40]!r} in the order {text[:60]!r} is no property of {table.subject}{meant}\n"
-                f"an order is like +FromAddress,-Size, of {', '.join(table.names)}"
-            )
+            what = f"{name[:40]!r} in the order {text[:60]!r} is no property of {table.subject}{meant}"
+            raise FilterError("\n".join([what, "an order is like +FromAddress,-Size;", *existing(table.names)]))
         found.append(Key(known, falling))
     if len(found) > _KEYS:
         raise FilterError(f"an order has at most {_KEYS} properties")

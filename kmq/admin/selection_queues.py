@@ -52,8 +52,8 @@ def select_queues(settings: Settings, around: Circumstances, **wish: Unpack[Wish
     node = narrowed(
         parse(wish.get("filter", ""), QUEUE, around.now), wish.get("include", ()), wish.get("exclude", ()), QUEUE
     )
+    order = keys(wish.get("sort", ""), QUEUE)
     sort = wish.get("sort", "").replace(" ", "").lower()
-    order = keys(sort, QUEUE)
     behind = place(wish["bookmark"], sort, len(order) + 1) if wish.get("bookmark") else None
     matches, queue = matcher(node), wish.get("queue", "")
     found = [row for row in _rows(settings, around) if matches(row.properties)]

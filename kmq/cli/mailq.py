@@ -122,13 +122,17 @@ def _report(call: Call, page: Page, limit: int) -> Iterator[str]:
         if spool_held(call.settings.kmq.spool) is False:
             yield STOPPED
         return
-    from kmq.admin.selection import Selection
+    from kmq.admin.selection import MOST, Selection
     from kmq.admin.selection_lines import entries
+    from kmq.admin.selection_lines import page as page_of_lines
     from kmq.view.mailq import mailq
 
     around = call.around()
     with Selection(call.settings, around, _wish(call)) as found:
-        rows, bookmark = _rows(call, found, limit)
+        rows, bookmark = found.rows(), ""
+        if limit or call.arguments.bookmark:
+            some, bookmark = page_of_lines(found, limit or MOST, call.arguments.bookmark)
+            rows = iter(some)
         shown = _Counted(rows)
         yield from mailq(entries(shown, around), page)
         yield from _foot(call, found, shown.count, around)

@@ -54,7 +54,9 @@ def _watch(verb: ArgumentParser) -> None:
 def _rows(text: str) -> int:
     if text.lower() in ("unlimited", "all"):
         return 0
-    return _count(text)
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text[:20]!r} is neither a number above 0 nor unlimited")
+    return int(text)
 
 
 def _selecting(verb: ArgumentParser, example: str, kinds: str) -> None:
@@ -63,7 +65,7 @@ def _selecting(verb: ArgumentParser, example: str, kinds: str) -> None:
     verb.add_argument("--include", metavar="KINDS", action="append", default=[], help=f"only these queues: {kinds}")
     verb.add_argument("--exclude", metavar="KINDS", action="append", default=[], help="all but these")
     verb.add_argument("--sort", metavar="ORDER", default="", help="+FromAddress,-Size: rising, falling")
-    verb.add_argument("--limit", metavar="N", type=_rows, help="show N rows (1000 on a terminal), or unlimited")
+    verb.add_argument("--limit", metavar="N", type=_rows, help="show N (1000 on a terminal), or unlimited")
     verb.add_argument("--bookmark", metavar="B", default="", help="the next page: what the last one told")
 
 

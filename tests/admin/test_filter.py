@@ -327,9 +327,9 @@ def test_kinds_by_one_word() -> None:
     assert found("internal") == [1]
     assert found("Internal,DnsConnectorDelivery") == [0, 1]
     assert found("External", exclude=("Empty",)) == [2]
-    with pytest.raises(FilterError, match=r"'Far' is no kind of queue; there are Internal, External, .*Empty"):
+    with pytest.raises(FilterError, match=r"'Far' is no kind of queue\nthere are Internal External Empty"):
         found("Far")
-    with pytest.raises(FilterError, match=r"no kind of queue; there are (?!.*Empty)"):
+    with pytest.raises(FilterError, match=r"no kind of queue\nthere are (?!.*Empty)"):
         narrowed(None, ["empty"], [], MESSAGE)
 
 

@@ -13,7 +13,7 @@ from kmq.admin import selection_source
 from kmq.admin.circumstances import Circumstances, QueueState
 from kmq.admin.listing import Share, listed
 from kmq.admin.selection import Selection, Wish, select
-from kmq.admin.selection_lines import entries
+from kmq.admin.selection_lines import entries, page
 from kmq.admin.selection_queues import select_queues
 from kmq.admin.selection_rows import latency
 from kmq.config import Settings, load
@@ -520,3 +520,22 @@ def test_queues_as_kmqd_tells_them_are_filtered_and_paged(bag: Mailbag, settings
     assert page.total == 10
     empty = select_queues(settings, one, exclude=["Empty", "Internal"])
     assert [row.properties["MessageCount"] for row in empty.rows] == [1, 2, 3, 1, 2, 3]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 7])
+def test_a_page_of_lines_tears_no_message(bag: Mailbag, settings: Settings, limit: int) -> None:
+    for number in range(7):
+        hops = [Routed(rcpt=str(at), hop=f"DnsConnectorDelivery;d{at}.test;world") for at in range(number % 4 + 1)]
+        bag.lay(*hops, to=tuple(f"a@d{at}.test" for at in range(number % 4 + 1)))
+    with Selection(settings, around(), {}) as found:
+        whole = [entry.id for entry in entries(found.rows(), around())]
+        told, bookmark = [], ""
+        for _ in range(8):
+            rows, bookmark = page(found, limit, bookmark)
+            lines = list(entries(rows, around()))
+            assert len(lines) == limit or not bookmark
+            assert all(len(one.shares) == (whole.index(one.id)) % 4 + 1 for one in lines)
+            told += [one.id for one in lines]
+            if not bookmark:
+                break
+    assert told == whole and len(whole) == 7
