@@ -36,8 +36,8 @@ class Desk:
         self.chance = 0.5
         start = Start(self.now, self.wall, last_id, frozenset(living), first)
         self.section = section = QueueSection(**settings)
-        schedules, limits = Schedules(section, connectors, retries), Limits(section, connectors, dealt)
-        self.scheduler = Scheduler(section, lambda: self.chance, start, schedules, limits)
+        self._rules = Schedules(section, connectors, retries), Limits(section, connectors, dealt)
+        self.scheduler = Scheduler(section, lambda: self.chance, start, *self._rules)
         self.last = 0
         for number, slots in enumerate(workers, 1):
             self.scheduler.worker_up(number, slots)
@@ -49,6 +49,11 @@ class Desk:
     def wait(self, seconds):
         self.now += seconds
         return self.scheduler.clock(self.now, self.wall)
+
+    def restart(self, living, first):
+        """The scheduler process died: a new one, which knows nothing yet; these workers live (J10)."""
+        start = Start(self.now, self.wall, 0, frozenset(living), first)
+        self.scheduler = Scheduler(self.section, lambda: self.chance, start, *self._rules)
 
     # --- messages
 

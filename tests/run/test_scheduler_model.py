@@ -11,10 +11,24 @@ from collections import Counter
 import pytest
 
 from kmq.config.sections import ConnectorSection
-from kmq.model.event import Delayed, Delivered, Failed, Removed, Routed
+from kmq.model.envelope import State
+from kmq.model.event import (
+    Deferred,
+    Delayed,
+    Delivered,
+    Failed,
+    Redirected,
+    Removed,
+    Removing,
+    Resubmitted,
+    Resumed,
+    Routed,
+    Suspended,
+)
 from kmq.model.priority import HIGH, LOW, NORMAL, Priority
+from kmq.run.assignment import Held
 from kmq.run.rota import DOUBTFUL_PART
-from kmq.run.share import ASSIGNED, HELD, IN_HAND, READY, RECORDING, TAKEN_OUT, ShareState, chain
+from kmq.run.share import ASSIGNED, HELD, IN_HAND, READY, RECORDING, TAKEN_OUT, ShareState, chain, open_parts
 from kmq.run.verbs import TakenOut
 from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, deferred, delivered, remote, routed
 
@@ -56,6 +70,9 @@ class World:
         self.suspended = set()  # (message, recipient)
         self.removing = {}  # the same -> whether the sender is to be told
         self.forced = {}  # the same -> connector
+        self.priority = {}
+        self.adopted = set()  # assignments of an earlier run: what waited for its sync then is in hand again
+        self.envelopes = {}  # message -> what its envelope adds up to: what is durable
         self.leaving = set()
         self.granted = set()
         self.closed = set()
@@ -68,6 +85,7 @@ class World:
         count, created = self.chance.choice([1, 1, 1, 2, 5]), self.chance.choice([None, self.desk.wall - DAY])
         mid = self.desk.accept(count, created, self.chance.choice([HIGH, NORMAL, LOW]) if self.limited else NORMAL)
         self.begin(mid, len(self.scheduler.state_of(mid)[0].rcpt))
+        self.priority[mid] = self.scheduler._lines.messages[mid].priority
 
     def load(self):
         mid = self.desk.mid()
@@ -78,10 +96,53 @@ class World:
         )
         self.begin(mid, 3)
         self.results[mid, 1] = 2
+        self.write(mid, Deferred(rcpt="1", attempt=2))
+        for facts in self.scheduler.state_of(mid):
+            self.write(mid, Routed(rcpt=",".join(map(str, facts.rcpt)), hop=facts.hop))
 
     def begin(self, mid, count):
         self.count[mid] = count
+        self.envelopes[mid] = State(count)
+        self.priority[mid] = NORMAL
         self.done[mid] = set()
+
+    def write(self, mid, event):
+        if mid in self.envelopes:
+            self.envelopes[mid].after(event)
+
+    def write_all(self, shares, event):
+        """What an operator said, before he is answered."""
+        for share in shares:
+            event.rcpt = ",".join(map(str, share.rcpt))
+            self.write(share.mid, event)
+
+    def crash(self):
+        """The scheduler process dies: what is not durable is forgotten, and the workers say what they have (J10)."""
+        for n, (given, _) in self.recording.items():
+            if not isinstance(given, TakenOut):
+                self.out[n] = given  # its result is said again
+        self.recording.clear()
+        self.leaving.clear()
+        self.granted.clear()
+        self.draining.clear()
+        desk = self.desk
+        desk.restart(self.slots, self.scheduler._next)
+        self.scheduler, self.verbs = desk.scheduler, desk.scheduler.verbs
+        for hop in self.closed:
+            self.verbs.suspend_queue(hop, desk.now, make=True)
+        for mid, state in self.envelopes.items():
+            assert self.scheduler.loaded(mid, open_parts(state, self.priority[mid]), desk.now)
+        assert self.scheduler.assign(desk.now) == self.verbs.taken_out() == [], "not every worker has reported"
+        for number, slots in self.slots.items():
+            self.scheduler.worker_up(number, slots)
+            held = [
+                Held(one.n, one.mid, one.hop, one.rcpt, one.attempt)
+                for one in self.out.values()
+                if one.worker == number
+            ]
+            assert self.scheduler.holding(number, held, desk.now) == [one.n for one in held], "a worker is not believed"
+        self.out = {n: self.scheduler._out[n] for n in self.out}
+        self.adopted = set(self.out)
 
     def assign(self):
         given_now = self.scheduler.assign(self.desk.now)
@@ -142,6 +203,7 @@ class World:
             n = next(iter(self.recording))  # the log is in order
             given, events = self.recording.pop(n)
             for event in events:
+                self.write(given.mid, event)
                 for index in indices(event):
                     if isinstance(event, Delayed):
                         self.warned.add((given.mid, index))
@@ -157,7 +219,7 @@ class World:
                 self.forget(given.mid)
 
     def forget(self, mid):
-        del self.count[mid], self.done[mid]
+        del self.count[mid], self.done[mid], self.envelopes[mid]
         for mids in (self.leaving, self.granted):
             mids.discard(mid)
         for names in (self.suspended, self.removing, self.forced):
@@ -206,12 +268,15 @@ class World:
         shares = self.verbs.suspend(mid, self.desk.now, hop)
         assert hop or bool(shares) == (mid in self.count and len(self.done[mid] | self.ending(mid)) < self.count[mid])
         self.suspended |= self.names(shares)
+        self.write_all(shares, Suspended())
 
     def resume(self):
         mid, hop = self.scope()
         if self.suspended and self.chance.random() < 0.7:
             mid, hop = self.chance.choice(sorted(self.suspended))[0], ""
-        self.suspended -= self.names(self.verbs.resume(mid, self.desk.now, hop))
+        shares = self.verbs.resume(mid, self.desk.now, hop)
+        self.suspended -= self.names(shares)
+        self.write_all(shares, Resumed())
         assert hop or not any(
             name[0] == mid and name[1] not in self.done[mid] | self.ending(mid) for name in self.suspended
         )
@@ -222,22 +287,28 @@ class World:
 
     def resubmit(self):
         mid, hop = self.scope()
-        assert self.suspended.isdisjoint(self.names(self.verbs.resubmit(mid, self.desk.now, hop)))
+        shares = self.verbs.resubmit(mid, self.desk.now, hop)
+        assert self.suspended.isdisjoint(self.names(shares))
+        self.write_all(shares, Resubmitted())
 
     def redirect(self):
         mid, hop = self.scope()
         connector = self.chance.choice(["relay", "other"])
-        self.forced.update(
-            dict.fromkeys(self.names(self.verbs.redirect(mid, connector, self.desk.now, hop)), connector)
-        )
+        shares = self.verbs.redirect(mid, connector, self.desk.now, hop)
+        self.forced.update(dict.fromkeys(self.names(shares), connector))
+        self.write_all(shares, Redirected(connector=connector))
 
     def take_out(self):
         mid, hop = self.scope()
         if mid in self.leaving:
             return
         ndr = self.chance.random() < 0.5
-        for name in self.names(self.verbs.take_out(mid, self.desk.now, hop, ndr)):
+        shares = self.verbs.take_out(mid, self.desk.now, hop, ndr)
+        for name in self.names(shares):
             self.removing[name] = self.removing.get(name, False) or ndr
+        for share in shares:
+            told = any(self.removing[share.mid, index] for index in share.rcpt)
+            self.write_all([share], Removing(ndr=told))
 
     def record_taken_out(self):
         for one in self.verbs.taken_out():
@@ -327,7 +398,8 @@ class World:
             flying = sum(one.hop == hop and not one.notice for one in self.out.values())
             assert (queue.tally, queue.count) == (tallies[hop], sum(tallies[hop]))
             assert queue.in_flight == flying
-            assert flying <= max(queue.limit, 0)
+            adopted = sum(one.hop == hop and not one.notice and n in self.adopted for n, one in self.out.items())
+            assert flying - adopted <= max(queue.limit, 0)
             assert queue.tally[ASSIGNED] == sum(one.hop == hop for one in self.out.values())
             assert sum(map(len, queue.lines)) <= 2 * queue.tally[READY] + 64 + 200
         self.check_slots()
@@ -335,11 +407,11 @@ class World:
             self.check_limits()
 
     def check_limits(self):
-        alone = sum(one.alone for one in self.out.values())
+        beyond = sum(one.alone or n in self.adopted for n, one in self.out.items())
         queues = self.scheduler._lines.queues.values()
         for gate in self.scheduler._lines.throttles._gates.values():
             mine = [queue for queue in queues if queue.throttle is not None and queue.throttle.gate is gate]
-            assert gate.out == sum(queue.in_flight for queue in mine) <= gate.limit + alone
+            assert gate.out == sum(queue.in_flight for queue in mine) <= gate.limit + beyond
         for queue in queues:
             flying = [one.share for one in self.out.values() if one.hop == queue.hop and not one.notice]
             assert queue.out == [sum(share.priority == rank for share in flying) for rank in Priority]
@@ -483,6 +555,7 @@ STEPS = (
     + [World.return_untried, World.die, World.suspend, World.resume, World.resume, World.retry] * 2
     + [World.flush, World.reroute, World.suspend_queue, World.resume_queue, World.resume_queue, World.remove]
     + [World.resubmit, World.redirect, World.take_out]
+    + [World.crash]
     + [World.drain, World.quiet, World.jump, World.pass_time, World.pass_time, World.pass_time, World.pass_time]
 )
 
