@@ -159,7 +159,8 @@ class Control:
         finally:
             if isinstance(answer, AsyncGenerator):
                 await answer.aclose()
-            writer.write(bytes(gathered))
+            if not writer.is_closing():
+                writer.write(bytes(gathered))
         return Answer(status=verbs.DONE)
 
 
@@ -174,6 +175,8 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
 
 
 async def _write(writer: asyncio.StreamWriter, text: bytes) -> None:
+    if writer.is_closing():  # uvloop takes it for a mistake of ours to write there
+        raise _Gone
     writer.write(text)
     try:
         await asyncio.wait_for(writer.drain(), SLOW)

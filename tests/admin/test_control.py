@@ -32,6 +32,7 @@ class Asked:
     def __init__(self) -> None:
         self.questions: list[tuple[str, dict[str, Any], int]] = []
         self.abandoned = threading.Event()
+        self.gone = threading.Event()
         self.reported: list[str] = []
 
     def __call__(self, verb: str, arguments: Arguments, uid: int) -> Answer | AsyncIterator[Line | Answer]:
@@ -40,7 +41,13 @@ class Asked:
             return Answer(status=0, text="3 messages are tried now")
         if verb == "retry":
             raise StorageFailed("the disk does not answer")
-        return {"queues": self.queues, "remove": self.remove, "message": self.endless, "suspend": self.broken}[verb]()
+        return {
+            "queues": self.queues,
+            "remove": self.remove,
+            "message": self.endless,
+            "suspend": self.broken,
+            "resume": self.late,
+        }[verb]()
 
     async def queues(self) -> AsyncIterator[Line | Answer]:
         yield {"NextHopDomain": "smtp.example:587", "MessageCount": 3, "LastError": None}
@@ -54,6 +61,17 @@ class Asked:
         try:
             while True:
                 yield {"ID": "x" * 10_000}
+        finally:
+            self.abandoned.set()
+
+    async def late(self) -> AsyncIterator[Line | Answer]:
+        """A line, and another long after the client has gone without having read the first."""
+        try:
+            yield {"ID": "x" * control.GATHERED}
+            while not self.gone.is_set():
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+            yield {"ID": ID}
         finally:
             self.abandoned.set()
 
@@ -221,6 +239,17 @@ def test_a_client_that_goes_away_ends_the_answer(serve: Serve, tmp_path: Path) -
         connection.sendall(encode(Verb(verb="message", arguments={"ids": [ID]})))
         connection.recv(1000)
     assert asked.abandoned.wait(10)
+
+
+def test_a_client_that_went_away_while_the_answer_was_made_is_no_accident(serve: Serve, tmp_path: Path) -> None:
+    asked = serve(tmp_path)
+    with connect(tmp_path) as connection:
+        connection.sendall(encode(Verb(verb="resume", arguments={"ids": [ID]})))
+        connection.recv(1, socket.MSG_PEEK)
+    asked.gone.set()
+    assert asked.abandoned.wait(10)
+    assert ask(tmp_path, "flush").status == 0, "others are served"
+    assert asked.reported == []
 
 
 def test_a_client_that_does_not_read_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
