@@ -27,9 +27,10 @@ PATIENCE = 15.0
 #: Bytes of a path that fit into a Unix socket's address.
 _ADDRESS = 107
 
-#: Names in one question, and bytes of them (a frame's head has room for four times as many); what JSON adds to each.
+#: Names in one question, and bytes of them (JSON may make six of one, and that fits into a frame's head); what JSON
+#: adds to each.
 _PART = 1000
-_PART_BYTES = 256 * 1024
+_PART_BYTES = 160 * 1024
 _QUOTES = 8
 
 _decode = msgspec.json.decode

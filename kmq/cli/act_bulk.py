@@ -49,15 +49,17 @@ class Bulk:
         """All of it; -> the exit status."""
         self._take(Response(DONE, "", chosen.absent))
         names = [target.name for target in chosen.targets]
-        asked, broken = 0, ""
+        broken = ""
         with self._stoppable():
             try:
-                asked = self._ask(names)
+                self._ask(names)
             except Unreachable as unreachable:
                 if not self.account:
                     raise
                 broken, self._status = str(unreachable), unreachable.exit_status
-                asked = self._answered
+            except KeyboardInterrupt:
+                broken, self._status = "broken off", _INTERRUPTED
+        asked = self._answered
         self._tell(len(names) - asked, broken)
         if broken:
             return self._status
@@ -76,11 +78,11 @@ class Bulk:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, names: list[str]) -> int:
-        """-> how many were asked for and answered."""
+    def _ask(self, names: list[str]) -> None:
+        """All names, in parts; a part that is answered counts."""
         progress = Progress(RESULTS[self._verb], len(names))
         if not names:
-            return 0
+            return
         with Talk(self._call.settings.kmq.run_directory) as talk:
             for part in parts(names):
                 if self._stopped:
@@ -92,7 +94,6 @@ class Bulk:
                     break
                 progress.show(self._answered)
         progress.end()
-        return self._answered
 
     def _take(self, response: Response) -> None:
         if self._finish is not None:
@@ -127,8 +128,10 @@ class Bulk:
         if broken:
             self._call.warn(harmless(broken))
             text = f"{text or 'nothing was done'}; of {left:,} it is not known, or they were not asked for"
-        elif left:
+        elif left and self._stopped:
             text = f"stopped: {text or 'nothing was done'}; {left:,} were not touched"
+        elif left and self.account:  # kmqd refused what followed
+            text = f"{self._said}; {text}; {left:,} were not touched"
         if self.status == DONE and not (self._call.json or broken or left):
             self._call.tell(harmless(line) for line in text.splitlines())
         elif text:
