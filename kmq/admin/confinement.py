@@ -132,8 +132,12 @@ def _child(work: Callable[[], list[str]], limits: Limits, result: int, trace: in
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         faulthandler.enable(trace)
+        lacking = (
+            [] if _leave_network() else ["a network of its own"]
+        )  # while there is one thread: the next line has one
         faulthandler.dump_traceback_later(limits.seconds, exit=True, file=trace)
-        lacking = _confine(limits)
+        lacking += [] if _forbid_changes() else ["files that cannot be changed"]
+        _limit(limits)
         told = _done(work) | {"lacking": lacking}
         faulthandler.cancel_dump_traceback_later()
         os.write(result, json.dumps(told).encode()[:_SAID_LIMIT])
@@ -153,10 +157,8 @@ def _done(work: Callable[[], list[str]]) -> dict[str, object]:
         return {"fate": Fate.FAILED.name, "cause": cause, "trace": traceback.format_exc(-40)[-20_000:]}
 
 
-def _confine(limits: Limits) -> list[str]:
-    """Takes away what the work does not need; -> what could not be taken away."""
-    steps = (("a network of its own", _leave_network), ("files that cannot be changed", _forbid_changes))
-    lacking = [name for name, step in steps if not step()]
+def _limit(limits: Limits) -> None:
+    """Takes away what the work does not need, and no kernel refuses."""
     seconds = int(limits.seconds) + 1
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -169,7 +171,6 @@ def _confine(limits: Limits) -> list[str]:
         os.setuid(NOBODY)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     sys.addaudithook(_audit)
-    return lacking
 
 
 def _leave_network() -> bool:
@@ -192,7 +193,7 @@ def _forbid_changes() -> bool:
 
 def _mapped() -> int:
     """Bytes of address space that this process has (proc_pid_statm(5))."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
