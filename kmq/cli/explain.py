@@ -34,6 +34,7 @@ from kmq.view.words import counted, harmless
 _LOOKED_AT = 100
 #: Attempts to reach a next hop that are told.
 _ATTEMPTS = 5
+_DAY = 86400.0
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
@@ -69,16 +70,17 @@ def _message(call: Call, name: str) -> int:
 
 
 def _tried(call: Call, found: Found | Damaged, facts: Facts) -> dict[str, list[str]]:
-    """Attempts to reach the next hops that it waits for, since it came, as far as the tracking log knows."""
+    """Attempts to reach the next hops that it waits for, since it came or of a day, as the tracking log has them."""
     where = folder_of(call.settings.kmq)
     if where is None or isinstance(found, Damaged):
         return {}
     out = {}
+    since = min(unix(found.head.created), facts.now - _DAY)
     for hop in {found.state.hop[index] for index in found.state.open}:
         state = facts.around.queues.get(hop)
         if state is not None and state.failures:
             wanted = f"Source -eq QUEUE -and EventId -eq DEFER -and NextHop -eq {_quoted(hop)} -and ID -eq $null"
-            out[hop] = of_queue(_newest(where, tracked.Question(wanted, since=unix(found.head.created))))
+            out[hop] = of_queue(_newest(where, tracked.Question(wanted, since=since)))
     return out
 
 
