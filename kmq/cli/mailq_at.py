@@ -1,15 +1,19 @@
 """`kmq mailq --at TIME`: the queue as it stood.
 
-Promise:  looks only, and needs no kmqd. What cannot be known is said.
+Promise:  looks only, and needs no kmqd. What cannot be known is said. A filter knows the properties that are known of
+          the past; an option that has no meaning here is refused, not passed over.
 Callers:  kmq.cli.mailq.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from kmq.admin import hindsight, tracked
+from kmq.admin.filter_match import matcher
+from kmq.admin.filter_names import MESSAGE, Table
+from kmq.admin.filter_tree import parse
 from kmq.admin.hindsight import View
-from kmq.admin.listing import Listed, is_named, listed, properties
+from kmq.admin.listing import Listed, Share, is_named, listed, properties
 from kmq.cli.call import DONE, USAGE, Call
 from kmq.cli.times import unix_time
 from kmq.errors import KmqError
@@ -18,21 +22,41 @@ from kmq.spool.look import walk
 from kmq.view.mailq import Tally, mailq
 from kmq.view.words import counted, local_time
 
+#: Options of `kmq mailq` that are about the present.
+_PRESENT = ("watch", "sort", "bookmark", "include", "exclude")
+
+#: What is known of a message in a queue of the past.
+_NAMES = (
+    *("Id", "Identity", "Queue", "NextHopDomain", "NextHopConnector", "DeliveryType", "FromAddress", "Recipients"),
+    *("RecipientCount", "Status", "Created", "DateReceived", "NextRetryTime", "Size", "LastError", "RetryCount"),
+    *("MessageSourceName", "SourceIP"),
+)
+_PAST = Table("a message of the past", [one for one in MESSAGE.properties if one.name in _NAMES])
+
+Matches = Callable[[Mapping[str, object]], bool]
+
 
 def run(call: Call) -> int:
     """The verb."""
+    idle = [f"--{name}" for name in _PRESENT if getattr(call.arguments, name)]
+    if idle:
+        call.warn(f"--at goes with --queue, --filter, --limit and --ids, not with {', '.join(idle)}")
+        return USAGE
     at = unix_time(call.arguments.at)
+    matches = matcher(parse(call.arguments.filter, _PAST, at))
     if at > time.time():
         call.warn("that time is still to come")
         return USAGE
     settings = call.settings
     view = hindsight.view(walk(settings.kmq.spool), _log(call, at), at, settings.kmq.hostname)
     if call.arguments.ids:
-        call.tell(entry.id for entry in _entries(call, view))
+        call.tell(entry.id for entry in _entries(call, view, matches))
     elif call.json:
-        call.tell_objects(properties(one, share, view.around) for one in _entries(call, view) for share in one.shares)
+        call.tell_objects(
+            properties(one, share, view.around) for one in _entries(call, view, matches) for share in one.shares
+        )
     else:
-        call.tell(_report(call, view))
+        call.tell(_report(call, view, matches))
     return DONE
 
 
@@ -48,21 +72,35 @@ def _log(call: Call, at: float) -> Iterator[Entry]:
         call.warn(f"what has left since is not shown: {error}")
 
 
-def _entries(call: Call, view: View) -> Iterator[Listed]:
+def _entries(call: Call, view: View, matches: Matches) -> Iterator[Listed]:
+    """What is asked for, of each message the queues that are."""
     wanted = call.arguments.queue
     limit = call.arguments.limit or len(view.found)
     for one in view.found:
         entry = listed(one, view.around)
-        if wanted:
-            entry.shares = [share for share in entry.shares if is_named(share.hop, wanted)]
+        entry.shares = [
+            share
+            for share in entry.shares
+            if (not wanted or is_named(share.hop, wanted)) and matches(_known(entry, share, view))
+        ]
         if entry.shares and limit:
             limit -= 1
             yield entry
 
 
-def _report(call: Call, view: View) -> Iterator[str]:
+def _known(entry: Listed, share: Share, view: View) -> Mapping[str, object]:
+    more = {
+        "Id": entry.id,
+        "Created": entry.created,
+        "NextHopDomain": share.hop.domain,
+        "RecipientCount": len(share.to),
+    }
+    return {**properties(entry, share, view.around), **more}
+
+
+def _report(call: Call, view: View, matches: Matches) -> Iterator[str]:
     tally = Tally()
-    yield from mailq(tally.of(_entries(call, view)), call.page)
+    yield from mailq(tally.of(_entries(call, view, matches)), call.page)
     when = local_time(view.around.now)
     yield f"-- {tally.line} at {when}" if tally.messages else f"The queue was empty at {when}, as far as is known."
     if view.unknown:

@@ -96,6 +96,16 @@ def test_the_queue_as_it_stood(logged: Place) -> None:
     assert logged.run("mailq", "--ids", "--at", at(10))[1] == f"{ID}\n"
     assert json.loads(logged.run("--json", "mailq", "--at", at(10))[1])["Status"] == "Retry"
     assert "No message" not in logged.run("mailq", "--queue", "far.test", "--at", at(10))[1]
+    for filter, found in (
+        ("FromAddress -eq a@x.test", True),
+        ("Size -gt 1KB", False),
+        ("Recipients -like *@far*", True),
+    ):
+        assert (ID in logged.run("mailq", "--filter", filter, "--at", at(10))[1]) == found, filter
+    status, _, err = logged.run("mailq", "--filter", "Subject -eq x", "--at", at(10))
+    assert status == 2 and "FromAddress" in err
+    status, _, err = logged.run("mailq", "--sort", "+Size", "--at", at(10))
+    assert status == 2 and "--sort" in err
     status, _, err = logged.run("mailq", "--at", "2999-01-01")
     assert status == 2 and "still to come" in err
 
