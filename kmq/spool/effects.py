@@ -149,6 +149,7 @@ class Effects:
             else:
                 trouble = self._error
         self.trouble, self.stuck = trouble, stuck
+        self.let_go()
         return not self.owed
 
     def _is_elsewhere(self, failed: Operation) -> bool:

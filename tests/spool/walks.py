@@ -48,6 +48,7 @@ class Walk:
         self.seed, self.kind, self.faults, self.peek = seed, kind, faults, peek
         self.kernel: Kernel = empty_spool()
         self.ledger = Ledger(atomic=kind == "journal")
+        self.ledger.lossy = True  # what the disk has no room for is not kept
         self.broken: list[str] = []
         self.steps = self.lives = self.files = 0
         self.trace: list[str] = []
@@ -218,7 +219,7 @@ class Walk:
             other = "queue" if life.home[number] == "poison" else "poison"
             verbs += [life.deliver, life.remove, lambda one: life.move(one, other)]
             if life.home[number] == "queue":
-                verbs += [life.fail, life.deliver]
+                verbs += [life.fail, life.deliver, life.keep]
         random.choice(verbs)(number)
 
     def _arrival(self) -> None:
