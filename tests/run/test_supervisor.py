@@ -49,7 +49,7 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     }
     for name, one in born.items():
         assert one["inheritable"] == [], "programs that a child starts get nothing"
-        tallies = 3 if name == "receiver-1" else 0
+        tallies = 4 if name == "receiver-1" else 0
         life, cord = 1, 1
         assert one["descriptors"] == len(one["sockets"]) + tallies + life + cord  # type: ignore[arg-type]
     assert re.findall(r"started child=(\S+)", kmqd.log)[0] == "scheduler-1"
@@ -288,7 +288,7 @@ def test_a_terminals_interrupt_reaches_kmqd_alone(kmqd: Kmqd) -> None:
     os.killpg(process.pid, signal.SIGINT)
     assert kmqd.ends() == 0
     assert kmqd.noted("INT") == []
-    assert len(kmqd.noted("TERM")) == 3
+    assert len(kmqd.noted("TERM")) == 4
 
 
 # --- reload -----------------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_without_a_supervisor_children_end_in_order_and_the_next_one_waits_for_t
     left = steps.index(("left", "worker-1", orphan))
     assert left < next(at for at, one in enumerate(steps) if one[:2] == ("TERM", "scheduler-1"))
     assert all(at < left or one[0] != "born" for at, one in enumerate(steps[:left]))
-    assert [one[0] for one in steps[:left]].count("born") == 3, "nobody was begun before it had left"
+    assert [one[0] for one in steps[:left]].count("born") == 4, "nobody was begun before it had left"
 
 
 def test_orphans_that_do_not_end_are_named(kmqd: Kmqd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +367,7 @@ def test_of_ten_that_start_at_once_one_runs(kmqd: Kmqd) -> None:
     winner = next(one for one in processes if one.poll() is None)
     assert len(re.findall(rf"already running \(pid {winner.pid}\)", kmqd.log)) == 9
     until(lambda: kmqd.heard("living"), "the one is in business")
-    until(lambda: len(kmqd.noted("ready")) == 3, "all its children are there")
+    until(lambda: len(kmqd.noted("ready")) == 4, "all its children are there")
     assert socket.create_connection(("127.0.0.1", kmqd.port), 20).recv(100).startswith(b"220")
     winner.terminate()
     assert winner.wait(20) == 0
