@@ -34,6 +34,7 @@ from kmq.config import Settings
 from kmq.model import hop as hops
 from kmq.model.event import Crashed, Deferred, Moved, Removing
 from kmq.model.hop import DeliveryType
+from kmq.run.overdue import STOPPED
 from kmq.spool.look import Damaged, Found
 
 
@@ -153,6 +154,9 @@ def of_kmqd(facts: Facts, words: dict[str, str]) -> Iterator[Finding]:
     if facts.free is not None and facts.free < least:
         evidence = f"{facts.free:,} bytes are free, minimum_free is {least:,}"
         yield Finding("disk-full", evidence=[evidence], words=words)
+    pressed = [line for line in facts.around.news.splitlines() if line.startswith("back pressure")]
+    if pressed:
+        yield Finding("back-pressure", until=0.0, evidence=pressed, words=words)
 
 
 def _poison(found: Found) -> Finding:
@@ -187,7 +191,7 @@ def _of_share(found: Found, share: Share, facts: Facts) -> Iterator[Finding]:
     finding.words = words | finding.words
     yield finding
     if facts.expiry_stopped and finding.code != "expiry-stopped" and over(found, share, facts.settings, facts.now):
-        yield Finding("expiry-stopped", share.to, share.hop.name, finding.until, [facts.around.news], words)
+        yield Finding("expiry-stopped", share.to, share.hop.name, finding.until, [STOPPED], words)
 
 
 def _cause(found: Found, indices: Sequence[int], share: Share, facts: Facts) -> Finding:

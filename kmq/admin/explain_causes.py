@@ -57,6 +57,11 @@ CAUSES: Mapping[str, Cause] = {
         "kmq doctor",
         "make room on the spool's disk",
     ),
+    "back-pressure": Cause(
+        "kmqd runs short of something, so new mail is slowed down or refused; what is queued goes on",
+        "kmqd's word of it",
+        "kmq pressure",
+    ),
     # --- operators ---
     "suspended": Cause("it is held {who}", _HOLDER, "kmq resume {id}"),
     "pending-suspend": Cause(

@@ -134,6 +134,15 @@ def test_a_full_disk_is_told_beside_what_a_message_waits_for(stage: Stage) -> No
     assert "1,000 bytes are free" in codes["disk-full"].evidence[0] and codes["disk-full"].command == "kmq doctor"
 
 
+def test_back_pressure_is_told_beside_it(stage: Stage) -> None:
+    stage.around.news = (
+        f"{STOPPED}\nback pressure (spool_space 90M): other servers hear 452. kmq pressure shows all of it"
+    )
+    codes = {one.code: one for one in stage.causes(stage.lay(stage.routed()))}
+    assert set(codes) == {"back-pressure", "waiting-turn"}
+    assert codes["back-pressure"].command == "kmq pressure" and "90M" in codes["back-pressure"].evidence[0]
+
+
 def test_a_message_that_kmqd_has_not_read_yet(stage: Stage) -> None:
     stage.facts.told = True
     assert stage.only(stage.lay(stage.routed())).code == "loading"
