@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from kmq.cli.call import Call
-from kmq.cli.parser import VERBS, parser
+from kmq.cli.parser import VERBS, parser, signed
 from kmq.errors import KmqError
 
 _INTERRUPTED = 130
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = parser(words).parse_args(words)
+    arguments = parser(words).parse_args(signed(words))
     verb = importlib.import_module(f"kmq.cli.{VERBS[arguments.verb].module}")
     try:
         status: int = verb.run(Call(arguments, arguments.json, sys.stdout))

@@ -5,7 +5,7 @@ Callers:  kmq.cli.kmq; a test holds kmq(1) against this table.
 """
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from kmq import __version__
@@ -249,6 +249,10 @@ def _none(_: ArgumentParser) -> None:
     pass
 
 
+#: Options whose value may begin with a minus sign.
+_SIGNED = frozenset({"--sort", "--filter"})
+
+
 class Verb(NamedTuple):
     """module: of kmq.cli, with a function `run(call) -> exit status`; does: one line of help."""
 
@@ -311,6 +315,17 @@ def parser(needed: Container[str] = frozenset(VERBS)) -> ArgumentParser:
         _general(one, {"config": SUPPRESS, "json": SUPPRESS})
         verb.options(one)
     return whole
+
+
+def signed(words: Sequence[str]) -> list[str]:
+    """The same words, but `--sort -Size` as one: argparse takes whatever begins with a minus sign for an option."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in _SIGNED and word.startswith("-") and not word.startswith("--"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _general(one: ArgumentParser, absent: dict[str, object]) -> None:
