@@ -238,7 +238,7 @@ def test_nothing_that_is_said_harms(place: Place) -> None:
     """Every question that the table does not allow is refused before it is asked; the rest of the world goes on."""
     chance = random.Random(20261122)
     refused = answered = 0
-    for said in islice(questions(chance), 1500):
+    for said in islice(questions(chance), 800):
         with client._connected(place.folder / client.SOCKET) as one:
             one.sendall(said)
             one.shutdown(socket.SHUT_WR)
@@ -248,8 +248,8 @@ def test_nothing_that_is_said_harms(place: Place) -> None:
             assert len(answer.text) < 2000
             refused += answer.status == 2
             answered += answer.status == 0
-    assert refused > 200
-    assert answered == len(place.asked) > 50, "what was well formed was asked, and nothing else"
+    assert refused > 100
+    assert answered == len(place.asked) > 25, "what was well formed was asked, and nothing else"
     assert client.ask(place.folder, "queues").text == "done"
     gc.collect()
     assert place.accidents == []

@@ -226,7 +226,7 @@ def test_members_of_groups_do_what_they_may_without_a_look_at_the_files(kmqd: Km
 
 def test_nonsense_harms_nobody(kmqd: Kmqd) -> None:
     send(kmqd, 3)
-    for said in islice(questions(random.Random(7)), 400):
+    for said in islice(questions(random.Random(7)), 250):
         with client._connected(kmqd.run / client.SOCKET) as one:
             one.sendall(said)
             one.shutdown(1)
