@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Any, AnyStr
+from typing import Any, AnyStr, NamedTuple
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
@@ -309,6 +309,23 @@ DEEDS: dict[type, Callable[[Carrier, Any], None]] = {
 }
 
 
+class Sizes(NamedTuple):
+    """Of messages, as Rules have them: larger bodies go to a file; larger ones are not urgent."""
+
+    small_body: int = 64 * 1024
+    urgent: int = NOT_ASKED
+
+
+class Counted(NamedTuple):
+    """Clients at once, and what they do in a minute."""
+
+    tally: Tally
+    rates: Rates
+
+
+SIZES = Sizes()
+
+
 class Smtpd:
     """One receiver section, served by this process.
 
@@ -324,30 +341,26 @@ class Smtpd:
         hostname: str,
         routes: Routes,
         door: Door,
-        tally: Tally | None = None,
-        small_body: int = 64 * 1024,
-        rates: Rates | None = None,
-        urgent_size: int = NOT_ASKED,
+        sizes: Sizes = SIZES,
+        counted: Counted | None = None,
     ) -> None:
-        """ConfigError when the certificate cannot be used. tally, rates: shared with other processes, or this one's
-        own. urgent_size: as Rules have it."""
+        """ConfigError when the certificate cannot be used. counted: shared with other processes, or this one's own."""
         self.door = door
         self.counts = {"accepted": 0, "refused": 0, "turned-away": 0}
         self.now = 0.0
-        self.tally = tally or Tally(section.sessions, section.sessions_per_client)
-        self.rates = rates or Rates(section)
+        self.tally, self.rates = counted or (Tally(section.sessions, section.sessions_per_client), Rates(section))
         self._carriers: set[Carrier] = set()
         self._servers: dict[object, asyncio.AbstractServer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._closing = False
-        self.adopt(section, hostname, routes, tls_context(section), small_body, urgent_size)
+        self.adopt(section, hostname, routes, tls_context(section), sizes)
 
     def reload(self, section: ReceiverSection, hostname: str, routes: Routes) -> None:
         """A new configuration, for sessions that begin from now on; ConfigError when its certificate cannot be used."""
         rules = self.rules
         self.rates.configure(section)
-        self.adopt(section, hostname, routes, tls_context(section), rules.small_body, rules.urgent_size)
+        self.adopt(section, hostname, routes, tls_context(section), Sizes(rules.small_body, rules.urgent_size))
 
     def adopt(
         self,
@@ -355,8 +368,7 @@ class Smtpd:
         hostname: str,
         routes: Routes,
         context: ssl.SSLContext | None,
-        small_body: int,
-        urgent_size: int = NOT_ASKED,
+        sizes: Sizes,
     ) -> None:
         """The same, with the section's context, which was made before; nothing of this fails."""
         self.tls_context = context
@@ -366,9 +378,9 @@ class Smtpd:
             routes,
             refusal=lambda: self.door.refusal,
             clock=self.clock,
-            small_body=small_body,
+            small_body=sizes.small_body,
             starttls=self.tls_context is not None,
-            urgent_size=urgent_size,
+            urgent_size=sizes.urgent,
             rates=self.rates,
             pressed=lambda: self.door.pressed(section.submission),
         )

@@ -19,7 +19,7 @@ from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
 from kmq.intake.priority import urgent_size
 from kmq.intake.rates import Rates
-from kmq.intake.smtpd import Smtpd, tls_context
+from kmq.intake.smtpd import Counted, Sizes, Smtpd, tls_context
 from kmq.intake.submission import Submission
 from kmq.intake.tally import Tally, shared
 from kmq.routing.table import Routes
@@ -62,10 +62,7 @@ class Gates:
                 smtpd = smtpds[section.name]
                 if section.name not in fresh:
                     _look_anew(smtpd, section, gift)
-                    smtpd.adopt(
-                        *(section, settings.kmq.hostname, routes, contexts[section.name]),
-                        *(settings.queue.small_body, urgent_size(settings.queue)),
-                    )
+                    smtpd.adopt(section, settings.kmq.hostname, routes, contexts[section.name], _sizes(settings))
             for one in self._gone:
                 await one.serve([])
             for name, smtpd in smtpds.items():
@@ -84,15 +81,18 @@ class Gates:
         mapped = shared(memory, rows) if memory is not None else None
         tally = Tally(section.sessions, section.sessions_per_client, mapped, row, rows)
         kind = LocalSmtpd if section.name == RECEIVER else Smtpd
-        hostname, small = settings.kmq.hostname, settings.queue.small_body
         rates = Rates(section, gift.tallies.get(pace.memory_of(section.name)), self._row, settings.kmq.receivers)
-        urgent = urgent_size(settings.queue)
-        smtpd = kind(section, hostname, routes, self._submission, tally, small, rates, urgent)
+        counted = Counted(tally, rates)
+        smtpd = kind(section, settings.kmq.hostname, routes, self._submission, _sizes(settings), counted)
         if isinstance(smtpd, LocalSmtpd):
-            counted = gift.tallies.get(pace.MEMORY)
-            paced = pace.shared(counted, rows) if counted is not None else None
+            minutes = gift.tallies.get(pace.MEMORY)
+            paced = pace.shared(minutes, rows) if minutes is not None else None
             smtpd.settle(settings.sendmail, Pace(settings.sendmail.messages_per_minute, paced, row, rows))
         return smtpd
+
+
+def _sizes(settings: Settings) -> Sizes:
+    return Sizes(settings.queue.small_body, urgent_size(settings.queue))
 
 
 def _sections(settings: Settings) -> list[ReceiverSection]:

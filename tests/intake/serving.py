@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from kmq.intake.smtpd import Smtpd
+from kmq.intake.smtpd import Sizes, Smtpd
 from tests.intake.doors import MemoryDoor, Routes, receiver
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -40,7 +40,7 @@ async def serving(door: MemoryDoor | None = None, **options: Any) -> AsyncIterat
     """An Smtpd that looks at its sessions twenty times a second; `smtpd.port` is where."""
     small_body = options.pop("small_body", 64 * 1024)
     options.setdefault("relay_from", ())
-    smtpd = Smtpd(receiver(**options), "mx.us.test", Routes(), door or MemoryDoor(), small_body=small_body)
+    smtpd = Smtpd(receiver(**options), "mx.us.test", Routes(), door or MemoryDoor(), Sizes(small_body))
     smtpd.tick = 0.05
     listener = socket.create_server(("127.0.0.1", 0))
     smtpd.port = listener.getsockname()[1]
