@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 from kmq.errors import SpoolError
 from kmq.model import queue_id
@@ -26,9 +27,8 @@ from kmq.spool.status import boot_id
 FOLDER = "index"
 FILE = "queue.sqlite"
 
-#: What tells our file from another's, and from one of an earlier kmq: any change of the tables is a new version.
+#: What tells our file from another's.
 _APPLICATION = 0x6B6D7121
-VERSION = 1
 
 #: KiB of the file that a process keeps in memory.
 _CACHE = 4096
@@ -43,9 +43,15 @@ CREATE TABLE message (mid INTEGER PRIMARY KEY, bytes INTEGER, changed INTEGER, {
 CREATE TABLE share (mid INTEGER, hop INTEGER, {", ".join(_SHARE)}, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
 CREATE INDEX share_hop ON share (hop);
 CREATE INDEX poison ON message (mid) WHERE home = 'poison';
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {VERSION};
 """
+
+#: Counts up when a column comes to mean something else.
+_MEANING = 1
+
+#: What tells our file from that of another kmq: other tables are another version.
+VERSION = crc32(f"{_SCHEMA}{_MEANING}".encode()) & 0x7FFFFFFF
+
+_MARKS = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
 
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
 _UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ? WHERE mid = ? AND NOT damaged"
@@ -132,7 +138,9 @@ class Index:
 
     def make(self) -> None:
         """Its tables, in an empty file."""
-        self.connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; {_SCHEMA} COMMIT;")
+        self.connection.executescript(
+            f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; {_SCHEMA} {_MARKS} COMMIT;"
+        )
 
     def begin_writing(self) -> None:
         """From here on it is this boot's, and not whole before `complete`."""
