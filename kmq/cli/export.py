@@ -32,7 +32,8 @@ def run(call: Call, chosen: Choice, named: Mapping[str, Argument]) -> int:
     finally:
         folder.close()
     if status == DONE and export.written and not call.json:
-        call.warn(f"{counted(export.written, 'message')} in {folder.path}; they stay in the queue: kmq remove them")
+        stay = "original stays" if export.written == 1 else "originals stay"
+        call.warn(f"{counted(export.written, 'message')} copied to {folder.path}; the {stay} in the queue")
     return status
 
 

@@ -118,7 +118,7 @@ def test_what_kmqd_does_not_allow_is_not_copied(place: Place, kmqd: Kmqd, folder
     status, out, err = place.run("export", name, other, "--to", str(folder))
     assert (status, os.listdir(folder)) == (0, [f"{other}.eml"])
     assert out.splitlines()[-1] == "1 message exported; 1 skipped: it is not suspended"
-    assert err == f"kmq: 1 message in {folder}; they stay in the queue: kmq remove them\n"
+    assert err == f"kmq: 1 message copied to {folder}; the original stays in the queue\n"
     place.bag.envelope(other).unlink()
     assert place.run("export", other, "--to", str(folder))[:2] == (
         1,
