@@ -143,7 +143,7 @@ class Index:
         )
 
     def begin_writing(self) -> None:
-        """From here on it is this boot's, and not whole before `complete`."""
+        """From here on it is this boot's, and not believed after another begins, until it is closed in order."""
         self.check_believable()
         self.connection.executescript(
             f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE};"
