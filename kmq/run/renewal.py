@@ -87,8 +87,12 @@ class Renewal:
             if refusal is not None:
                 change.cancel()
                 return refusal
+            try:
+                log.begin("kmqd", heir.settings.kmq)
+            except OSError:  # while nobody works by it yet
+                change.cancel()
+                raise
             self.estate = heir
-            log.begin("kmqd", heir.settings.kmq)
             change.commit()
             self._fit()
             for name in await change.done():
