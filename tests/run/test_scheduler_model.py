@@ -313,7 +313,7 @@ class World:
     def record_taken_out(self):
         for one in self.verbs.taken_out():
             for index in one.rcpt:
-                assert self.removing.get((one.mid, index)) is False, "nobody asked for that, or its sender is to be told"
+                assert self.removing.get((one.mid, index)) is False, "nobody asked, or its sender is to be told"
                 assert all(given.mid != one.mid or index not in given.rcpt for given in self.out.values())
                 assert index not in self.ending(one.mid), "removed before the sync (J14)"
             self.recording[-len(self.recording) - 1, one.mid, one.rcpt] = (
