@@ -35,6 +35,8 @@ _TICK = 1.0
 _PORTION = 100
 #: Others go first.
 _NICE = 10
+#: Words after which next hops that nothing waits for are looked for.
+_TIDIED = 600
 #: Seconds after which an index that could not be written is tried again.
 _AGAIN = 30.0
 
@@ -55,6 +57,7 @@ class IndexProcess:
         self._index: index.Index | None = None
         self._as_of = AsOf(self._spool)
         self._troubled = False
+        self._said = 0
 
     async def run(self) -> None:
         """Keeps the index until told to stop."""
@@ -119,6 +122,9 @@ class IndexProcess:
         else:
             await self._look(self._index, iter(array(TYPECODE, raw)))
         self._as_of.tell(word.at)
+        self._said += 1
+        if whole or self._said % _TIDIED == 0:
+            self._index.tidy()
         if self._troubled:
             self._troubled = False
             log.event("index-mended")

@@ -73,6 +73,7 @@ class Index:
     def __init__(self, connection: sqlite3.Connection, spool: Path) -> None:
         self.connection = connection
         self._spool = spool
+        self._root = str(spool)
         self._hops: dict[NextHop, int] = {}
 
     # --- making and opening ------------------------------------------------------------------------------------------
@@ -205,7 +206,10 @@ class Index:
         self.connection.execute("COMMIT")
 
     def _look(self, number: int) -> None:
-        stamp = _stamp(self._spool, number)
+        stamp = _stamp(self._root, queue_id.text(number), number)
+        if stamp is None:  # most mail that was told of has left by now
+            self._forget(number)
+            return
         found = look.find(self._spool, number)
         if found is None:
             self._forget(number)
@@ -226,8 +230,14 @@ class Index:
         self.connection.executemany(_SHARES, [(number, self._hop(one.hop), *one[1:]) for one in shares])
 
     def _forget(self, number: int) -> None:
-        self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
-        self.connection.execute("DELETE FROM message WHERE mid = ?", (number,))
+        if self.connection.execute("DELETE FROM message WHERE mid = ?", (number,)).rowcount:
+            self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
+
+    def tidy(self) -> None:
+        """Next hops that nothing waits for any more go."""
+        with self._change():
+            self._hops.clear()
+            self.connection.execute("DELETE FROM hop WHERE NOT EXISTS (SELECT 1 FROM share WHERE share.hop = hop.n)")
 
     def _hop(self, where: NextHop) -> int:
         number = self._hops.get(where)
@@ -275,14 +285,17 @@ def _differing(there: dict[int, tuple[int, int]], known: dict[int, tuple[int, in
     return sorted({number for number, _ in there.items() ^ known.items()})
 
 
-def _stamp(spool: Path, number: int) -> tuple[int, int]:
-    """Size and time of an envelope, -1 where there is none; taken before it is read, so that a change is noticed."""
-    name = queue_id.text(number) + look.ENV
-    for folder in (spool / "queue" / queue_id.generation(number), spool / "poison"):
-        with contextlib.suppress(OSError):
-            found = os.stat(folder / name, follow_symlinks=False)
-            return found.st_size, found.st_mtime_ns
-    return -1, -1
+def _stamp(spool: str, name: str, number: int) -> tuple[int, int] | None:
+    """Size and time of an envelope, -1 where there is none, None where nothing is; taken before it is read, so that a
+    change is noticed."""
+    poisoned = f"{spool}/poison/{name}"
+    for stem in (f"{spool}/queue/{queue_id.generation(number)}/{name}", poisoned):
+        try:
+            found = os.stat(stem + look.ENV, follow_symlinks=False)
+        except OSError:
+            continue
+        return found.st_size, found.st_mtime_ns
+    return (-1, -1) if any(os.path.lexists(poisoned + one) for one in look.POISONED) else None
 
 
 def discard(spool: Path) -> None:

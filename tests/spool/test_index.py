@@ -297,3 +297,20 @@ def test_what_no_table_can_hold_is_told_as_damaged(bag: Mailbag) -> None:
     assert one.connection.execute("SELECT damaged FROM message ORDER BY mid").fetchall() == [(0,), (1,)]
     assert mend(one) == 0
     one.close()
+
+
+def test_next_hops_that_nothing_waits_for_go(bag: Mailbag) -> None:
+    first, second = (bag.lay(Routed(rcpt="0", hop=f"DnsConnectorDelivery;{one}.test;world")) for one in "ab")
+    one = Index.to_write(bag.spool)
+    mend(one)
+    bag.envelope(first).unlink()
+    mend(one)
+    one.tidy()
+    assert one.connection.execute("SELECT domain FROM hop").fetchall() == [("b.test",)]
+    third = bag.lay(Routed(rcpt="0", hop="DnsConnectorDelivery;a.test;world"))
+    mend(one)
+    found = one.connection.execute(
+        "SELECT mid, domain FROM share JOIN hop ON hop.n = share.hop ORDER BY mid"
+    ).fetchall()
+    assert [(queue_id.text(number), domain) for number, domain in found] == [(second, "b.test"), (third, "a.test")]
+    one.close()
