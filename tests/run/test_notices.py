@@ -348,3 +348,11 @@ def test_mail_whose_time_is_over_is_told_as_given_up(seconds: float, span: str) 
 def test_a_loop_is_called_a_loop(said: str) -> None:
     _, parsed = made(head(), [(0, said, "mx.b.test")])
     assert "mail loop" in " ".join(parts(parsed)[0].get_content().split())
+
+
+def test_a_notice_is_no_more_urgent_than_ordinary_mail() -> None:
+    """Nobody waits for the notice about a newsletter; that about an urgent message goes like any other."""
+    for word, inherited in (("low", "low"), ("", ""), ("high", "")):
+        notice = noticed(head(priority=word), [(0, "550 5.1.1 no", "mx")])
+        assert notice is not None
+        assert read_head(notice).priority == inherited
