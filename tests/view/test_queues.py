@@ -1,0 +1,23 @@
+"""The table of queues: what a queue waits for stands where its trouble would."""
+
+from kmq.view.queues import queues
+from kmq.view.table import Page
+
+THROTTLED = {
+    "NextHopDomain": "smtp.isp.example",
+    "DeliveryType": "SmartHostConnectorDelivery",
+    "Status": "Ready",
+    "MessageCount": 8,
+    "NextRetryTime": "2026-11-22T05:52:00.000Z",
+    "LastError": None,
+    "Why": "throttled",
+    "Throttled": "messages_per_minute = 30",
+}
+
+
+def test_a_queue_that_is_throttled_says_by_which_limit() -> None:
+    lines = list(
+        queues([THROTTLED, {**THROTTLED, "Why": None, "Throttled": None, "NextRetryTime": None}], Page(columns=0))
+    )
+    assert "throttled: messages_per_minute = 30" in lines[-2]
+    assert lines[-1].split()[-2:] == ["-", "-"]
