@@ -175,7 +175,7 @@ def test_workers_that_are_gone_and_kmqd_that_does_not_run(world: World) -> None:
     world.send("d@refused.test")
     world.until_explained("d@refused.test", "unreachable-host")
     world.kmqd.kill_all()
+    found = world.until_explained("d@refused.test", "kmqd-stopped")
     assert [one.code for one in world.story("d@refused.test").findings] == ["kmqd-stopped"]
-    found = world.finding("d@refused.test")
     assert found.command == "systemctl start kmq" and "does not run" in found.evidence[0]
     assert [one.code for one in world.story("a@nowhere.test").findings] == ["kmqd-stopped", "no-connector"]
