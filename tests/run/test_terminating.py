@@ -102,6 +102,23 @@ def test_delivered_mail_whose_sender_asked_for_nothing_concerns_nobody() -> None
     assert not concerns(job(), [deferred()])
 
 
+@pytest.mark.parametrize("sender", ["s@x.test", ""])
+def test_of_what_is_replayed_quietly_nobody_hears(sender: str) -> None:
+    """Neither the sender, whatever he asked for, nor the postmaster; that it takes longer is not asked again."""
+    wish = asking("SUCCESS,FAILURE,DELAY")
+    warned = {"warn": True}
+    quiet = job(wish, sender=sender, replayed="69212ad0-0000a1f2", quiet=True, assign=warned)
+    for events in ([failed()], [delivered()], [failed("0", "550 5.4.6 loop")]):
+        made = notices_of(quiet, events, MAILBOX, (0,), OFFICE)
+        assert (made.children, made.raw, made.events, made.unnoticed) == ([], b"", [], False)
+    made = notices_of(quiet, [deferred()], FAR, (), OFFICE)
+    assert made.children == [] and made.events == [Delayed(rcpt="0", reply="450 4.2.1 busy")]
+    late = job(wish, sender=sender, quiet=True, assign={"delay": "451 4.4.1 refused"})
+    made = delay_of(late, FAR, OFFICE)
+    assert made.children == [] and made.events == [Delayed(rcpt="0", reply="451 4.4.1 refused")]
+    assert notices_of(job(wish, sender="s@x.test", replayed="69212ad0-0000a1f2"), [failed()], FAR, (), OFFICE).children
+
+
 #: NOTIFY -> the actions of which its sender hears.
 WISHES = [
     ("", {"failed", "delayed"}),
