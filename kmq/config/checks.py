@@ -200,6 +200,9 @@ def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -
             text = f"hosts is not filled in yet: mail for {spaces} waits in the Unreachable queue"
             yield Finding(connector.name, "hosts", text)
         yield from _spaces_without_use(connector, kmq.local_domains)
+        if connector.type == "dns" and 0 < (connector.connections_per_host or 0) < kmq.workers:
+            text = f"connections_per_host is less than workers = {kmq.workers}: each worker may have one"
+            yield Finding(connector.name, "connections_per_host", text)
     yield from _unreached(tuple(connectors))
 
 

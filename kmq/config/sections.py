@@ -111,9 +111,9 @@ class KmqSection:
     tracking_log: str = option(
         kinds.log_folder(),
         default="spool",
-        doc="Where the tracking log goes (kmq-tracking(5)): what happened to each message, as JSON lines, for `kmq track`,"
-        " `kmq history` of mail that has left, and `kmq mailq --at`. `spool`: the folder `log/` of the spool; the absolute"
-        " path of another folder; or `off`.",
+        doc="Where the tracking log goes (kmq-tracking(5)): what happened to each message, as JSON lines, for"
+        " `kmq track`, `kmq history` of mail that has left, and `kmq mailq --at`. `spool`: the folder `log/` of the"
+        " spool; the absolute path of another folder; or `off`.",
     )
     tracking_file_size: int = option(
         kinds.size("64K", "1G"),

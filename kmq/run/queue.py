@@ -408,6 +408,8 @@ class QueueProcess:
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.metering.tick(now, self.operators.stopped)
+        for target, pause, reply in self.core.verbs.slowed():
+            log.warning("a next hop asks for less", queue=target.name, pause=round(pause), reply=reply)
         self.roll.watch(now, self.settings.queue.phase_limit)
         self.rerouting.look()
         if now > self._looked + _UNREACHABLE_LOOKS:

@@ -110,9 +110,10 @@ class Throttle:
 
 
 class Throttles:
-    """Of all queues."""
+    """Of all queues. slowed: hops that asked for less, until somebody tells of them: text, seconds, what they said."""
 
     def __init__(self, limits: Limits) -> None:
+        self.slowed: list[tuple[str, float, str]] = []
         self._limits = limits
         self._gates: dict[str, Gate] = {}
         self._timed: list[tuple[float, int, HopQueue]] = []
@@ -160,6 +161,7 @@ class Throttles:
         throttle.slow = throttle.slow or Slowdown()
         if throttle.slow.refused(reply, now):
             queue.width = max(1, min(queue.width, queue.in_flight + 1) // 2)
+            self.slowed.append((queue.hop, throttle.slow.until - now, reply))
 
     # --- who waits ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ Callers:  the scheduler process, for the verbs of the control socket and to move
 
 from typing import NamedTuple
 
+from kmq.model.hop import NextHop, parse
 from kmq.run.hopqueue import HopQueue, QueueFacts
 from kmq.run.lines import UNREACHABLE, Lines
 from kmq.run.share import (
@@ -50,6 +51,12 @@ class Verbs:
         """How a queue is; None when there is none of this next hop."""
         queue = self._lines.queues.get(hop)
         return queue.facts() if queue is not None else None
+
+    def slowed(self) -> list[tuple[NextHop, float, str]]:
+        """Next hops that asked for less since this was asked last: seconds of the pause, and what they said."""
+        throttles = self._lines.throttles
+        slowed, throttles.slowed = throttles.slowed, []
+        return [(parse(hop), pause, reply) for hop, pause, reply in slowed]
 
     # --- messages ------------------------------------------------------------------------------------------------
 

@@ -207,6 +207,7 @@ DOUBTS = [
         r"not in local_domains",
     ),
     ("[kmq]\nhostname = mx\n" + ISP, 2, r"no full name"),
+    (DNS + "connections_per_host = 1\n", 4, r"connections_per_host is less than workers = 2: each worker may have one"),
 ]
 
 

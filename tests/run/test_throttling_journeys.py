@@ -121,6 +121,7 @@ def test_a_hop_that_says_421_is_left_alone_for_a_while(site: Site) -> None:
     until(lambda: site.queue("asks").get("Why") == "throttled", "what comes now waits")
     assert site.queue("asks")["Throttled"].startswith("it asked for less: 421 4.2.0 said so")
     assert site.hops["asks"].messages == []
+    until(lambda: "a next hop asks for less queue=127.0.0.1" in site.kmqd.log, "an operator is told")
 
 
 def test_what_a_client_may_do_in_a_minute_is_one_over_two_receivers(site: Site) -> None:
