@@ -9,13 +9,11 @@ On crash: nothing here touches a disk or a socket.
 Callers:  kmq.cli.explain; kmq.admin.explain_queue has what is said of a whole queue.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from shlex import quote
 
 from kmq.admin import explain_replies
-from kmq.admin.circumstances import Circumstances, QueueState, text_of
-from kmq.admin.explain_causes import CAUSES
+from kmq.admin.circumstances import QueueState, text_of
 from kmq.admin.explain_deadlines import over
 from kmq.admin.explain_evidence import (
     addresses,
@@ -29,79 +27,13 @@ from kmq.admin.explain_evidence import (
     state_of,
     waiting_in,
 )
-from kmq.admin.listing import Share, Status, domains, shares, utc
-from kmq.config import Settings
+from kmq.admin.explain_finding import Facts, Finding
+from kmq.admin.listing import Share, Status, domains, shares
 from kmq.model import hop as hops
 from kmq.model.event import Crashed, Deferred, Moved, Removing
 from kmq.model.hop import DeliveryType
 from kmq.run.overdue import STOPPED
 from kmq.spool.look import Damaged, Found
-
-
-@dataclass(slots=True)
-class Kmqd:
-    """How kmqd is. silence: why it did not answer, "" when it did; owned: whether some kmqd holds the spool, None when
-    this user cannot see; forbidden: this user may not ask; workers: how many are up, None when that cannot be seen.
-    """
-
-    silence: str = ""
-    owned: bool | None = True
-    forbidden: bool = False
-    workers: int | None = 1
-
-
-@dataclass(slots=True)
-class Facts:
-    """What is known. free: bytes on the spool's disk, None when nobody knows; told: whether kmqd was asked about the
-    message and answered. expiry_stopped: the brake holds (run/brake).
-    """
-
-    now: float
-    settings: Settings
-    around: Circumstances
-    kmqd: Kmqd = field(default_factory=Kmqd)
-    free: int | None = None
-    told: bool = False
-    expiry_stopped: bool = False
-
-
-@dataclass(slots=True)
-class Finding:
-    """One cause, found. to: the addresses that it is about; queue: its name, "" for the message itself; until: Unix
-    time at which something happens by itself, 0.0 for as soon as possible, None for not before somebody does something.
-    evidence: what proves it.
-    """
-
-    code: str
-    to: list[str] = field(default_factory=list)
-    queue: str = ""
-    until: float | None = None
-    evidence: list[str] = field(default_factory=list)
-    words: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def says(self) -> str:
-        return self._filled(CAUSES[self.code].says)
-
-    @property
-    def first(self) -> str:
-        """What has to be done before the command, "" for nothing."""
-        return self._filled(CAUSES[self.code].first)
-
-    @property
-    def command(self) -> str:
-        quoted = self.words | {"queue": quote(self.queue)}
-        return CAUSES[self.code].command.format_map(_Words(quoted))
-
-    def _filled(self, text: str) -> str:
-        return text.format_map(_Words(self.words)).rstrip(": ")
-
-
-class _Words(dict[str, str]):
-    """A word that nobody knows is left out."""
-
-    def __missing__(self, name: str) -> str:
-        return ""
 
 
 def explain(found: Found | Damaged, facts: Facts) -> list[Finding]:
@@ -307,17 +239,3 @@ def _its_turn(found: Found, share: Share, facts: Facts, queue: QueueState) -> Fi
         return Finding("loading", until=0.0)
     code = "categorizing" if share.hop == hops.SUBMISSION else "waiting-turn"
     return Finding(code, until=share.next_try or 0.0, evidence=state_of(queue))
-
-
-def properties(finding: Finding) -> Mapping[str, object]:
-    """A finding as one object."""
-    return {
-        "Code": finding.code,
-        "Says": finding.says,
-        "Recipients": finding.to,
-        "Queue": finding.queue or None,
-        "Until": "now" if finding.until == 0.0 else utc(finding.until or 0.0),
-        "Evidence": finding.evidence,
-        "First": finding.first or None,
-        "Command": finding.command,
-    }

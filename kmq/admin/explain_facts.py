@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kmq.admin.circumstances import gather, hidden, inquire
-from kmq.admin.explain import Facts, Kmqd
+from kmq.admin.explain_finding import Facts, Kmqd
 from kmq.config import Settings
 from kmq.run.overdue import STOPPED
 from kmq.spool.lock import spool_held

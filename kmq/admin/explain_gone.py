@@ -6,8 +6,8 @@ Callers:  kmq.cli.explain.
 
 from collections.abc import Sequence
 
-from kmq.admin.explain import Finding
 from kmq.admin.explain_evidence import by
+from kmq.admin.explain_finding import Finding
 from kmq.log.tracking import Details, Entry
 from kmq.model.event import Delivered
 from kmq.spool.look import Found

@@ -7,8 +7,9 @@ Callers:  kmq.cli.explain.
 from collections.abc import Iterator
 
 from kmq.admin.circumstances import QueueState
-from kmq.admin.explain import Facts, Finding, of_kmqd, queue_held, queue_waits, stopped
+from kmq.admin.explain import of_kmqd, queue_held, queue_waits, stopped
 from kmq.admin.explain_evidence import state_of
+from kmq.admin.explain_finding import Facts, Finding
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType, NextHop
 

@@ -8,9 +8,10 @@ Callers:  kmq.cli.explain; kmq.view.explain shows it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kmq.admin.explain import Facts, Finding, explain
+from kmq.admin.explain import explain
 from kmq.admin.explain_deadlines import Deadlines, deadlines
 from kmq.admin.explain_evidence import attempt_told, by, last_line, last_routing, waiting_in
+from kmq.admin.explain_finding import Facts, Finding
 from kmq.admin.listing import Share, shares
 from kmq.log.tracking import Entry
 from kmq.model.event import AnyEvent, Crashed, Deferred, Redirected, Resubmitted, Routed

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kmq.admin import tracked
-from kmq.admin.explain import Facts, Finding, properties
 from kmq.admin.explain_facts import facts_about
+from kmq.admin.explain_finding import Facts, Finding, properties
 from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_story import of_queue, story

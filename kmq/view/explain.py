@@ -6,9 +6,9 @@ Callers:  kmq.cli.explain.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from kmq.admin.explain import Finding
-from kmq.admin.explain import properties as finding_properties
 from kmq.admin.explain_deadlines import Deadlines
+from kmq.admin.explain_finding import Finding
+from kmq.admin.explain_finding import properties as finding_properties
 from kmq.admin.explain_story import Chapter, Story
 from kmq.admin.listing import utc
 from kmq.model.hop import DeliveryType

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from kmq.admin.circumstances import Circumstances, QueueState, queue_state
-from kmq.admin.explain import CAUSES, Facts, Finding, Kmqd, explain
+from kmq.admin.explain import explain
+from kmq.admin.explain_causes import CAUSES
+from kmq.admin.explain_finding import Facts, Finding, Kmqd
 from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_replies import of_hop, of_recipient

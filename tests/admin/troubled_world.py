@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kmq.admin import client
 from kmq.admin.client import Response
-from kmq.admin.explain import Finding
 from kmq.admin.explain_facts import facts_about
+from kmq.admin.explain_finding import Finding
 from kmq.admin.explain_story import Story, story
 from kmq.config import Settings, load
 from kmq.model import queue_id
