@@ -78,16 +78,17 @@ def select(settings: Settings, around: Circumstances, **wish: Unpack[Wish]) -> P
 
 
 class Selection:
-    """What is asked for, as of one moment, until it is closed. around: also learns who has what in hand."""
+    """What is asked for, as of one moment, until it is closed. around: also learns who has what in hand; late: as
+    selection_source has it."""
 
-    def __init__(self, settings: Settings, around: Circumstances, wish: Wish) -> None:
+    def __init__(self, settings: Settings, around: Circumstances, wish: Wish, late: bool = False) -> None:
         node = _tree(wish, around.now)
         self._order = keys(wish.get("sort", ""), MESSAGE)
         self._sort = wish.get("sort", "").replace(" ", "").lower()
         self._behind = self._place(wish.get("bookmark", ""))
         self._settings, self._around = settings, around
         try:
-            self._begin(selection_source.opened(settings.kmq.spool, around), node, wish.get("queue", ""))
+            self._begin(selection_source.opened(settings.kmq.spool, around, late), node, wish.get("queue", ""))
         except sqlite3.DatabaseError:  # the index is damaged, and kmqd has not noticed yet
             self._connection.close()
             self._begin(selection_source.from_files(settings.kmq.spool), node, wish.get("queue", ""))

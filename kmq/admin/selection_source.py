@@ -21,6 +21,11 @@ from kmq.spool.index import Index, NoIndex
 _PATIENCE = 0.25
 _LOOKS = 0.002
 
+#: Who may see what was true a moment ago reads no more messages than this, as long as the index process, which is
+#: behind with a mass of changes, has been heard of within so many seconds.
+_READ_AT_MOST = 3000
+_LATE = 300.0
+
 
 class Source(NamedTuple):
     """connection: to look into, with tables as in spool/index; as_of: Unix time."""
@@ -29,8 +34,11 @@ class Source(NamedTuple):
     as_of: float
 
 
-def opened(spool: Path, around: Circumstances) -> Source:
-    """The queue as it is now. SpoolError when there is no spool or it may not be read."""
+def opened(spool: Path, around: Circumstances, late: bool = False) -> Source:
+    """The queue as it is now. SpoolError when there is no spool or it may not be read.
+
+    late: as it was a moment ago is good enough while so much changes that it would take long to read all of that.
+    """
     at = _told(spool, around)
     try:
         index = Index.to_read(spool)
@@ -41,7 +49,7 @@ def opened(spool: Path, around: Circumstances) -> Source:
     try:
         if not index.clean:
             index.check_whole()
-        return _from_files(spool, index)
+        return _from_files(spool, index, late and not around.silence)
     except (sqlite3.Error, NoIndex):
         index.connection.close()
         return from_files(spool)
@@ -63,11 +71,13 @@ def _told(spool: Path, around: Circumstances) -> float:
     return at
 
 
-def _from_files(spool: Path, index: Index | None) -> Source:
+def _from_files(spool: Path, index: Index | None, late: bool = False) -> Source:
     """What differs is read; a copy is made only when something does."""
     at = time.time()
     view = index or Index.in_memory(spool)
     stale = [number for numbers in view.stale() for number in numbers]
+    if late and index is not None and len(stale) > _READ_AT_MOST and (before := as_of.read(spool, _LATE)):
+        return Source(index.connection, before)
     if stale and index is not None:
         view = Index.in_memory(spool, index)
         index.connection.close()

@@ -128,7 +128,7 @@ def _report(call: Call, page: Page, limit: int) -> Iterator[str]:
     from kmq.view.mailq import mailq
 
     around = call.around()
-    with Selection(call.settings, around, _wish(call)) as found:
+    with Selection(call.settings, around, _wish(call), late=True) as found:
         rows, bookmark = found.rows(), ""
         if limit or call.arguments.bookmark:
             some, bookmark = page_of_lines(found, limit or MOST, call.arguments.bookmark)

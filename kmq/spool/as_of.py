@@ -45,8 +45,8 @@ class AsOf:
             os.unlink(self._path)
 
 
-def read(spool: Path) -> float:
-    """Unix time, 0.0 when nothing is told, or what is told is too old to be believed."""
+def read(spool: Path, fresh: float = FRESH) -> float:
+    """Unix time, 0.0 when nothing is told, or what is told is older than `fresh` seconds and not to be believed."""
     try:
         fd = os.open(spool / FOLDER / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -58,4 +58,4 @@ def read(spool: Path) -> float:
         return 0.0
     finally:
         os.close(fd)
-    return at if 0 <= time.time() - at <= FRESH else 0.0
+    return at if 0 <= time.time() - at <= fresh else 0.0

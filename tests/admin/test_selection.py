@@ -442,6 +442,32 @@ def test_a_fresh_index_is_believed_without_a_look_at_the_files(
     one.close()
 
 
+def test_while_very_much_changes_who_looks_may_see_what_was_true_a_moment_ago(
+    bag: Mailbag, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmq.spool.as_of import AsOf
+
+    bag.lay()
+    one = kept(bag)
+    for _ in range(3):
+        bag.lay()
+    here = Circumstances(time.time() - 1, "mx.example.org")
+    AsOf(bag.spool).tell(told := time.time() - 10)
+
+    def looked(late: bool, circumstances: Circumstances = here) -> tuple[int, bool]:
+        with Selection(settings, circumstances, {}, late=late) as found:
+            return found.totals.rows, abs(found.as_of - told) < 0.01
+
+    assert looked(late=True) == (4, False), "so few are read"
+    monkeypatch.setattr(selection_source, "_READ_AT_MOST", 2)
+    assert looked(late=True) == (1, True), "and it says of which moment it is"
+    assert looked(late=False) == (4, False), "who acts on them sees all"
+    assert looked(True, around()) == (4, False), "kmqd does not answer: nobody brings the index up to now"
+    AsOf(bag.spool).tell(time.time() - 1000)
+    assert looked(late=True) == (4, False), "the index process is stuck, or dead"
+    one.close()
+
+
 def test_somebody_who_looks_waits_for_what_he_has_done_himself(
     bag: Mailbag, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
