@@ -147,6 +147,7 @@ def test_what_is_foreseen_is_what_a_reload_does(kmqd: Kmqd, tmp_path: Path) -> N
     other = tmp_path / "new.conf"
     other.write_text(changed(kmqd))
     before = waiting(kmqd)
+    assert ask(kmqd.run, "settle").status == 0  # the files that are looked at follow the journal
     status, objects, said = kmq(kmqd, "config", "diff", str(other))
     assert status == 0, said
     foreseen = [one for one in objects if "ID" in one]
@@ -166,7 +167,7 @@ def test_what_is_foreseen_is_what_a_reload_does(kmqd: Kmqd, tmp_path: Path) -> N
     (kmqd.folder / "kmq.conf").write_text(other.read_text())
     reloaded = ask(kmqd.run, "reload")
     assert reloaded.status == 0, reloaded
-    until(lambda: waiting(kmqd) == after, f"what was foreseen comes true: {after}", 20)
+    until(lambda: waiting(kmqd) == after, f"what was foreseen comes true: {after}")
     assert after[held] == before[held], "suspended mail is not routed anew"
     told = {(line["Option"], line["Counts"]) for line in reloaded.lines if "Option" in line}
     assert {(one["Option"], one["Counts"]) for one in objects if "Option" in one} == told
@@ -197,7 +198,7 @@ def test_who_is_over_his_time_then_fails_with_the_next_attempt(kmqd: Kmqd, tmp_p
         ask(kmqd.run, "flush")
         return not foreseen & waiting(kmqd).keys()
 
-    until(given_up, "they are given up", 30)
+    until(given_up, "they are given up")
     assert waiting(kmqd).keys() >= before.keys() - foreseen
 
 
