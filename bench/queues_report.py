@@ -62,6 +62,16 @@ class Beside:
         return sum(wait < 0 for wait in self.with_it)
 
 
+def _spread(waits: list[float]) -> dict[str, float]:
+    arrived = _arrived(waits)
+    return {
+        "messages": len(waits),
+        "in time": _in_time(waits),
+        "median": median(arrived),
+        "p99": percentile(arrived, 0.99),
+    }
+
+
 def _arrived(waits: list[float]) -> list[float]:
     return [wait for wait in waits if wait >= 0] or [float("nan")]
 
@@ -108,8 +118,19 @@ class Run:
         return (self.full - self.bare) / self.messages
 
     def figures(self) -> dict[str, object]:
-        """All of it, for the file of results."""
-        return asdict(self)
+        """All of it, for the file of results; of a flow's thousands of waits what tells them."""
+        told = asdict(self)
+        told["beside"] = [
+            {
+                "name": one.name,
+                "rate": one.rate,
+                "count": one.count,
+                "without": _spread(one.without),
+                "with": _spread(one.with_it),
+            }
+            for one in self.beside
+        ]
+        return told
 
 
 def table(runs: list[Run], small: Call) -> str:

@@ -113,6 +113,12 @@ def test_the_small_goal_is_missed() -> None:
     assert [goal.met for goal in goals([run()], Call(0.21, 0.1))] == [True] * 7 + [False]
 
 
+def test_what_is_kept_of_a_flow_are_a_few_figures() -> None:
+    (beside,) = run().figures()["beside"]  # type: ignore[misc]
+    assert beside["with"] == {"messages": 100, "in time": 95, "median": 6.0, "p99": 3000.0}
+    assert "with_it" not in beside
+
+
 def test_the_table_has_a_column_for_each_run() -> None:
     lines = table([run(), run(domains=1, verbs={"suspend": Verb(4000.0, 30.0, 90.0)})], Call(0.15, 0.1)).splitlines()
     assert lines[0].split("  ")[-1] == "goal"
