@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmq.admin.client import Response, ask
+from kmq.errors import Unreachable
 from kmq.spool import net_look
 from kmq.spool.look import Found
 from tests.fakes import EvilHop
@@ -62,6 +63,22 @@ def replay(kmqd: Kmqd, *names: str, **more: str | bool) -> Response:
     return ask(kmqd.run, "replay", {"ids": list(names), **more})
 
 
+def kill_the_scheduler(kmqd: Kmqd) -> None:
+    """Returns when its successor answers."""
+    pid = kmqd.kill("scheduler-1")
+
+    def answers() -> bool:
+        if kmqd.children().get("scheduler-1", pid) == pid:
+            return False
+        try:
+            return ask(kmqd.run, "queues").status == 0
+        except Unreachable:
+            return False
+
+    until(answers, "there is another scheduler process")
+    kmqd.ready()
+
+
 def results(response: Response) -> list[object]:
     return [line["Result"] for line in response.lines]
 
@@ -86,8 +103,7 @@ def test_it_goes_once_more_as_it_was_and_only_once(kmqd: Kmqd, hop: EvilHop) -> 
     again = replay(kmqd, first, second)
     assert (again.status, results(again)) == (1, ["skipped", "skipped"])
     assert "replayed already" in str(again.lines[0]["Why"])
-    kmqd.kill("scheduler-1")
-    kmqd.ready()
+    kill_the_scheduler(kmqd)
     assert results(replay(kmqd, first, second)) == ["skipped", "skipped"], "after a crash, too"
     kmqd.drain()
     again_kept = [one for one in kept(kmqd).values() if one.head.replayed]
@@ -147,8 +163,7 @@ def test_what_was_delivered_in_part_is_kept_when_an_operator_ends_it(kmqd: Kmqd,
         response = ask(kmqd.run, "remove", {"ids": [path.stem for path in kmqd.queued()]})
         return response.status == 0 and "removed" in results(response)
 
-    kmqd.kill("scheduler-1")
-    kmqd.ready()
+    kill_the_scheduler(kmqd)
     until(removed, "what is left of it is taken out")
     kmqd.drain()
     assert not kept(kmqd), "an operator who removes a message wants it gone"
