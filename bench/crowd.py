@@ -18,6 +18,7 @@ from bench import cpu
 from bench.filling import Waiting, fill
 from bench.kmq import CONFIGURATION, Kmq
 from bench.mta import stopping
+from kmq.spool import as_of
 from tests.fake_dns import FakeDNS
 from tests.waiting import free_port, until
 
@@ -98,7 +99,7 @@ class Crowd(Kmq):
         while time.monotonic() < deadline:
             time.sleep(REST)
             now = sum(cpu.seconds(self.pid).values())
-            if now - spent < REST * QUIET:
+            if now - spent < REST * QUIET and as_of.read(self._folder / "spool"):
                 return
             spent = now
         raise RuntimeError(f"kmqd is busy {LOADED:.0f} s after the last word")
