@@ -311,7 +311,7 @@ def test_a_good_configuration_is_for_the_living_and_for_those_to_come(kmqd: Kmqd
     kmqd.start()
     kmqd.configure("log_level = debug\n")
     kmqd.signal(signal.SIGHUP)
-    until(lambda: len(kmqd.noted("count")) == 3, "it counts for all children")
+    until(lambda: len(kmqd.noted("count")) == 4, "it counts for all children")
     kmqd.configure("log_level = error\n")  # and what is in the file by then is not what was read
     os.kill(kmqd.pid("worker-1"), signal.SIGKILL)
     until(lambda: len(kmqd.noted("ready", "worker-1")) == 2, "another worker is there")
@@ -336,7 +336,7 @@ def test_without_a_supervisor_children_end_in_order_and_the_next_one_waits_for_t
     assert kmqd.noted("TERM", "scheduler-1") == [], "the worker's last results are still to come"
     kmqd.order("worker-1")
     kmqd.release()
-    until(lambda: len(kmqd.noted("ready")) == 6, "the next kmqd begins")
+    until(lambda: len(kmqd.noted("ready")) == 8, "the next kmqd begins")
     steps = [(one["what"], one["name"], one["pid"]) for one in kmqd.ledger]
     left = steps.index(("left", "worker-1", orphan))
     assert left < next(at for at, one in enumerate(steps) if one[:2] == ("TERM", "scheduler-1"))
