@@ -125,7 +125,8 @@ class Foresight:
         state = found.state
 
         def place(index: int) -> tuple[str, str, bool]:
-            return self._named(state.hop[index]), state.forced.get(index, ""), index in state.held
+            forced = state.forced.get(index, "")
+            return self._named(state.hop[index]), self._former.get(forced, forced), index in state.held
 
         for (before, forced, held), group in groupby(sorted(state.open, key=place), key=place):
             yield from self._share(found, before, forced, held, tuple(group))
@@ -162,7 +163,8 @@ class Foresight:
 
     def _routed_anew(self, found: Found, before: str, forced: str, rcpt: tuple[int, ...]) -> Iterator[Foreseen]:
         ways = self._routes[1].of(found.head)
-        decide = self._routes[1].forced(forced, ways.decide) if forced else ways.decide
+        connector = self._renamed.get(forced, forced)
+        decide = self._routes[1].forced(connector, ways.decide) if connector else ways.decide
         made = categorize(found.head, rcpt, decide)
         for event in made.events:
             part = recipients.from_text(event.rcpt)  # type: ignore[attr-defined]

@@ -158,7 +158,7 @@ class Loader:
 
     def _add(self, one: Loaded) -> None:
         self.numbers.begin(one.id, one.state.next_seq)
-        parts = open_parts(one.state, priority.of(one.head.priority))
+        parts = open_parts(one.state, priority.of(one.head.priority), self.core.verbs.former)
         state = one.state
         if not one.head.sender and any(isinstance(end, Failed) and not end.notice for end in state.done.values()):
             self.outcasts.unnoticed.add(one.id)

@@ -11,8 +11,9 @@ Callers:  kmq/run/lines, scheduler, verbs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -187,16 +188,20 @@ class Part(NamedTuple):
     priority: int = NORMAL
 
 
-def open_parts(state: State, priority: int = NORMAL) -> list[Part]:
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def open_parts(state: State, priority: int = NORMAL, former: Mapping[str, str] = _NOBODY) -> list[Part]:
     """What is left to do for a message: its open recipients by next hop, number of results, and time to wait.
 
     What was unreachable is routed anew, since the configuration may have changed; so is a next hop that this program
-    cannot read. An `until` that is no time is none.
+    cannot read. An `until` that is no time is none. former: former name of a connector -> the name that it bears now.
     """
     found: dict[tuple[str, int, str, bool, int, str], list[int]] = {}
     for index in state.open:
         forced = state.forced.get(index, "")
-        hop = _routed(state.hop[index], forced)
+        forced = former.get(forced, forced)
+        hop = _routed(state.hop[index], forced, former)
         key = (hop, state.results[index], state.until[index], index in state.warned, _word(state, index), forced)
         found.setdefault(key, []).append(index)
     return [
@@ -215,12 +220,13 @@ def _word(state: State, index: int) -> int:
 _SUBMISSION = str(hops.SUBMISSION)
 
 
-def _routed(text: str, forced: str) -> str:
+def _routed(text: str, forced: str, former: Mapping[str, str]) -> str:
     try:
         target = hops.parse(text) if text else hops.SUBMISSION
     except ValueError:
         return _SUBMISSION
-    astray = forced != "" and target.connector != forced  # on its way by routing when an operator said otherwise
+    connector = former.get(target.connector, target.connector)
+    astray = forced != "" and connector != forced  # on its way by routing when an operator said otherwise
     return _SUBMISSION if astray or target == hops.UNREACHABLE else text or _SUBMISSION
 
 

@@ -198,6 +198,11 @@ class Verbs:
         """Former name of a connector -> the name that it bears now: a next hop that names the former is the same."""
         self._lines.former = names
 
+    @property
+    def former(self) -> dict[str, str]:
+        """What `formerly` said last."""
+        return self._lines.former
+
     def rename_connector(self, old: str, new: str, now: float) -> list[str]:
         """Its queues go on under the new name, with all that they hold; their next hops."""
         return [queue.hop for queue in self._lines.rename(old, new, now)]

@@ -3,7 +3,7 @@
 import pytest
 
 from kmq.model.envelope import State
-from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Routed
+from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Redirected, Routed
 from kmq.run.assignment import Held
 from kmq.run.share import Part, open_parts
 from kmq.run.suspects import PATIENCE
@@ -206,6 +206,20 @@ def test_a_hop_of_another_version_is_routed_anew():
     state = State(1)
     state.after(Routed(rcpt="0", hop="Teleport;there;x"))
     assert open_parts(state) == [Part((0,), SUBMISSION, 1, 0.0)]
+
+
+@pytest.mark.parametrize("hop", [ISP, ISP.replace(";isp", ";line")])
+def test_what_was_redirected_to_a_connector_that_was_renamed_still_goes_that_way(hop):
+    state = State(1)
+    state.after(Redirected(rcpt="0", connector="isp"))
+    state.after(Routed(rcpt="0", hop=hop))
+    (part,) = open_parts(state, former={"isp": "line"})
+    assert (part.hop, part.forced) == (hop, "line"), "it is not routed anew, and knows the name of now"
+    (part,) = open_parts(state, former={"isp": "cable", "line": "cable"})
+    assert (part.hop, part.forced) == (hop, "cable")
+    state.after(Routed(rcpt="0", hop=DEAD))
+    (part,) = open_parts(state, former={"isp": "line"})
+    assert (part.hop, part.forced) == (SUBMISSION, "line"), "by routing, when an operator said otherwise"
 
 
 def test_the_attempt_is_the_same_before_and_after_a_restart():
