@@ -28,7 +28,7 @@ RANK = {
 
 #: Foreign library -> the one place that may import it; a trailing * stands for more of the name.
 HOMES = {
-    "aiosmtpd": "kmq/intake/smtpd.py",
+    "aiosmtpd": "kmq/intake/carrier.py",
     "aiosmtplib": "kmq/phases/smtp*.py",
     "dns": "kmq/routing/resolver.py",
     "filelock": "kmq/spool/*.py",

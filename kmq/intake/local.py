@@ -23,12 +23,13 @@ from kmq.config.sections import ReceiverSection, SendmailSection
 from kmq.config.sendmail import RECEIVER
 from kmq.intake import replies, trace
 from kmq.intake.arrival import Transaction
+from kmq.intake.carrier import Carrier
 from kmq.intake.completion import Way
 from kmq.intake.pace import Pace
 from kmq.intake.reception import State
 from kmq.intake.rules import Client, Rules
 from kmq.intake.session import Session
-from kmq.intake.smtpd import Carrier, Smtpd
+from kmq.intake.smtpd import Smtpd
 from kmq.model.address import NotAnAddress, read_path
 from kmq.model.envelope import Recipient, Source
 from kmq.model.hop import DeliveryType

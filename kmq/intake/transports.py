@@ -1,7 +1,7 @@
 """What a connection says of itself: how it is protected, why that failed, and what its client has sent already.
 
 Promise:  looks only.
-Callers:  intake.smtpd.
+Callers:  intake.carrier.
 """
 
 import fcntl

@@ -10,7 +10,8 @@ from importlib import metadata
 import aiosmtpd.smtp
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
-from kmq.intake.smtpd import Carrier, Smtpd
+from kmq.intake.carrier import Carrier
+from kmq.intake.smtpd import Smtpd
 from tests.intake.doors import MemoryDoor, Routes, receiver
 
 

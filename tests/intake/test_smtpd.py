@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
+from kmq.intake.carrier import LINGER_BYTES
 from kmq.intake.session import Session
-from kmq.intake.smtpd import LINGER_BYTES
 from tests.intake.doors import NO_STORAGE, MemoryDoor, Routes, receiver
 from tests.intake.serving import LOOPS, Peer, run, serving, until
 
@@ -254,7 +254,7 @@ def test_a_silent_client_hears_421(loop):
 
 def test_our_last_word_is_not_waited_for_long(loop, monkeypatch):
     async def story() -> None:
-        monkeypatch.setattr("kmq.intake.smtpd.LINGER", 0.2)
+        monkeypatch.setattr("kmq.intake.carrier.LINGER", 0.2)
         async with serving(command_timeout=0.1) as smtpd, Peer(smtpd.port) as peer:
             assert (await peer.ended()).endswith(b"421 4.4.2 Timeout\r\n")
             await until(lambda: smtpd.sessions == 0, "the session to be gone, though the client does not close")
