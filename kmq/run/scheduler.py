@@ -23,11 +23,12 @@ from kmq.run.backoff import UNTRIED, Jitter
 from kmq.run.brake import Brake
 from kmq.run.crew import Crew, Worker
 from kmq.run.expiry import Expiry
-from kmq.run.fates import Fates, read
-from kmq.run.hopqueue import HopQueue, QueueFacts
+from kmq.run.fates import read
+from kmq.run.hopqueue import QueueFacts
 from kmq.run.lifetime import Lifetime
 from kmq.run.limits import Limits
 from kmq.run.lines import UNREACHABLE, Lines
+from kmq.run.reach import Reach
 from kmq.run.schedule import Schedules
 from kmq.run.sequel import Ended, Sequel
 from kmq.run.share import (
@@ -76,7 +77,9 @@ class Scheduler:
         self._lifetime = Lifetime(schedules.longest, start.now, start.wall, start.last_id)
         self.brake = Brake(section.mass_expiry)
         self._expiry = Expiry(self._lines, self._lifetime, self.brake)
-        self._sequel = Sequel(self._lines, self._expiry, Jitter(section.retry_jitter, random))
+        jitter = Jitter(section.retry_jitter, random)
+        self._sequel = Sequel(self._lines, self._expiry, jitter)
+        self._reach = Reach(self._lines, self._expiry, jitter)
         self._out: dict[int, Assignment] = {}
         self._recording: dict[int, Recording] = {}
         self._next = start.first
@@ -91,7 +94,7 @@ class Scheduler:
     ) -> None:
         """The configuration, also when it was read again: what comes from now on follows it."""
         schedules = schedules or Schedules(section)
-        self._jitter = self._sequel.jitter = Jitter(section.retry_jitter, self._random)
+        self._reach.jitter = self._sequel.jitter = Jitter(section.retry_jitter, self._random)
         self._longest_wait = schedules.longest * (1 + section.retry_jitter)
         self._lifetime.cycle = schedules.longest
         self.brake.limit = section.mass_expiry
@@ -370,10 +373,10 @@ class Scheduler:
             self._suspects.mids.add(out.mid)
         fates = read(out.rcpt, events)
         if not out.notice:
-            self._spoke(share.queue, fates, probing, now)
+            self._reach.spoke(share.queue, fates, probing, now)
         unreached = None
         if done.unavailable and not out.notice:
-            unreached = self._unavailable(done, share.queue if probing else None, now)
+            unreached = self._reach.silent(done.hop, done.unavailable, share.queue if probing else None, now)
         share.rcpt = ()
         share.owed = None
         going: tuple[Share, ...] = ()
@@ -406,40 +409,6 @@ class Scheduler:
             assignment.share.due = ceil(now + UNTRIED)
             self._lines.line_up(assignment.share, now, front=True)
             self._lines.at_rest(assignment.mid)
-
-    def _spoke(self, own: HopQueue, fates: Fates, probing: bool, now: float) -> None:
-        """The hops that gave results are there; a hop that a fresh message went to in one go may be one of them."""
-        for hop in fates.spoke:
-            queue = self._lines.queue(hop, now) if hop else own
-            if queue is not own and not fates.parts:
-                queue.arrived += 1
-                queue.departed += 1
-            refusal = fates.refusal(hop) if fates.parts else ""
-            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or queue.heeds:
-                queue.spoke(probing and queue is own, not refusal)
-                if refusal:
-                    self._lines.throttles.refused(queue, refusal, now)
-                self._lines.rota.judge(queue, False)
-                self._lines.mark(queue)
-                self._lines.rota.list(queue, now)
-
-    def _unavailable(self, done: Done, probed: HopQueue | None, now: float) -> HopQueue | None:
-        """The hop was not reached: its queue waits, and those whose lifetime is over have had their last attempt.
-
-        Submission cannot be out of reach, whatever a worker says: that would stop all mail. None then.
-        """
-        lines = self._lines
-        queue = lines.queue(done.hop, now)
-        if queue is lines.submission or not queue.limit:
-            return None
-        if queue.failed(done.unavailable, queue is probed):
-            queue.next_retry = now + self._jitter.spread(queue.schedule.connection.after(queue.failures))
-            queue.silent(now, self._lifetime.wall(now))
-            lines.rota.judge(queue, True)
-            lines.mark(queue)
-            lines.alarm(queue, now)
-            self._expiry.begin(queue, done.unavailable, now)
-        return queue
 
     # --- suspects ------------------------------------------------------------------------------------------------
 
