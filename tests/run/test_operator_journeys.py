@@ -134,6 +134,11 @@ def test_what_is_redirected_goes_by_the_other_connector_also_after_a_restart(sit
     site.run("redirect", "--queue", f"127.0.0.1:{site.far.port}", "--to-connector", "nowhere", status=2)
     site.run("redirect", "--queue", f"127.0.0.1:{site.far.port}", "--to-connector", "to-1", "--yes")
     until(lambda: site.queue(site.near).get("MessageCount") == 1, "it waits for the other")
+    site.path.write_text(site.path.read_text().replace("[to-1 : connector]", "[cable : connector]"))
+    site.run("reload")
+    site.kmqd.kill("scheduler-1")
+    until(lambda: site.queue(site.near).get("MessageCount") == 1, "it waits there under the other name, too")
+    assert not site.queue(site.far).get("MessageCount")
     site.kmqd.kill_all()
     site.near.banner = "220 here"
     site.kmqd.start()
