@@ -61,8 +61,8 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Of four digits, as in the documents, so that columns are as wide.
-        self.smtp, self.hop, self.other, self.dns = (free_port(lowest=2600, above=10000) for _ in range(4))
+        # Of four digits, as in the documents, so that columns are as wide, and in this order.
+        self.smtp, self.hop, self.other, self.dns = sorted(free_port(lowest=2600, above=10000) for _ in range(4))
         self.unit = Unit([PROGRAMS / "kmqd", "-c", folder / "etc" / "kmq.conf"], folder, folder / "log")
         (folder / "spool").mkdir()
         (folder / "etc").mkdir()
