@@ -96,9 +96,10 @@ class Selection:
     def _begin(self, source: Source, node: "Node | None", queue: str) -> None:
         self._connection, self.as_of = source
         _ask_who_has_what(self._connection, self._settings, self._around)
-        selection_view.spread(self._connection, self._settings, self._around)
-        self._hits = Hits(self._connection, node, queue, self._order)
-        self.totals: Totals = self._hits.totals()
+        with selection_source.stoppable(self._connection):
+            selection_view.spread(self._connection, self._settings, self._around)
+            self._hits = Hits(self._connection, node, queue, self._order)
+            self.totals: Totals = self._hits.totals()
 
     def __enter__(self) -> "Selection":
         return self

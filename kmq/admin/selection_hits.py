@@ -92,27 +92,41 @@ class Hits:
     def page(self, behind: Sequence[float | str], limit: int) -> tuple[list[Row], list[float | str]]:
         """Rows behind a place, in order; the place of the last one, empty when none come after it."""
         where, told = _behind([*self._keys, *_TIES], behind) if behind else ("1", [])
-        chosen = f"SELECT * FROM hit WHERE {where} ORDER BY {self._order} LIMIT {limit + 1}"
-        keys = [one.name for one in self._keys]
-        columns = ", ".join([*keys, *(f'"{name}"' for name in COLUMNS)])
-        joined = f"({chosen}) CROSS JOIN messages USING (mid) WHERE NextHop = hop"
-        found = self._connection.execute(f"SELECT {columns} FROM {joined} ORDER BY {self._order}", told).fetchall()
-        rows = [Row(one[len(keys) :]) for one in found[:limit]]
-        if len(found) <= limit or not rows:
-            return rows, []
-        return rows, [*found[limit - 1][: len(keys)], queue_id.parse(rows[-1].id), rows[-1].hop]
+        self._connection.execute("DROP TABLE IF EXISTS temp.chosen")
+        self._connection.execute(
+            f"CREATE TEMP TABLE chosen AS SELECT * FROM hit WHERE {where} ORDER BY {self._order} LIMIT {limit + 1}",
+            told,
+        )
+        rows = [Row(one) for one in self._joined("chosen", 0, limit)]
+        place = ", ".join(one.name for one in (*self._keys, *_TIES))
+        more = self._connection.execute("SELECT 1 FROM chosen WHERE rowid > ?", (limit,)).fetchone()
+        last = self._connection.execute(f"SELECT {place} FROM chosen WHERE rowid = ?", (limit,)).fetchone()
+        self._let_go()
+        return rows, list(last) if more and last else []
+
+    def _joined(self, table: str, behind: int, limit: int) -> list[tuple[object, ...]]:
+        """Rows of the view for those of a table, by their places in it; what has left meanwhile has none."""
+        columns = ", ".join(f'"{name}"' for name in COLUMNS)
+        places = f"{table}.rowid > {behind} AND {table}.rowid <= {behind + limit}"
+        return self._connection.execute(
+            f"SELECT {columns} FROM {table} CROSS JOIN messages USING (mid)"
+            f" WHERE NextHop = {table}.hop AND {places} ORDER BY {table}.rowid"
+        ).fetchall()
+
+    def _let_go(self) -> None:
+        """Who reads a page or a list takes his time; meanwhile the index must not grow for his sake."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
 
     def rows(self) -> Iterator[Row]:
         """All of them, in order, some at a time."""
         self._connection.execute(
             f"CREATE TEMP TABLE IF NOT EXISTS ordered AS SELECT mid, hop FROM hit ORDER BY {self._order}"
         )
-        columns = ", ".join(f'"{name}"' for name in COLUMNS)
-        joined = "ordered CROSS JOIN messages USING (mid) WHERE NextHop = ordered.hop"
         (last,) = self._connection.execute("SELECT ifnull(max(rowid), 0) FROM ordered").fetchone()
+        self._let_go()
         for at in range(0, last, _CHUNK):
-            chunk = f"ordered.rowid > {at} AND ordered.rowid <= {at + _CHUNK} ORDER BY ordered.rowid"
-            for one in self._connection.execute(f"SELECT {columns} FROM {joined} AND {chunk}").fetchall():
+            for one in self._joined("ordered", at, _CHUNK):
                 yield Row(one)
 
     def by_queue(self) -> Iterator[tuple[str, int, float | None]]:

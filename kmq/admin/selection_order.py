@@ -22,6 +22,9 @@ _KEYS = 8
 #: What none counts as: less than any figure.
 _NONE = -9e15
 
+#: Figures are less: an ID, or nanoseconds.
+_MOST = 1 << 63
+
 _FIGURES = frozenset({Kind.NUMBER, Kind.SIZE, Kind.TIME, Kind.SPAN})
 
 
@@ -89,11 +92,18 @@ def place(text: str, sort: str, length: int) -> list[float | str]:
     """The place of a bookmark; FilterError when it is none, or one of another order."""
     try:
         found = json.loads(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FilterError(f"{text[:40]!r} is no bookmark (the end of a page tells it)") from None
     good = isinstance(found, list) and len(found) == length + 1
-    if not good or any(isinstance(one, bool) or not isinstance(one, int | float | str) for one in found):
+    if not good or not all(map(_is_key, found)):
         raise FilterError(f"{text[:40]!r} is no bookmark of this order (the end of a page tells it)")
     if found[0] != sort:
         raise FilterError("the bookmark belongs to another order: give the same --sort as for the page before")
     return list(found[1:])
+
+
+def _is_key(one: object) -> bool:
+    """Whether this can be in a bookmark: a text, or a figure that a database has."""
+    if isinstance(one, str):
+        return one.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in one)
+    return isinstance(one, int | float) and not isinstance(one, bool) and abs(one) < _MOST

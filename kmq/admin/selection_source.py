@@ -10,6 +10,8 @@ Callers:  selection, selection_sql.
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,12 @@ _LOOKS = 0.002
 #: behind with a mass of changes, has been heard of within so many seconds.
 _READ_AT_MOST = 3000
 _LATE = 300.0
+
+#: Steps of SQLite, some milliseconds, after which it lets Python hear of Ctrl-C.
+_STEPS = 1_000_000
+
+#: What SQLite says when Python code that it calls has raised; ours raises for nothing else.
+_RAISED = "user-defined function raised exception"
 
 
 class Source(NamedTuple):
@@ -84,3 +92,20 @@ def _from_files(spool: Path, index: Index | None, late: bool = False) -> Source:
     if stale:
         view.look_again(stale)
     return Source(view.connection, at)
+
+
+@contextmanager
+def stoppable(connection: sqlite3.Connection) -> Iterator[None]:
+    """Ctrl-C ends a statement. SQLite hears of it where it calls Python, and gives it back as an error of its own."""
+    connection.set_progress_handler(_hear, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT or str(error) == _RAISED:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _hear() -> int:
+    """Where Python runs, it acts on signals."""
+    return 0

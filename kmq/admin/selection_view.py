@@ -95,7 +95,8 @@ _NOTHING_KNOWN = QueueState()
 
 
 def spread(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> None:
-    """Makes the view for this connection."""
+    """Makes the view for this connection. What is read through it is of one moment, until the transaction that begins
+    here is ended: else a queue that is new, or gone, between two statements would hide messages."""
     connection.create_function("queue_id", 1, queue_id.text, deterministic=True)
     connection.create_function("no_connector", 1, _unserved, deterministic=True)
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -109,7 +110,6 @@ def spread(connection: sqlite3.Connection, settings: Settings, around: Circumsta
     connection.executemany("INSERT OR REPLACE INTO hand VALUES (?, ?)", in_hand)
     known = [(queue_id.parse(name), hop, status) for (name, hop), status in around.statuses.items() if _is_id(name)]
     connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", known)
-    connection.execute("COMMIT")
 
 
 def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> Iterator[tuple[object, ...]]:

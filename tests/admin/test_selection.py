@@ -1,5 +1,6 @@
 """What a selection finds: the same as a look at the files, whatever became of the index; in order, page by page."""
 
+import base64
 import itertools
 import json
 import os
@@ -332,7 +333,15 @@ def test_an_order_that_is_none(bag: Mailbag, settings: Settings, sort: str) -> N
 def test_a_bookmark_that_is_none(bag: Mailbag, settings: Settings) -> None:
     crowd(bag)
     good = select(settings, around(), sort="Size", limit=3).bookmark
-    for bookmark in ("x", "é", "W10", "e30", "WzEsMl0", good[:-3], "A" * 5000):
+    odd = (
+        '["size",1e999,1,""]',
+        '["size",NaN,1,""]',
+        f'["size",1,{10**30},""]',
+        '["size",1,1,"\\ud800"]',
+        "[" * 90_000,
+    )
+    forged = [base64.urlsafe_b64encode(one.encode()).decode().rstrip("=") for one in odd]
+    for bookmark in ("x", "é", "W10", "e30", "WzEsMl0", good[:-3], "A" * 5000, *forged):
         with pytest.raises(FilterError, match="bookmark"):
             select(settings, around(), sort="Size", bookmark=bookmark)
     with pytest.raises(FilterError, match="another order"):
@@ -439,6 +448,32 @@ def test_a_fresh_index_is_believed_without_a_look_at_the_files(
     assert select(settings, here).total == 2, "the clock went back"
     (bag.spool / "index" / "as_of").write_bytes(b"1795351956.981 00000000        \n")
     assert select(settings, here).total == 2
+    one.close()
+
+
+@pytest.mark.parametrize("wish", [Wish(), Wish(filter="Size -gt 0"), Wish(sort="-Size")], ids=["all", "some", "sorted"])
+def test_what_changes_while_somebody_looks_tears_nothing(bag: Mailbag, settings: Settings, wish: Wish) -> None:
+    from kmq.spool.as_of import AsOf
+
+    names = [bag.lay(Routed(rcpt="0", hop=ISP)) for _ in range(10)]
+    one = kept(bag)
+    AsOf(bag.spool).tell(time.time())
+    with Selection(settings, Circumstances(time.time() - 1, "mx.example.org"), wish) as found:
+        for name in names[2:8]:
+            bag.envelope(name).unlink()
+        another = bag.lay(Routed(rcpt="0", hop=FAR))
+        for numbers in one.stale():
+            one.look_again(numbers)
+        assert found.totals.rows == 10
+        rows, bookmark = found.page(5)
+        assert [row.id for row in rows] == names[:5], "a view is of one moment"
+        rows, bookmark = found.page(4, bookmark)
+        assert {row.id for row in rows} <= {*names[5:], another}
+        if wish:
+            assert {row.id for row in rows} == {names[8]}, "what has left since is left out"
+            assert bookmark, "and ends no list"
+            assert [row.id for row in found.page(5, bookmark)[0]] == [names[9]]
+        assert not found._connection.in_transaction, "the index need not keep for him what has changed since"
     one.close()
 
 
