@@ -108,6 +108,7 @@ def test_who_may_speak_over_which_socket(tree: Path) -> None:
             run = folder / "spool" / "run"
             assert as_nobody(lambda: knock(run / "submit.sock")) == "reached"
             assert as_nobody(lambda: knock(run / "control.sock")) == "EACCES"
+            assert as_nobody(lambda: knock(run / "look.sock")) == "EACCES"
             assert as_nobody(lambda: knock(run / "queue.sock")) == "EACCES"
             assert as_nobody(lambda: str(os.listdir(folder / "spool"))) == "EACCES"
         finally:

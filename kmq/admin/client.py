@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from kmq.admin.verbs import Arguments
-from kmq.errors import Unreachable
+from kmq.admin.verbs import VERBS, Arguments
+from kmq.errors import Unreachable, UsageError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
 
 SOCKET = "control.sock"
@@ -34,6 +34,15 @@ _PART_BYTES = 160 * 1024
 _QUOTES = 8
 
 _decode = msgspec.json.decode
+
+#: Whether this process asks only what changes nothing, whatever it may.
+_looks = False
+
+
+def only_look() -> None:
+    """From now on this process asks for nothing that changes anything: it works for somebody else."""
+    global _looks
+    _looks = True
 
 
 @dataclass(slots=True)
@@ -56,8 +65,8 @@ class Talk:
 
     def __init__(self, run_directory: Path) -> None:
         self._path = run_directory / SOCKET
-        with _explained(self._path):
-            self._connection = _connected(self._path)
+        with explained(self._path):
+            self._connection = connected(self._path)
 
     def __enter__(self) -> "Talk":
         return self
@@ -67,8 +76,10 @@ class Talk:
 
     def ask(self, verb: str, arguments: Arguments) -> Response:
         """A question and its whole answer."""
+        if _looks and not VERBS[verb].looks:
+            raise UsageError(f"{verb} is not for who only looks")
         lines: list[dict[str, object]] = []
-        with _explained(self._path):
+        with explained(self._path):
             _say(self._connection, Verb(verb=verb, arguments=dict(arguments)))
             for answer in _answers(self._connection):
                 if answer.status >= 0:
@@ -92,7 +103,7 @@ def parts(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """What goes wrong with a connection, as a person is to hear it."""
     try:
         yield
@@ -122,7 +133,8 @@ def _answers(connection: socket.socket) -> Iterator[Answer]:
             yield frame
 
 
-def _connected(path: Path) -> socket.socket:
+def connected(path: Path) -> socket.socket:
+    """A connection to a Unix socket, however long its path is; OSError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(PATIENCE)
     try:

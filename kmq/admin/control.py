@@ -13,15 +13,13 @@ Callers:  run/queue, by the wiring in cli.kmqd.
 import asyncio
 import os
 import socket
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import msgspec
 
-from kmq import log
 from kmq.admin import verbs
 from kmq.admin.deeds import Deeds
-from kmq.admin.rights import Caller, Right, Rights, caller_of
+from kmq.admin.rights import Caller, Refusals, Right, Rights, caller_of
 from kmq.admin.verbs import VERBS, Arguments
 from kmq.errors import KmqError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
@@ -39,10 +37,6 @@ SLOW = 30.0
 #: Bytes of lines that are sent in one go: a bulk verb answers a line for each message.
 GATHERED = 1 << 16
 
-#: Seconds between two lines about the same user who was refused, and users of whom that is known.
-QUIET = 60.0
-_KNOWN = 1000
-
 _json = msgspec.json.Encoder().encode
 
 
@@ -56,7 +50,7 @@ class Control:
     def __init__(self, ask: Ask, rights: Rights | None = None) -> None:
         self._ask = ask
         self._rights = rights or Rights(None, None, os.geteuid())
-        self._refused: dict[int, float] = {}
+        self._refusals = Refusals(self._rights)
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
@@ -80,25 +74,13 @@ class Control:
             writer.close()
             return
         if self._rights.of(caller) is Right.NOTHING:
-            _dismiss(writer, verbs.REFUSED, self._refuse(caller, "anything"))
+            _dismiss(writer, verbs.REFUSED, self._refusals.refuse(caller, "anything"))
         elif len(self._talks) >= CONNECTIONS:
             _dismiss(writer, verbs.NOT_NOW, "too many operators at once, try again")
         else:
             talk = asyncio.ensure_future(self._talk(reader, writer, caller))
             self._talks.add(talk)
             talk.add_done_callback(self._talks.discard)
-
-    def _refuse(self, caller: Caller, what: str) -> str:
-        """What somebody hears who may not; the log hears of him once a minute."""
-        now = time.monotonic()
-        if self._refused.get(caller.uid, -QUIET) <= now - QUIET:
-            if len(self._refused) >= _KNOWN:
-                self._refused.clear()
-            self._refused[caller.uid] = now
-            log.warning("somebody asked over the control socket who may not", by=f"uid {caller.uid}", what=what)
-        if self._rights.of(caller) is Right.LOOK:
-            return f"uid {caller.uid} may look, not {what}: that is for root, kmqd's user, and [kmq] operators_group"
-        return f"uid {caller.uid} may not ask kmqd: [kmq] operators_group and viewers_group say who may"
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
         frames = Reader()
@@ -122,7 +104,7 @@ class Control:
             return
         looks = VERBS[frame.verb].looks
         if not looks and self._rights.of(caller) is not Right.OPERATE:
-            await _send(writer, Answer(status=verbs.REFUSED, text=self._refuse(caller, frame.verb)))
+            await _send(writer, Answer(status=verbs.REFUSED, text=self._refusals.refuse(caller, frame.verb)))
             return
         if not looks:
             deeds.begin(frame.verb, frame.arguments)

@@ -1,4 +1,4 @@
-"""Who may ask what over the control socket: the kernel says who asks, two groups say what he may.
+"""Who may ask what of kmqd: the kernel says who asks, two groups say what he may.
 
 What:     the user at the other end (SO_PEERCRED) and his groups (SO_PEERGROUPS), as they were when he connected.
           Root, kmqd's own user and the operators' group may do everything; the viewers' group may look (verbs marked
@@ -6,7 +6,7 @@ What:     the user at the other end (SO_PEERCRED) and his groups (SO_PEERGROUPS)
 Promise:  names of groups are looked up once, so that a name service that hangs stops no loop. A group that is not there
           has no members.
 On crash: nothing is kept.
-Callers:  admin.control; the wiring in cli.kmqd.
+Callers:  admin.control, admin.looks; the wiring in cli.kmqd.
 """
 
 import grp
@@ -14,15 +14,21 @@ import os
 import pwd
 import socket
 import struct
+import time
 from enum import IntEnum
 from typing import NamedTuple
 
+from kmq import log
 from kmq.config import KmqSection
 
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # of the kernel since 4.13; Python has no name for it
 #: Bytes of groups that Python asks the kernel for at most: 256 groups. Of who has more the name service knows them.
 _GROUPS = 1024
+
+#: Seconds between two lines about the same user who was refused, and users of whom that is known.
+_QUIET = 60.0
+_KNOWN = 1000
 
 
 class Right(IntEnum):
@@ -53,6 +59,26 @@ class Rights:
         if caller.uid in self._masters or self._operators in caller.groups:
             return Right.OPERATE
         return Right.LOOK if self._viewers in caller.groups else Right.NOTHING
+
+
+class Refusals:
+    """What they hear who may not; the log hears of each of them once a minute."""
+
+    def __init__(self, rights: Rights) -> None:
+        self._rights = rights
+        self._told: dict[int, float] = {}
+
+    def refuse(self, caller: Caller, what: str) -> str:
+        """A sentence for somebody who wanted to do `what`."""
+        now = time.monotonic()
+        if self._told.get(caller.uid, -_QUIET) <= now - _QUIET:
+            if len(self._told) >= _KNOWN:
+                self._told.clear()
+            self._told[caller.uid] = now
+            log.warning("somebody asked over the control socket who may not", by=f"uid {caller.uid}", what=what)
+        if self._rights.of(caller) is Right.LOOK:
+            return f"uid {caller.uid} may look, not {what}: that is for root, kmqd's user, and [kmq] operators_group"
+        return f"uid {caller.uid} may not ask kmqd: [kmq] operators_group and viewers_group say who may"
 
 
 def rights_of(section: KmqSection) -> Rights:

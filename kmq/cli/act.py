@@ -43,10 +43,10 @@ def run(call: Call) -> int:
         return act_queues.run(call)
     try:
         chosen = act.chosen()
-    except SpoolError:
-        if not act_blind.possible(call):
-            raise
-        return act_blind.run(call, act.named())
+    except SpoolError as closed:
+        if act_blind.possible(call):
+            return act_blind.run(call, act.named())
+        chosen = act.chosen_afar(closed)
     if not (chosen.targets or chosen.absent):
         call.warn(harmless(act.nothing()))
         return REFUSED
@@ -98,6 +98,18 @@ class Act:
             names = [Named(*name) for name in one.id]
             return choice.of_names(names, self.settings, self._where(names))
         return choice.of_wanted(self._wanted, self.settings, self.around)
+
+    def chosen_afar(self, closed: SpoolError) -> Choice:
+        """The targets of who may not read the files, as kmqd has them looked for. closed: what he hears where it does
+        not, or where he needs the files themselves."""
+        from kmq.cli import afar
+
+        one = self.arguments
+        selects = one.filter is not None or one.queue is not None
+        names = afar.names(self.call) if selects and one.verb != "export" else None
+        if names is None:
+            raise closed
+        return choice.of_names(names, self.settings, self.around)
 
     @property
     def _wanted(self) -> Wanted:

@@ -1,7 +1,7 @@
 """A verb of an operator who may not read the queue's files: kmqd itself finds what waits in a queue, or everything.
 
 What:     the members of `operators_group` may steer, and yet what is in messages is not theirs to read. IDs, queues and
-          --all they can name all the same; what has to be looked at (filters, --what-if, copies) they cannot.
+          --all they can name all the same; for filters and --what-if kmqd looks for them (cli.afar).
 Promise:  always asks, since nobody can say beforehand how many messages it is.
 Callers:  kmq.cli.act, when the files are closed to this user.
 """

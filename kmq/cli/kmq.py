@@ -7,7 +7,7 @@ Promise:  exit status 0 done, 1 nothing matched or refused, 2 usage, 75 kmqd not
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kmq.cli.call import Call
 from kmq.cli.parser import VERBS, parser, signed
@@ -23,9 +23,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = parser(words).parse_args(signed(words))
-    verb = importlib.import_module(f"kmq.cli.{VERBS[arguments.verb].module}")
+    call = Call(arguments, arguments.json, sys.stdout)
+    return _concluded(lambda: _look_or_act(call, words))
+
+
+def carried_out(call: Call) -> int:
+    """What is wanted, done by this process with its own rights; -> the exit status."""
+    return _concluded(lambda: _carry_out(call))
+
+
+def _look_or_act(call: Call, words: Sequence[str]) -> int:
+    """Who may see the queue and cannot read it has kmqd look, while it runs."""
+    if os.geteuid():
+        from kmq.cli import afar
+
+        if afar.is_needed(call) and (status := afar.look(call, words)) is not None:
+            return status
+    return _carry_out(call)
+
+
+def _carry_out(call: Call) -> int:
+    verb = importlib.import_module(f"kmq.cli.{VERBS[call.arguments.verb].module}")
+    status: int = verb.run(call)
+    return status
+
+
+def _concluded(deed: Callable[[], int]) -> int:
+    """The exit status of a deed, also of one that goes wrong; then it has been said why."""
     try:
-        status: int = verb.run(Call(arguments, arguments.json, sys.stdout))
+        status = deed()
         sys.stdout.flush()
     except KmqError as error:
         print(f"kmq: {error}", file=sys.stderr)

@@ -121,9 +121,12 @@ def _pickup(given: Inheritance, number: int, started: float) -> Life:
 
 
 def _index(given: Inheritance, number: int, started: float) -> Life:
+    from kmq.admin.looks import Looks
+    from kmq.admin.rights import rights_of
     from kmq.run import indexer
 
-    return lambda: indexer.main(given, number, started)
+    rights = rights_of(given.settings.kmq)
+    return lambda: indexer.main(given, number, started, Looks(rights, given.settings))
 
 
 _ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {

@@ -71,8 +71,9 @@ class KmqSection:
         kinds.group(),
         default="",
         restart=True,
-        doc="Who may look at the queues as kmqd sees them, and change nothing. The files of the queue, and so what is"
-        " in a message, remain those of root and kmqd's own user.",
+        doc="Who may look at the queue, with all verbs of kmq(1) that only look, and change nothing. The files of the"
+        " queue remain those of root and kmqd's own user, and so does what is in a message: kmqd shows envelopes and"
+        " headers, never bodies.",
     )
     receivers: int = option(kinds.whole(1, 64), default="1", doc="Processes that take mail in.")
     workers: int = option(kinds.whole(1, 64), default="2", doc="Processes that deliver.")

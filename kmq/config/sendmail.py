@@ -67,7 +67,7 @@ class SendmailSection:
 
 def mistakes(run_directory: Path, section: SendmailSection) -> Iterator[tuple[str, str]]:
     """(option, sentence) of what cannot be meant."""
-    own = {os.path.normpath(run_directory / name) for name in ("queue.sock", "control.sock")}
+    own = {os.path.normpath(run_directory / name) for name in ("queue.sock", "control.sock", "look.sock")}
     if section.socket and os.path.normpath(section.socket) in own:
         yield "socket", f"{section.socket} is for kmqd itself: name another, such as {run_directory}/submit.sock"
     if section.sessions_per_user > section.sessions:

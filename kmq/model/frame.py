@@ -355,10 +355,22 @@ class Answer(Frame, tag="answer"):
     text: str = ""
 
 
+class Look(Frame, tag="look"):
+    """Look for me: the words of a `kmq`. Descriptors of standard input, output and errors travel beside it; after it
+    each byte is the number of a signal.
+
+    environment: what there is of TERM, NO_COLOR and TZ; encoding: of the output.
+    """
+
+    words: list[str]
+    environment: dict[str, str] = {}
+    encoding: str = "ascii"
+
+
 AnyFrame = Union[  # noqa: UP007
     Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
     End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
-    Changed, Indexed,
+    Changed, Indexed, Look,
 ]  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode

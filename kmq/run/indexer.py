@@ -2,6 +2,7 @@
 
 Does:     hears from the scheduler process which messages have changed, reads their envelopes, and says in a file of
           which moment the index is (`index/as_of`). At first, and whenever something was lost, it compares all.
+          Beside that it has others begun that look for who cannot read the files (`Looks`, as the wiring gives it).
 Promise:  never in the way of mail: it is nice, it works in small portions, and the scheduler process waits for none of
           its words. When the index cannot be written, nothing else suffers: who looks reads the files.
 On crash: the next one compares. A damaged index is thrown away and made anew.
@@ -12,10 +13,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Protocol
 
 from kmq import log
 from kmq.config import Settings
@@ -26,6 +29,7 @@ from kmq.run.changes import ROLE, TYPECODE
 from kmq.run.cord import Gift, Ward
 from kmq.run.inheritance import Inheritance
 from kmq.run.link import Link
+from kmq.run.listeners import LOOK
 from kmq.spool import index
 from kmq.spool.as_of import AsOf
 from kmq.spool.status import StatusFile
@@ -41,11 +45,25 @@ _TIDIED = 600
 _AGAIN = 30.0
 
 
+class Looks(Protocol):
+    """Who serves those that may look: admin.looks. settings: of the configuration that counts."""
+
+    settings: Settings
+
+    def serve(self, listener: socket.socket) -> None:
+        """Begins to serve; the listener is its own from here."""
+
+    async def close(self) -> None:
+        """Ends what was begun."""
+
+
 class IndexProcess:
     """One process with its index, and the connection behind it."""
 
-    def __init__(self, given: Inheritance, number: int, status: StatusFile, started: float) -> None:
+    def __init__(self, given: Inheritance, number: int, status: StatusFile, started: float, looks: Looks) -> None:
         self.settings = given.settings
+        self._looks = looks
+        self._listener = given.sockets.get(LOOK)
         self.ward = Ward(given.cord, given.number, self._make)
         self.status = status
         self._number = number
@@ -63,6 +81,8 @@ class IndexProcess:
         """Keeps the index until told to stop."""
         self.ward.begin()
         self._joining = self._loop.create_task(self._join())
+        if self._listener is not None:
+            self._looks.serve(self._listener)
         working = self._loop.create_task(self._work())
         self.ward.serves()
         self._tick()
@@ -72,6 +92,7 @@ class IndexProcess:
             working.result()
         working.cancel()
         self._joining.cancel()
+        await self._looks.close()
         self._close(clean=True)
         self.ward.close()
 
@@ -83,6 +104,7 @@ class IndexProcess:
 
     def _count(self, settings: Settings) -> None:
         log.begin(f"{ROLE}-{self._number}", settings.kmq)
+        self._looks.settings = settings
 
     # --- the scheduler process ---------------------------------------------------------------------------------------
 
@@ -166,7 +188,7 @@ class IndexProcess:
         self.status.flush()
 
 
-def main(given: Inheritance, number: int, started: float) -> int:
+def main(given: Inheritance, number: int, started: float, looks: Looks) -> int:
     """The process; -> its exit status."""
     import uvloop
 
@@ -176,7 +198,7 @@ def main(given: Inheritance, number: int, started: float) -> int:
     async def keep() -> int:
         loop = asyncio.get_running_loop()
         log.gather(loop)
-        process = IndexProcess(given, number, status, started)
+        process = IndexProcess(given, number, status, started, looks)
         loop.add_signal_handler(signal.SIGTERM, process.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor says when
         rotation.heed(loop)

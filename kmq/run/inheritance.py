@@ -21,11 +21,12 @@ from kmq.config import Settings
 from kmq.config.sendmail import RECEIVER
 from kmq.intake import pace
 from kmq.model.frame import Prepare
-from kmq.run.listeners import CONTROL, QUEUE
+from kmq.run.listeners import CONTROL, LOOK, QUEUE
 
 VARIABLE = "KMQ_INHERITED"
 
-_SCHEDULERS = (QUEUE, CONTROL)
+#: Whose the Unix sockets are; all other listeners are the receivers'.
+_OWNERS = {QUEUE: "scheduler", CONTROL: "scheduler", LOOK: "index"}
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -48,7 +49,7 @@ class Estate:
         self._life, self._held = (before._life, before._held) if before else os.pipe()
         known: dict[str, int] = before.tallies if before else {}
         self.tallies: dict[str, int] = {}
-        self._sealed = _sealed(settings)
+        self._sealed = sealed(settings)
         try:
             for name in _counted(settings):
                 self.tallies[name] = known[name] if name in known else os.memfd_create("kmq-tally")
@@ -101,10 +102,10 @@ def _counted(settings: Settings) -> list[str]:
 
 
 def _is_for(role: str, name: str) -> bool:
-    return role == ("scheduler" if name in _SCHEDULERS else "receiver")
+    return role == _OWNERS.get(name, "receiver")
 
 
-def _sealed(settings: Settings) -> int:
+def sealed(settings: Settings) -> int:
     """A descriptor of the settings' bytes, which nobody can change any more, not even ourselves."""
     fd = os.memfd_create("kmq-settings", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     text = memoryview(pickle.dumps(settings))

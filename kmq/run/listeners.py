@@ -4,8 +4,9 @@ What:     `bind` finds a socket for each address of a configuration: one that sy
           earlier configuration, else a new one.
 Promise:  all or none: when one address cannot be bound, none of the new ones stays open and the error names the section
           and why. What was given and belongs to nobody is refused. The socket between the processes is for this user
-          alone (queue), and so is that of operators (control), unless groups are named that may ask: then everybody
-          may knock, and hears what he may (admin/rights). That of programs is for everybody (submit).
+          alone (queue), and so are those of operators (control) and of who only looks (look), unless groups are named
+          that may ask: then everybody may knock, and hears what he may (admin/rights). That of programs is for
+          everybody (submit).
 On crash: the names of the Unix sockets stay; the next supervisor, which holds kmqd's lock, replaces them.
 Callers:  the supervisor; receivers find theirs by name.
 """
@@ -28,10 +29,11 @@ from kmq.run.link import unix_name
 
 QUEUE = "queue"
 CONTROL = "control"
+LOOK = "look"
 SUBMIT = f"{RECEIVER}#0"  #: served by receivers, as those of a section are
 
 #: The Unix sockets with their modes: in the run directory, but for that of programs, which may be elsewhere.
-UNIX = {QUEUE: 0o600, CONTROL: 0o600, SUBMIT: 0o666}
+UNIX = {QUEUE: 0o600, CONTROL: 0o600, LOOK: 0o600, SUBMIT: 0o666}
 
 BACKLOG = 1024
 
@@ -56,7 +58,7 @@ def name_of(section: str, place: int) -> str:
 def modes(settings: Settings) -> dict[str, int]:
     """The modes of the Unix sockets, as a configuration wants them."""
     groups = settings.kmq.operators_group or settings.kmq.viewers_group
-    return UNIX | {CONTROL: 0o666} if groups else UNIX
+    return UNIX | {CONTROL: 0o666, LOOK: 0o666} if groups else UNIX
 
 
 def section_of(name: str) -> str:

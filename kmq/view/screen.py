@@ -9,7 +9,7 @@ Callers:  kmq.view.watch.
 """
 
 import contextlib
-import io
+import errno
 import os
 import signal
 import sys
@@ -117,7 +117,9 @@ class Screen:
         """Whether keys come to us: somebody in the background who takes them is stopped."""
         try:
             return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-        except (OSError, ValueError, io.UnsupportedOperation):
+        except OSError as error:
+            return error.errno == errno.ENOTTY  # not the terminal of our session: it has no background for us
+        except ValueError:  # closed, or no file
             return False
 
 

@@ -196,7 +196,7 @@ def framed(text: bytes) -> bytes:
 
 
 def connect(folder: Path) -> socket.socket:
-    return client._connected(folder / SOCKET)
+    return client.connected(folder / SOCKET)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def crowd(folder: Path, count: int) -> Iterator[None]:
         try:
             os.setgroups([])
             os.setresuid(65534, 65534, 65534)
-            held = [client._connected(folder / client.SOCKET) for _ in range(count)]
+            held = [client.connected(folder / client.SOCKET) for _ in range(count)]
             os.write(told, b".")
             os.close(writing)
             os.read(reading, 1)
@@ -239,7 +239,7 @@ def test_nothing_that_is_said_harms(place: Place) -> None:
     chance = random.Random(20261122)
     refused = answered = 0
     for said in islice(questions(chance), 800):
-        with client._connected(place.folder / client.SOCKET) as one:
+        with client.connected(place.folder / client.SOCKET) as one:
             one.sendall(said)
             one.shutdown(socket.SHUT_WR)
             heard = hear(one)

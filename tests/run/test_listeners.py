@@ -73,7 +73,7 @@ def test_the_sockets_of_the_scheduler_process_are_not_for_everybody(tmp_path: Pa
     finally:
         assert os.umask(mask) == 0, "as it was"
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in run.iterdir()}
-    assert modes == {"queue.sock": 0o600, "control.sock": 0o600, "submit.sock": 0o666}
+    assert modes == {"queue.sock": 0o600, "control.sock": 0o600, "look.sock": 0o600, "submit.sock": 0o666}
     listeners.close(bound)
     again = listeners.bind(settings(tmp_path, f"127.0.0.1:{free_port()}"))  # over the names that were left
     with socket.socket(socket.AF_UNIX) as client:
