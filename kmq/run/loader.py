@@ -30,7 +30,7 @@ _AGAIN = 5.0
 
 
 class Loader:
-    """Reads the queue once. done: all of it is known. finish: called for a message that has no open recipient.
+    """Reads the queue once. done: all of it is known.
 
     known: called whenever more of the queue is known than before, and may be handed out. seen: told of each message.
     """
@@ -42,7 +42,6 @@ class Loader:
         numbers: Numbers,
         effects: Effects,
         last_id: int,
-        finish: Callable[[int], None],
     ) -> None:
         self.disk = effects.disk
         self.core = core
@@ -54,7 +53,6 @@ class Loader:
         self.seen: Callable[[int, State], None] = lambda number, state: None
         self._effects = effects
         self._last_id = last_id  # what is newer came in since, and is known
-        self._finish = finish
         self._coming: set[int] = set()
         self._gone: set[int] = set()  # left since the start: must not be taken in from a look that is old by now
         self._damaged: dict[int, str] = {}
@@ -170,4 +168,5 @@ class Loader:
             if state.removing:
                 self.outcasts.promised(one.id, state)
         else:
-            self._finish(one.id)
+            self.left(one.id)
+            self.outcasts.finish(one.id)

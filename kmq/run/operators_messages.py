@@ -180,6 +180,8 @@ class MessageVerbs:
     def _resume(self, name: Name, deed: Deed) -> Outcome:
         if name.number in self._outcasts.poison:
             return self._out_of_poison(name.number, deed)
+        if self._leaves(name):
+            return _REMOVED
         shares = self._core.verbs.resume(name.number, time.monotonic(), name.hop)
         if shares:
             return self._told(name, deed, shares, Resumed(by=deed.by, reason=deed.reason), waits=False)

@@ -125,6 +125,11 @@ class Outcasts:
         nothing is deleted that failed and that nobody was told of."""
         return self.keeping.ends(number, self._last(number))
 
+    def finish(self, number: int) -> None:
+        """The same for one from the disk whose recipients are all done, and whose end a crash cut short."""
+        self.storage.add(self.ends(number), None)
+        self._forget(number)
+
     def _last(self, number: int) -> Operation:
         if number not in self.unnoticed:
             return Remove(number)

@@ -54,6 +54,7 @@ from kmq.run.link import Link
 from kmq.run.loader import Loader
 from kmq.run.metering import Metering
 from kmq.run.numbers import Numbers
+from kmq.run.opening import open_spool
 from kmq.run.operators import Argument, Line, Operators
 from kmq.run.outcasts import Leaving, Outcasts
 from kmq.run.replays import Replays
@@ -68,14 +69,11 @@ from kmq.run.storage import Storage
 from kmq.run.taking_out import Withdrawn
 from kmq.run.told import Told
 from kmq.spool import layout
-from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
-from kmq.spool.effects import Effects
-from kmq.spool.incoming import lives
 from kmq.spool.lock import SpoolLock
-from kmq.spool.recovery import Recovered, Recovery
+from kmq.spool.recovery import Recovered
 from kmq.spool.status import StatusFile
-from kmq.spool.store import FileStore, JournalStore, Pending, Store
+from kmq.spool.store import Pending, Store
 
 _TICK = 1.0
 #: Processes that hand in messages from outside.
@@ -126,20 +124,9 @@ class QueueProcess:
 
     async def start(self, disk: Disk) -> None:
         """Recovery, then the parts, then what has been said to us meanwhile."""
-        began = time.monotonic()
         living = await self._living
-        note = Note(str(self.settings.kmq.run_directory / "syncfs"))
-        segment = self.settings.queue.queue_database_logging_file_size
-        recovered, journal = Recovery(disk, note, segment, lives).recover()
-        effects = Effects(disk, recovered.poison)
-        size = self.settings.queue.queue_database_batch_size
-        store: Store
-        if self.settings.queue.durability == "journal":
-            store = JournalStore(disk, journal, effects, note, last_id=recovered.last_id, batch_size=size)
-        else:
-            store = FileStore(disk, effects, note, last_id=recovered.last_id, batch_size=size)
+        store, recovered = open_spool(disk, self.settings)
         self._join(store, recovered, living)
-        self._tell(recovered, time.monotonic() - began)
         self._ready = True
         self.roll.living(living)
         early, self._early = self._early, []
@@ -163,7 +150,7 @@ class QueueProcess:
         self.results.named = self.arrivals.name
         self.net = SafetyNet(self.settings, self.storage, self.outcasts.keeping)
         last_id = recovered.last_id
-        self.loader = Loader(self.core, self.outcasts, self.numbers, store.effects, last_id, self.net.finish)
+        self.loader = Loader(self.core, self.outcasts, self.numbers, store.effects, last_id)
         self.loader.known, self.loader.seen = self._assign_soon, self.outcasts.keeping.loaded
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
@@ -179,18 +166,6 @@ class QueueProcess:
         self.ward.closed = lambda: self.metering.closed
         self.results.grace = self.operators.grace
         self.operators.replays = Replays(self.core, self.storage, self.numbers, self.arrivals)
-
-    def _tell(self, recovered: Recovered, seconds: float) -> None:
-        for sentence in recovered.set_aside:
-            log.warning("set aside in poison/", what=sentence)
-        log.event(
-            "recovered",
-            generation=recovered.generation,
-            traced=len(recovered.traced),
-            repaired=recovered.repaired,
-            rewritten=int(recovered.rewritten),
-            ms=int(seconds * 1000),
-        )
 
     # --- links -------------------------------------------------------------------------------------------------------
 

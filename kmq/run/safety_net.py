@@ -13,9 +13,7 @@ from kmq import log
 from kmq.config import Settings
 from kmq.run.keeping import Keeping
 from kmq.run.storage import Storage
-from kmq.run.told import Told
 from kmq.spool import net_clean
-from kmq.spool.record import Remove
 
 #: Seconds between two looks, and before the first.
 _PAUSE = 60.0
@@ -35,10 +33,6 @@ class SafetyNet:
         self.configure(settings)
         self._loop = asyncio.get_running_loop()
         self._loop.call_later(_FIRST, self._look)
-
-    def finish(self, number: int) -> None:
-        """The end of a message whose recipients are all done, and whose removal was not written."""
-        self._storage.add(self._keeping.ends(number, Remove(number)), Told())
 
     def configure(self, settings: Settings) -> None:
         """Counts from here on."""
