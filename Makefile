@@ -46,11 +46,11 @@ clean:
 
 # The stamps are made last: a set-up that was broken off is begun again.
 .venv/for-run: .venv/bin/pip setup.cfg pyproject.toml
-	$(INSTALL) --editable .
+	$(INSTALL) --config-settings editable_mode=compat --editable .
 	@touch $@
 
 .venv/for-test: .venv/bin/pip setup.cfg pyproject.toml
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@ .venv/for-run
 
 .venv/bin/pip:
