@@ -1,8 +1,9 @@
 """Which queues are suspended, by whom and why: in the core, and in a file of the spool.
 
 Does:     writes all that are suspended into state/queues; says them to the core at a start.
-Promise:  `keep` returns when what holds in the core at its call is durable. Queues that are empty, or that nobody has
-          mail for yet, stay suspended too.
+Promise:  `keep` returns when what holds in the core at its call is durable. Calls that come while the file is written
+          share the next writing, so that ten thousand of them are not ten thousand files. Queues that are empty, or
+          that nobody has mail for yet, stay suspended too.
 On crash: what was answered holds again after the next start; a queue that was let go and not answered may be held.
 Callers:  run.queue, run.operators_queues, whoever holds mail back for a cause of its own.
 """
@@ -36,6 +37,7 @@ class Holds:
         self._core = core
         self._disk = disk
         self._writing = asyncio.Lock()
+        self._calls = self._covered = 0  #: of `keep`: all, and those of which what held is durable
 
     def load(self) -> int:
         """At a start: queues that were suspended are; how many."""
@@ -55,6 +57,12 @@ class Holds:
 
     async def keep(self) -> None:
         """Durably, what holds now. OSError: the disk does not take it; in the core it holds all the same."""
+        self._calls += 1
+        call = self._calls
         async with self._writing:
+            if self._covered >= call:
+                return
+            covers = self._calls
             texts = [_encode(Hold(hop, by)) for hop, by in sorted(self._core.verbs.held_queues().items())]
             await asyncio.get_running_loop().run_in_executor(None, kept.replace, self._disk, kept.QUEUES, texts)
+            self._covered = covers

@@ -120,6 +120,44 @@ def test_suspended_queues_are_suspended_again_also_empty_ones(disk: Disk) -> Non
     asyncio.run(story())
 
 
+def test_many_words_at_once_are_few_writings_and_each_is_answered_when_it_is_durable(disk: Disk) -> None:
+    class Counting(Disk):
+        written = 0
+
+        def rename(self, old: str, new: str) -> None:
+            self.written += 1
+            if self.written == 2:
+                raise OSError(28, "No space left on device")
+            super().rename(old, new)
+
+    counting = Counting(Path(disk.root))
+
+    async def story() -> list[set[str] | OSError]:
+        found = core()
+        holds = Holds(found, counting)
+
+        async def word(number: int) -> set[str] | OSError:
+            hop = ISP.replace("isp.example", f"d{number}.example")
+            found.verbs.suspend_queue(hop, 0.0, "uid 0", make=True)
+            try:
+                await holds.keep()
+            except OSError as error:
+                return error
+            texts, _ = kept.read(disk, kept.QUEUES)
+            assert any(hop.encode() in text for text in texts), "said to be durable"
+            return found.verbs.held_queues().keys()
+
+        first = asyncio.ensure_future(word(0))
+        await asyncio.sleep(0)
+        return await asyncio.gather(first, *(word(number) for number in range(1, 500)))
+
+    answers = asyncio.run(story())
+    assert counting.written == 3, "the first, one for all that came meanwhile, and once more when that failed"
+    assert sum(isinstance(one, OSError) for one in answers) == 1, "who asked for what could not be written hears so"
+    again = core()
+    assert Holds(again, disk).load() == 500
+
+
 def test_a_file_that_means_nothing_suspends_nothing_and_stops_nobody(disk: Disk) -> None:
     kept.replace(disk, "queues", [b'{"hop":"x;y","by":"uid 0"}', b"[]", b'{"hop":7}'])
     found = core()
