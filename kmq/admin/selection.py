@@ -25,6 +25,7 @@ from kmq.admin.selection_rows import Row
 from kmq.admin.selection_source import Source
 from kmq.config import Settings
 from kmq.model import queue_id
+from kmq.spool.index_rows import mid_of
 
 if TYPE_CHECKING:
     from kmq.admin.filter_tree import Node
@@ -148,7 +149,8 @@ def _ask_who_has_what(connection: sqlite3.Connection, settings: Settings, around
     several = [
         name
         for name in list(around.in_hand)[:_ASKED]
-        if queue_id.PATTERN.fullmatch(name) and connection.execute(count, (queue_id.parse(name),)).fetchone()[0] > 1
+        if queue_id.PATTERN.fullmatch(name)
+        and connection.execute(count, (mid_of(queue_id.parse(name)),)).fetchone()[0] > 1
     ]
     if several:
         circumstances.inquire(around, settings.kmq.run_directory, several)

@@ -13,6 +13,7 @@ from kmq.admin import selection_view
 from kmq.admin.selection_order import Key
 from kmq.admin.selection_rows import COLUMNS, Row
 from kmq.model import hop, queue_id
+from kmq.spool.index_rows import number_of
 
 if TYPE_CHECKING:
     from kmq.admin.filter_tree import Node
@@ -87,7 +88,7 @@ class Hits:
     def names(self) -> Iterator[tuple[str, str]]:
         """(ID, text of the next hop) of all, in order."""
         found = self._connection.execute(f"SELECT mid, hop FROM hit ORDER BY {self._order}")
-        return ((queue_id.text(number), text) for number, text in found)
+        return ((queue_id.text(number_of(mid)), text) for mid, text in found)
 
     def page(self, behind: Sequence[float | str], limit: int) -> tuple[list[Row], list[float | str]]:
         """Rows behind a place, in order; the place of the last one, empty when none come after it."""

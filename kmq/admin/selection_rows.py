@@ -14,6 +14,7 @@ from kmq.admin.filter_values import Kind
 from kmq.admin.listing import utc
 from kmq.model import queue_id
 from kmq.model.hop import DeliveryType
+from kmq.spool.index_rows import number_of
 
 #: Columns of the view `messages` that a row is made of.
 COLUMNS: Final = ("mid", "NextHop", "QueueStatus", "RecipientList", *(one.name for one in MESSAGE.properties))
@@ -30,7 +31,7 @@ class Row:
 
     def __init__(self, columns: Sequence[Any]) -> None:
         """columns: the values of COLUMNS."""
-        self.id = queue_id.text(columns[0])
+        self.id = queue_id.text(number_of(columns[0]))
         self.hop: str = columns[1]
         #: Of the whole queue, "" when nobody knows.
         self.queue_status: str = columns[2]

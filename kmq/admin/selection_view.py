@@ -16,7 +16,7 @@ from kmq.admin.listing import is_named, no_connector
 from kmq.config import Settings
 from kmq.model import queue_id
 from kmq.run.schedule import schedules_of
-from kmq.spool.index_rows import next_hop
+from kmq.spool.index_rows import mid_of, next_hop, number_of
 
 _TABLES = """
 CREATE TEMP TABLE moment (now REAL);
@@ -97,7 +97,7 @@ _NOTHING_KNOWN = QueueState()
 def spread(connection: sqlite3.Connection, settings: Settings, around: Circumstances) -> None:
     """Makes the view for this connection. What is read through it is of one moment, until the transaction that begins
     here is ended: else a queue that is new, or gone, between two statements would hide messages."""
-    connection.create_function("queue_id", 1, queue_id.text, deterministic=True)
+    connection.create_function("queue_id", 1, _id_of, deterministic=True)
     connection.create_function("no_connector", 1, _unserved, deterministic=True)
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.executescript(_TABLES + _VIEW)
@@ -106,9 +106,11 @@ def spread(connection: sqlite3.Connection, settings: Settings, around: Circumsta
     connection.executemany(
         f"INSERT INTO temp.queue VALUES ({', '.join('?' * 13)})", _queues(connection, settings, around)
     )
-    in_hand = [(queue_id.parse(name), hand.status) for name, hand in around.in_hand.items() if _is_id(name)]
+    in_hand = [(mid_of(queue_id.parse(name)), hand.status) for name, hand in around.in_hand.items() if _is_id(name)]
     connection.executemany("INSERT OR REPLACE INTO hand VALUES (?, ?)", in_hand)
-    known = [(queue_id.parse(name), hop, status) for (name, hop), status in around.statuses.items() if _is_id(name)]
+    known = [
+        (mid_of(queue_id.parse(name)), hop, status) for (name, hop), status in around.statuses.items() if _is_id(name)
+    ]
     connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", known)
 
 
@@ -127,6 +129,10 @@ def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumst
 
 def _unserved(addresses: str) -> str:
     return no_connector(addresses.split("\n"))
+
+
+def _id_of(mid: int) -> str:
+    return queue_id.text(number_of(mid))
 
 
 def _is_id(name: str) -> bool:

@@ -1,7 +1,7 @@
 """The index: a row per message, and per message and queue, in SQLite, so that a hundred thousand are looked through at
 once. A cache of queue/ and poison/ and nothing more.
 
-Shape:    `index/queue.sqlite`, tables message, share, hop; columns as in index_rows, IDs as numbers (model/queue_id).
+Shape:    `index/queue.sqlite`, tables message, share, hop; columns as in index_rows, IDs as `mid` (index_rows.mid_of).
           With it the size and time of each envelope as it was read: whoever compares them with the folder knows what
           is stale. Who looks may do so at any time; who writes is one (WAL).
 Promise:  it may be thrown away at any time, and a damaged, foreign or older one is: it is made anew from the files.
@@ -12,6 +12,7 @@ Callers:  run/indexer writes; admin/selection reads, and mends a copy in memory 
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from kmq.errors import SpoolError
 from kmq.model import queue_id
 from kmq.model.hop import NextHop
 from kmq.spool import index_rows, look
-from kmq.spool.index_rows import HeaderRow, MessageRow, ShareRow
+from kmq.spool.index_rows import HeaderRow, MessageRow, ShareRow, mid_of, number_of
 from kmq.spool.status import boot_id
 
 FOLDER = "index"
@@ -46,7 +47,7 @@ CREATE INDEX poison ON message (mid) WHERE home = 'poison';
 """
 
 #: Counts up when a column comes to mean something else.
-_MEANING = 1
+_MEANING = 2
 
 #: What tells our file from that of another kmq: other tables are another version.
 VERSION = crc32(f"{_SCHEMA}{_MEANING}".encode()) & 0x7FFFFFFF
@@ -56,6 +57,10 @@ _MARKS = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSIO
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
 _UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ? WHERE mid = ? AND NOT damaged"
 _SHARES = f"INSERT OR REPLACE INTO share VALUES ({', '.join('?' * (2 + len(_SHARE)))})"
+
+
+#: The name of a folder of queue/ (queue_id.generation).
+_GENERATION = re.compile("[0-9a-f]{5}-[0-9a-f]{4}")
 
 
 class NoIndex(Exception):
@@ -221,17 +226,19 @@ class Index:
 
     def _take(self, number: int, stamp: tuple[int, int], found: look.Found | look.Damaged) -> None:
         row = index_rows.message_row(found)
-        self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
-        updated = self.connection.execute(_UPDATE, (*stamp, row.home, number)) if not row.damaged else None
+        mid = mid_of(number)
+        self.connection.execute("DELETE FROM share WHERE mid = ?", (mid,))
+        updated = self.connection.execute(_UPDATE, (*stamp, row.home, mid)) if not row.damaged else None
         if updated is None or not updated.rowcount:
             body = look.header_of(found.body) if isinstance(found, look.Found) else None
-            self.connection.execute(_INSERT, (number, *stamp, *row, *index_rows.header_row(body)))
+            self.connection.execute(_INSERT, (mid, *stamp, *row, *index_rows.header_row(body)))
         shares = index_rows.share_rows(found)
-        self.connection.executemany(_SHARES, [(number, self._hop(one.hop), *one[1:]) for one in shares])
+        self.connection.executemany(_SHARES, [(mid, self._hop(one.hop), *one[1:]) for one in shares])
 
     def _forget(self, number: int) -> None:
-        if self.connection.execute("DELETE FROM message WHERE mid = ?", (number,)).rowcount:
-            self.connection.execute("DELETE FROM share WHERE mid = ?", (number,))
+        mid = mid_of(number)
+        if self.connection.execute("DELETE FROM message WHERE mid = ?", (mid,)).rowcount:
+            self.connection.execute("DELETE FROM share WHERE mid = ?", (mid,))
 
     def tidy(self) -> None:
         """Next hops that nothing waits for any more go."""
@@ -255,7 +262,7 @@ class Index:
         """IDs whose files differ from what was read, come or gone; folder by folder, each in its own list."""
         folders = {(number >> 44, (number & 0xFFFFFFFF) >> 16) for number in self._generations()}
         for name in look.generations(self._spool):
-            with contextlib.suppress(ValueError):
+            if _GENERATION.fullmatch(name):
                 folders.add((int(name[:5], 16), int(name[6:], 16)))
         for second, counter in sorted(folders):
             there = look.stamps(self._spool / "queue" / f"{second:05x}-{counter:04x}", look.ENVELOPE)
@@ -265,19 +272,19 @@ class Index:
     def _generations(self) -> Iterator[int]:
         """One ID of each folder that has rows."""
         found = self.connection.execute("SELECT max(mid) FROM message GROUP BY mid >> 44, (mid & 4294967295) >> 16")
-        return (int(number) for (number,) in found.fetchall())
+        return (number_of(mid) for (mid,) in found.fetchall())
 
     def _stamps_of(self, second: int, counter: int) -> dict[int, tuple[int, int]]:
         rows = self.connection.execute(
             "SELECT mid, bytes, changed FROM message WHERE mid BETWEEN ? AND ?"
             " AND (mid & 4294967295) >> 16 = ? AND home = 'queue'",
-            (second << 44, (second + 1 << 44) - 1, counter),
+            (mid_of(second << 44), mid_of((second + 1 << 44) - 1), counter),
         )
-        return {number: (size, changed) for number, size, changed in rows}
+        return {number_of(mid): (size, changed) for mid, size, changed in rows}
 
     def _stamps_of_poison(self) -> dict[int, tuple[int, int]]:
         rows = self.connection.execute("SELECT mid, bytes, changed FROM message WHERE home = 'poison'")
-        return {number: (size, changed) for number, size, changed in rows}
+        return {number_of(mid): (size, changed) for mid, size, changed in rows}
 
 
 def _differing(there: dict[int, tuple[int, int]], known: dict[int, tuple[int, int]]) -> list[int]:

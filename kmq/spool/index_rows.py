@@ -22,8 +22,21 @@ from kmq.spool.look import Damaged, Found
 #: Characters of a text from a header that are kept.
 _TEXT = 1000
 
+#: IDs have 64 bits, and SQLite's numbers a sign: half of them are below zero, in the same order.
+_HALF = 1 << 63
+
 #: Ways in by which a message is handed in here, rather than sent from elsewhere.
 _OWN = frozenset({"local", "pickup", "replay", "dsn"})
+
+
+def mid_of(number: int) -> int:
+    """An ID (model/queue_id) as the index has it."""
+    return number - _HALF
+
+
+def number_of(mid: int) -> int:
+    """The ID that this is in the index."""
+    return mid + _HALF
 
 
 class MessageRow(NamedTuple):

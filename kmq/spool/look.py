@@ -158,8 +158,11 @@ _NAME = queue_id.LENGTH + len(ENV)
 
 
 def _number(name: str) -> int:
-    """The ID of a name; a hundred thousand are read while somebody waits."""
-    return int(name[:8], 16) << 32 | int(name[9:17], 16)
+    """The ID of a name, ValueError for none; a hundred thousand are read while somebody waits."""
+    number = int(name[:8], 16) << 32 | int(name[9:17], 16)
+    if number < 0:
+        raise ValueError
+    return number
 
 
 def header_of(body: Path) -> bytes | None:

@@ -15,7 +15,7 @@ from kmq.model.event import Routed
 from kmq.spool import index, index_rows
 from kmq.spool.as_of import AsOf, read
 from kmq.spool.index import Index, NoIndex
-from kmq.spool.index_rows import header_row
+from kmq.spool.index_rows import header_row, mid_of, number_of
 from kmq.spool.touched import LIMIT, Touched
 from tests.mailbag import Mailbag
 
@@ -38,7 +38,7 @@ def mend(one: Index) -> int:
 
 
 def rows(one: Index) -> list[str]:
-    return [queue_id.text(number) for (number,) in one.connection.execute("SELECT mid FROM message ORDER BY mid")]
+    return [queue_id.text(number_of(mid)) for (mid,) in one.connection.execute("SELECT mid FROM message ORDER BY mid")]
 
 
 def shares(one: Index) -> int:
@@ -312,5 +312,44 @@ def test_next_hops_that_nothing_waits_for_go(bag: Mailbag) -> None:
     found = one.connection.execute(
         "SELECT mid, domain FROM share JOIN hop ON hop.n = share.hop ORDER BY mid"
     ).fetchall()
-    assert [(queue_id.text(number), domain) for number, domain in found] == [(second, "b.test"), (third, "a.test")]
+    assert [(queue_id.text(number_of(mid)), domain) for mid, domain in found] == [(second, "b.test"), (third, "a.test")]
+    one.close()
+
+
+def test_every_id_has_a_number_in_the_order_of_ids() -> None:
+    names = ["00000000-00000000", "69212ad0-0000a1f3", "7fffffff-ffffffff", "80000000-00000000", "ffffffff-ffffffff"]
+    mids = [mid_of(queue_id.parse(name)) for name in names]
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE t (mid INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(mid,) for mid in reversed(mids)])
+        found = connection.execute("SELECT mid FROM t ORDER BY mid").fetchall()
+    assert [queue_id.text(number_of(mid)) for (mid,) in found] == names
+
+
+def test_mail_of_a_clock_that_is_far_ahead_and_of_later_decades(bag: Mailbag) -> None:
+    now = bag.lay()
+    bag._last = queue_id.parse("7fffffff-0000fffe")
+    before, behind = bag.lay(), bag.lay()
+    bag._last = queue_id.parse("ffffff00-00000000")
+    last = bag.lay(home="poison")
+    one = Index.to_write(bag.spool)
+    mend(one)
+    assert rows(one) == [now, before, behind, last]
+    bag.envelope(behind).unlink()
+    assert [numbers for numbers in one.stale() if numbers] == [[queue_id.parse(behind)]]
+    mend(one)
+    assert rows(one) == [now, before, last]
+    one.close()
+
+
+@pytest.mark.parametrize("name", ["-1234567-00000001.env", "zzzzzzzz-00000001.env", "69212ad0--0000001.env"])
+def test_a_name_that_is_no_id_is_nobody_s_message(bag: Mailbag, name: str) -> None:
+    there = bag.lay()
+    (bag.folder(there) / name).write_bytes(b"x")
+    (bag.spool / "queue" / "-1234-0000").mkdir()
+    (bag.spool / "queue" / "stray-zzzz").mkdir()
+    one = Index.to_write(bag.spool)
+    mend(one)
+    assert rows(one) == [there]
+    assert not any(one.stale())
     one.close()
