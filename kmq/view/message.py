@@ -12,6 +12,7 @@ import msgspec
 
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, properties, utc
+from kmq.model import fields
 from kmq.model.event import Delivered, Expanded, Removed
 from kmq.spool.look import Damaged, Found, header_of
 from kmq.view.history import addresses, expansion, history, origin, where
@@ -92,8 +93,16 @@ def header(found: Found) -> Iterator[str]:
     if text is None:
         yield "(the message file cannot be read)"
         return
-    for line in text.split(b"\r\n"):
+    shown = _fields_of(text)
+    for line in shown.split(b"\r\n"):
         yield harmless(line.replace(b"\t", b"    ").decode("utf-8", "surrogateescape"))
+    if len(shown) < len(text):
+        yield "(what follows is no header)"
+
+
+def _fields_of(text: bytes) -> bytes:
+    """The header as far as it is one: what a sloppy program writes without a header is text, and nobody's to see."""
+    return text[: fields.end(text + b"\r\n")].removesuffix(b"\r\n")
 
 
 def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:
@@ -135,7 +144,7 @@ def message_properties(found: Found, entry: Listed, around: Circumstances) -> di
         ],
         "Events": list(event_properties(found)),
         "Files": [str(found.path), str(found.body)],
-        "Header": None if text is None else text.decode("utf-8", "replace"),
+        "Header": None if text is None else _fields_of(text).decode("utf-8", "replace"),
     }
 
 

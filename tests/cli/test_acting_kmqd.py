@@ -11,13 +11,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from kmq.admin import client
-from kmq.cli import afar as _  # noqa: F401  imported for who might not find it: Python may be root's alone
 from kmq.cli.kmq import main
 from kmq.model.envelope import Recipient, fold
 from tests.admin.test_rights import OPERATORS, VIEWERS, as_member, hear, questions
@@ -199,6 +199,7 @@ def test_members_of_groups_do_what_they_may_without_a_look_at_the_files(kmqd: Km
     names = [path.stem for path in kmqd.queued()]
     for words in (["queues"], ["mailq"], ["remove", "--all", "--what-if"], ["suspend", "--queue", "x"]):
         main(["-c", str(kmqd.folder / "kmq.conf"), *words])  # imports what he might not find: Python may be root's
+    import_module("kmq.cli.afar")
     for groups in ([VIEWERS], [OPERATORS]):
         status, seen = by_member(kmqd, groups, "queues")
         assert status == 0, seen
