@@ -5,11 +5,13 @@ Promise:  a message whose files were made is linked, the new names are durable b
           cannot be kept, because the disk is full or the body has too many names already, is delivered all the same:
           mail never waits for the net.
 On crash: recovery makes from the records what is missing here (spool.net_recovery).
-Callers:  effects, and the store without a journal. One thread, but for `gather`.
+Callers:  effects, and the store without a journal. One thread, but for `gather`: what that changes is only looked up.
 """
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 from kmq.spool import layout
 from kmq.spool.homes import Homes
@@ -38,6 +40,7 @@ class Net:
         self.bytes = 0
         self.why: OSError | None = None
         self._gathered: dict[int, Gathered] = {}
+        self._awaited: Counter[int] = Counter()  # puts among those, by generation
         self._linked: dict[int, str] = {}  # whose names in sent/ may not be durable -> the day
         self._leaving: dict[int, tuple[int, str]] = {}  # the same, removed: (generation, day)
 
@@ -53,6 +56,7 @@ class Net:
     def take(self, generation: int, put: Put) -> None:
         """Its put had its turn."""
         one = self._gathered[put.id]
+        self._awaited[generation] += one.put is None  # it may have its turn again
         one.put, one.generation = put, generation
 
     def take_line(self, number: int, line: bytes) -> None:
@@ -66,6 +70,10 @@ class Net:
     def keep(self, keep: Keep) -> str:
         """Its names in sent/. -> the name of its body in incoming/, which nobody needs from now on, or ""."""
         one = self._gathered.pop(keep.id, None)
+        if one is not None and one.put is not None:
+            self._awaited[one.generation] -= 1
+            if not self._awaited[one.generation]:
+                del self._awaited[one.generation]
         place = layout.kept_on(keep.day)
         try:
             if one is None:
@@ -140,8 +148,7 @@ class Net:
 
     def finished(self, generation: int) -> bool:
         """Whether nothing of this generation or an older one is still to be done here (J3)."""
-        waits = [made for made, _ in self._leaving.values()]
-        waits += [one.generation for one in self._gathered.values() if one.put is not None]
+        waits = chain(self._awaited, (made for made, _ in self._leaving.values()))
         return min(waits, default=generation + 1) > generation
 
     def let_go(self) -> list[tuple[int, int]]:

@@ -1,15 +1,19 @@
 """What the effects do for the safety net, step by step: links, files made there alone, and what the disk refuses."""
 
 import errno
+import itertools
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from kmq.spool import layout
 from kmq.spool.disk import Disk
+from kmq.spool.effects import Durable
 from kmq.spool.net import TOGETHER
-from kmq.spool.record import Append, Keep, Mark, Remove
-from tests.spool.world import World, event, tree
+from kmq.spool.record import Append, Keep, Mark, Operation, Put, Remove
+from tests.spool.world import World, event, message, tree
 
 DAY = "2026-11-22"
 SENT = layout.kept_on(DAY)
@@ -129,3 +133,45 @@ def test_a_mark_for_what_is_not_kept_any_more_does_nothing(world: World) -> None
     world.record(Mark(number, 2, event(2, "deferred", rcpt="0", reply="later"), DAY))
     world.settle()
     assert kept(world) == [] and world.effects.idle
+
+
+def test_the_loop_adds_while_the_files_thread_asks_what_is_finished(world: World) -> None:
+    """Two threads at the same tables: whoever looks at what waits is not disturbed by what comes."""
+    numbers = iter(range(1 << 40, 1 << 41))
+    added = threading.Event()
+
+    def loop() -> None:
+        for number in itertools.islice(numbers, 2000):
+            line, body = message(number)
+            ends: list[Operation] = [Append(number, 1, b"x"), Keep(number, DAY), Remove(number)]
+            world.effects.add([Durable(5, [Put(number, line, body)], 0.0), Durable(6, ends, 0.0)])
+        added.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        while not added.is_set():
+            assert world.effects.finished(4)
+    finally:
+        sys.setswitchinterval(before)
+        thread.join()
+    assert not world.effects.finished(5)
+    world.apply_all()
+    assert world.effects.finished(6) and len(kept(world)) == 4000
+
+
+def test_a_put_that_is_kept_holds_the_checkpoint_until_its_files_are_there(world: World) -> None:
+    first, second = world.put(), world.put()
+    world.sync_all()
+    generation = world.store.coverable + 1
+    world.store.turn()
+    deliver(world, first)
+    deliver(world, second)
+    for _ in range(3):
+        assert not world.effects.finished(generation), "nothing of it is in a file yet"
+        world.effects.apply_next()
+    assert not world.effects.finished(generation), "one of the two is"
+    world.effects.apply_next()
+    assert world.effects.finished(generation)
