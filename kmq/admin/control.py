@@ -4,8 +4,9 @@ What:     frames (model/frame) over the Unix socket that the supervisor bound; e
           of verbs and against the rights of the asking user, as the kernel says who it is (admin/rights), and handed
           to `ask`. What changes something is told in the mail log (admin/deeds).
 Promise:  no question, however broken, and no client, however slow or gone, stops the server or the asked: connections,
-          waiting times and frames are bounded, and who may ask nothing takes no place from those who may. A question
-          that broke us is answered with status 1 and reported to the loop's exception handler.
+          waiting times and frames are bounded, and who may ask nothing, or only look, takes no place from those who may
+          more (admin/room). A question that broke us is answered with status 1 and reported to the loop's exception
+          handler.
 On crash: the client sees the connection end and says so (75); what was answered before was durable.
 Callers:  run/queue, by the wiring in cli.kmqd.
 """
@@ -20,6 +21,7 @@ import msgspec
 from kmq.admin import verbs
 from kmq.admin.deeds import Deeds
 from kmq.admin.rights import Caller, Refusals, Right, Rights, caller_of
+from kmq.admin.room import Room
 from kmq.admin.verbs import VERBS, Arguments
 from kmq.errors import KmqError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
@@ -30,7 +32,6 @@ Line = Mapping[str, object]
 #: verb, arguments, uid -> an Answer at once, or lines and perhaps an Answer at last (without one: status 0).
 Ask = Callable[[str, Arguments, int], Answer | AsyncIterator[Line | Answer]]
 
-CONNECTIONS = 64
 #: Seconds: a client may be silent for so long between questions, or take so long to read an answer.
 IDLE = 60.0
 SLOW = 30.0
@@ -52,6 +53,7 @@ class Control:
         self._rights = rights or Rights(None, None, os.geteuid())
         self._refusals = Refusals(self._rights)
         self._server: asyncio.Server | None = None
+        self._room = Room()
         self._talks: set[asyncio.Task[None]] = set()
 
     async def serve(self, listener: socket.socket) -> None:
@@ -73,16 +75,23 @@ class Control:
         except OSError:
             writer.close()
             return
-        if self._rights.of(caller) is Right.NOTHING:
+        right = self._rights.of(caller)
+        if right is Right.NOTHING:
             _dismiss(writer, verbs.REFUSED, self._refusals.refuse(caller, "anything"))
-        elif len(self._talks) >= CONNECTIONS:
-            _dismiss(writer, verbs.NOT_NOW, "too many operators at once, try again")
+        elif problem := self._room.enter(caller, right):
+            _dismiss(writer, verbs.NOT_NOW, problem)
         else:
-            talk = asyncio.ensure_future(self._talk(reader, writer, caller))
+            talk = asyncio.ensure_future(self._talk(reader, writer, caller, right))
             self._talks.add(talk)
-            talk.add_done_callback(self._talks.discard)
+            talk.add_done_callback(lambda ended: self._leave(ended, caller, right))
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
+    def _leave(self, talk: "asyncio.Task[None]", caller: Caller, right: Right) -> None:
+        self._talks.discard(talk)
+        self._room.leave(caller, right)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller, right: Right
+    ) -> None:
         frames = Reader()
         deeds = Deeds(caller.uid)
         try:
@@ -90,7 +99,8 @@ class Control:
                 for frame, _ in frames.feed(received):
                     if not isinstance(frame, Verb):
                         return
-                    await self._answer(frame, caller, deeds, writer)
+                    async with self._room.turn(caller, right):
+                        await self._answer(frame, caller, deeds, writer)
         except (OSError, TimeoutError, _Gone, BrokenFrame):
             pass  # the client is gone, or speaks another language: nobody is left to tell
         finally:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from kmq.admin import client, control, verbs
+from kmq.admin import client, control, room, verbs
 from kmq.admin.client import SOCKET, Response, ask
 from kmq.admin.control import Control, Line
 from kmq.admin.verbs import Arguments
@@ -260,7 +260,7 @@ def test_a_client_that_does_not_read_is_given_up(serve: Serve, tmp_path: Path, m
 
 
 def test_more_operators_than_fit_are_told_so(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "CONNECTIONS", 3)
+    monkeypatch.setattr(room, "CONNECTIONS", 3)
     serve(tmp_path)
     silent = [connect(tmp_path) for _ in range(3)]
     assert ask(tmp_path, "flush") == Response(75, "too many operators at once, try again")

@@ -9,7 +9,8 @@ import random
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmq.admin import client, control, rights, verbs
+from kmq.admin import client, rights, room, verbs
 from kmq.admin.check_groups import groups
 from kmq.admin.control import Control, Line
 from kmq.admin.rights import Caller, Right, Rights, caller_of, group_number, rights_of
@@ -26,6 +27,7 @@ from kmq.admin.verdict import Grade
 from kmq.config import read
 from kmq.errors import KmqError
 from kmq.model.frame import LENGTHS, Answer, Reader
+from tests.waiting import until
 
 OPERATORS, VIEWERS = 4242, 4343
 ID = "69212ad0-0000a1f3"
@@ -129,15 +131,15 @@ def place() -> Iterator[Place]:
         loop.close()
 
 
-def as_member(groups: list[int], path: Path, verb: str) -> tuple[int, str]:
-    """What user 65534, a member of these groups, hears."""
+def as_member(groups: list[int], path: Path, verb: str, uid: int = 65534) -> tuple[int, str]:
+    """What a user, a member of these groups, hears."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setgroups(groups)
             os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
+            os.setresuid(uid, uid, uid)
             try:
                 response = client.ask(path, verb, arguments(verb))
                 said = (response.status, response.text)
@@ -173,22 +175,68 @@ def test_who_may_hears_an_answer_who_may_not_a_sentence(place: Place) -> None:
 def test_who_may_not_takes_no_place_from_who_may(
     place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(control, "CONNECTIONS", 1)
+    monkeypatch.setattr(room, "CONNECTIONS", 1)
     with crowd(place.folder, 20):
         assert client.ask(place.folder, "flush").status == 0
     told = [line for line in capfd.readouterr().err.splitlines() if "who may not" in line]
     assert len(told) <= 1, "the log hears of him once a minute"
 
 
+@pytest.mark.root
+def test_who_may_only_look_leaves_places_to_operators_and_to_other_viewers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with crowd(place.folder, room.CONNECTIONS, [VIEWERS]):
+        assert as_member([OPERATORS], place.folder, "flush") == (0, "done")
+        told = f"uid 65534 has {room.OF_ONE} connections already, try again"
+        assert as_member([VIEWERS], place.folder, "queues") == (verbs.NOT_NOW, told)
+    until(lambda: as_member([VIEWERS], place.folder, "queues") == (0, "done"), "their places are free again")
+    monkeypatch.setattr(room, "VIEWERS", room.OF_ONE)
+    with crowd(place.folder, room.OF_ONE, [VIEWERS]):
+        assert as_member([VIEWERS], place.folder, "queues", 65533) == (
+            verbs.NOT_NOW,
+            "too many look at once, try again",
+        )
+        assert as_member([OPERATORS], place.folder, "flush", 65533) == (0, "done")
+
+
+def test_a_viewer_s_questions_wait_for_each_other_and_for_nobody_else_s() -> None:
+    one, other = Caller(1000, frozenset()), Caller(1001, frozenset())
+    told: list[str] = []
+
+    async def ask(here: room.Room, who: Caller, right: Right, name: str, seconds: float) -> None:
+        async with here.turn(who, right):
+            told.append(f"{name} begins")
+            await asyncio.sleep(seconds)
+            told.append(f"{name} ends")
+        told.append(f"{name} has rested")
+
+    async def asked() -> float:
+        here = room.Room()
+        first = asyncio.create_task(ask(here, one, Right.LOOK, "his first", 0.1))
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        second = asyncio.create_task(ask(here, one, Right.LOOK, "his second", 0))
+        await ask(here, other, Right.LOOK, "another's", 0)
+        await ask(here, one, Right.OPERATE, "an operator's", 0)
+        await asyncio.gather(first, second)
+        return time.monotonic() - began
+
+    assert asyncio.run(asked()) >= 0.1 * 5, "a rest is four times as long as the answer took"
+    order = [told.index(word) for word in ("his first ends", "his first has rested", "his second begins")]
+    assert order == sorted(order)
+    assert max(told.index("another's ends"), told.index("an operator's ends")) < order[0]
+
+
 @contextmanager
-def crowd(folder: Path, count: int) -> Iterator[None]:
+def crowd(folder: Path, count: int, groups: Sequence[int] = ()) -> Iterator[None]:
     """Another user's process holds so many connections."""
     reading, writing = os.pipe()
     ready, told = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups([])
+            os.setgroups(groups)
             os.setresuid(65534, 65534, 65534)
             held = [client.connected(folder / client.SOCKET) for _ in range(count)]
             os.write(told, b".")
