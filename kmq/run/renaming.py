@@ -10,7 +10,7 @@ Callers:  run.operators.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from kmq import log
 from kmq.config import ConnectorSection
@@ -35,13 +35,14 @@ class Renaming:
         self._holds = holds
         self._entries = entries
         self._keeping: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     def begin(self, connectors: Sequence[ConnectorSection]) -> None:
         """At a start: former names lead to the new ones, for what is read from the disk from now on."""
-        _, changed = self._identities.take(connectors)
+        renamed, changed = self._identities.take(connectors)
         self._core.verbs.formerly(self._identities.former)
         if changed:
-            self._identities.keep()
+            self._beside(self._keep(renamed))
 
     def configure(self, connectors: Sequence[ConnectorSection]) -> None:
         """A new configuration counts."""
@@ -52,19 +53,27 @@ class Renaming:
             log.event("renamed", connector=new, before=old, queues=len(found))
         self._core.verbs.formerly(self._identities.former)
         if changed:
-            task = asyncio.get_running_loop().create_task(self._keep(renamed))
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
+            self._beside(self._keep_and_write(renamed))
 
-    async def _keep(self, renamed: dict[str, str]) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, self._identities.keep)
-            if renamed:
-                await self._holds.keep()
-        except OSError as error:
-            log.error("state/ cannot be written; the next configuration tries again", why=str(error))
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def _keep_and_write(self, renamed: dict[str, str]) -> None:
+        await self._keep(renamed)
         if renamed:
             await self._write({new: old for old, new in renamed.items()})
+
+    async def _keep(self, renamed: dict[str, str]) -> None:
+        """One after the other, however soon the next configuration comes; a full disk keeps nobody from starting."""
+        async with self._turn:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._identities.keep)
+                if renamed:
+                    await self._holds.keep()
+            except OSError as error:
+                log.error("state/ cannot be written; the next configuration tries again", why=str(error))
 
     async def _write(self, before: dict[str, str]) -> None:
         """New name -> former one: what waits there has its new next hop in its envelope."""

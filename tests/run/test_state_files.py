@@ -1,6 +1,7 @@
 """What outlives the scheduler process beside the mail: suspended queues, and the GUIDs of connectors."""
 
 import asyncio
+import time
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kmq.config.sections import QueueSection
 from kmq.run.assignment import Start
 from kmq.run.holds import Holds
 from kmq.run.identities import Identities
+from kmq.run.renaming import Renaming
 from kmq.run.scheduler import Scheduler
 from kmq.spool import kept
 from kmq.spool.disk import Disk
@@ -230,3 +232,74 @@ def test_a_connector_that_was_away_for_a_while_has_its_guid_again(disk: Disk) ->
     names = Identities(disk)
     names.take(connectors(smart("isp"), smart("other", "b.example")))
     assert names.of("isp") == guid
+
+
+# --- renaming ---------------------------------------------------------------------------------------------------------
+
+OURS = ISP.replace("isp.example", "isp.example:25")
+
+
+async def begun(disk: Disk, *texts: str) -> Scheduler:
+    """As a scheduler process begins with this configuration; what it keeps is kept."""
+    found = core()
+    holds = Holds(found, disk)
+    renaming = Renaming(found, Identities(disk), holds, None)  # type: ignore[arg-type]
+    renaming.begin(connectors(*texts))
+    holds.load()
+    await settled()
+    return found
+
+
+async def settled() -> None:
+    """All that was begun beside has ended."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+
+
+def test_a_queue_stays_suspended_when_its_connector_was_renamed_and_another_took_the_name(disk: Disk) -> None:
+    async def story() -> None:
+        first = await begun(disk, smart("isp"))
+        first.verbs.suspend_queue(OURS, 0.0, "uid 0", make=True)
+        await Holds(first, disk).keep()
+        renamed = OURS.removesuffix("isp") + "line"
+        assert (await begun(disk, smart("line"))).verbs.held_queues() == {renamed: "uid 0"}
+        third = await begun(disk, smart("line"), smart("isp", "elsewhere.example"))
+        assert third.verbs.held_queues() == {renamed: "uid 0"}, "not that of another connector"
+
+    asyncio.run(story())
+
+
+def test_a_full_disk_keeps_no_scheduler_process_from_starting(disk: Disk) -> None:
+    class Full(Disk):
+        def create(self, name: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    asyncio.run(begun(Full(Path(disk.root)), smart("isp")))
+    assert kept.read(disk, kept.CONNECTORS) == ([], 0)
+
+
+def test_configurations_that_come_together_are_kept_one_after_the_other(disk: Disk) -> None:
+    class Slow(Disk):
+        writing = 0
+
+        def create(self, name: str) -> int:
+            self.writing += 1
+            assert self.writing == 1, "two write the same file"
+            return super().create(name)
+
+        def rename(self, old: str, new: str) -> None:
+            time.sleep(0.02)
+            super().rename(old, new)
+            self.writing -= 1
+
+    slow = Slow(Path(disk.root))
+
+    async def story() -> None:
+        found, names = core(), Identities(slow)
+        renaming = Renaming(found, names, Holds(found, slow), None)  # type: ignore[arg-type]
+        for text in ("a.example", "b.example", "c.example"):
+            renaming.configure(connectors(smart("isp", text)))
+        await settled()
+        assert Identities(disk).take(connectors(smart("line", "c.example")))[0] == {"isp": "line"}
+
+    asyncio.run(story())
