@@ -8,7 +8,7 @@ Callers:  selection.
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kmq.admin.filter_names import Property, Table
@@ -70,16 +70,6 @@ def keys(text: str, table: Table) -> list[Key]:
     if len(found) > _KEYS:
         raise FilterError(f"an order has at most {_KEYS} properties")
     return found
-
-
-def sorter(order: Sequence[Key]) -> Callable[[list[Mapping[str, object]]], None]:
-    """Sorts properties in place; what has the same keys stays as it stands."""
-
-    def sort(rows: list[Mapping[str, object]]) -> None:
-        for key in reversed(order):
-            rows.sort(key=key.of, reverse=key.falling)
-
-    return sort
 
 
 def bookmark(place: Sequence[object], sort: str) -> str:

@@ -76,7 +76,6 @@ class Entry(msgspec.Struct, omit_defaults=True, rename="kebab"):
     server_ip: str = ""
     server_hostname: str = ""
     connector_id: str = ""
-    source_context: str = ""
     total_bytes: int = 0
     reference: Sequence[str] = ()
     message_subject: str = ""

@@ -66,7 +66,6 @@ class QueueFacts(NamedTuple):
     status: QueueStatus
     messages: int
     ready: int
-    active: int
     waiting: int
     held: int
     next_retry: float | None
@@ -347,7 +346,6 @@ class HopQueue:
             self.status,
             self.count,
             tally[READY] + tally[ALONE] + tally[ShareState.OWING],
-            tally[ShareState.ASSIGNED] + tally[ShareState.RECORDING],
             tally[WAITING],
             tally[HELD],
             self.next_retry if self.failures else None,

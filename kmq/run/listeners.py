@@ -66,11 +66,6 @@ def section_of(name: str) -> str:
     return name.rpartition("#")[0]
 
 
-def of_section(sockets: dict[str, socket.socket], section: str) -> list[socket.socket]:
-    """A section's listeners among those that were handed down."""
-    return [one for name, one in sockets.items() if section_of(name) == section]
-
-
 def bind(
     settings: Settings, given: Sequence[Given] = (), held: Collection[socket.socket] = ()
 ) -> dict[str, socket.socket]:

@@ -134,12 +134,6 @@ class Verbs:
         for share in chain(self._lines.messages[mid]):
             self._stop(share, now)
 
-    def _let_go(self, mid: int, now: float) -> None:
-        """The message is not stopped any more, or not for this reason: what was held is lined up again."""
-        for share in chain(self._lines.messages[mid]):
-            if share.state is HELD:
-                self._lines.line_up(share, now)
-
     # --- some recipients of a message, out of the queue ----------------------------------------------------------
 
     def take_out(self, mid: int, now: float, hop: str = "", ndr: bool = False) -> list[Share]:
@@ -299,11 +293,3 @@ class Verbs:
         lines = self._lines
         for share in list(chain(lines.messages.get(mid))):
             lines.leave(share, now)
-
-    def spared(self, mid: int, now: float) -> None:
-        """The removal did not come about; the message goes on."""
-        lines = self._lines
-        lines.pending.discard(mid)
-        lines.granted.discard(mid)
-        if mid in lines.messages:
-            self._let_go(mid, now)

@@ -2,8 +2,8 @@
 
 Promise:  reading asks nobody and disturbs nobody. A file that is torn, stale, cut off, garbage or gone is a reading
           too: it says "unknown" and why; no exception comes of what a file holds.
-On crash: read-only, except `bury`, which renames the file of a dead process.
-Callers:  kmq.admin and kmq.view; the scheduler process, when a worker is dead (`last_words`, then `bury`).
+On crash: read-only.
+Callers:  kmq.admin and kmq.view; the scheduler process, when a worker is dead (`last_words`).
 """
 
 import os
@@ -15,11 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from kmq.errors import SpoolLocked
 from kmq.model import moment
 from kmq.model.envelope import unseal
-from kmq.spool.lock import Lock, held
-from kmq.spool.status import LINE, InHand, Process, boot_id, lock_path, set_aside, status_path
+from kmq.spool.lock import held
+from kmq.spool.status import LINE, InHand, Process, boot_id, lock_path, status_path
 
 #: A process that lives and has not beaten for so many seconds stands still.
 SILENT_AFTER = 5.0
@@ -110,21 +109,6 @@ def last_words(folder: Path, role: str, n: int, pid: int) -> ProcessStatus | Non
         if status.pid == pid:
             return status
     return None
-
-
-def bury(folder: Path, role: str, n: int) -> Path | None:
-    """Sets the file of a dead process aside; None when there is none or its successor has done it (it lives)."""
-    name = f"{role}-{n}"
-    try:
-        lock = Lock(lock_path(folder, name), wait=0)
-    except (OSError, SpoolLocked):
-        return None
-    try:
-        return set_aside(folder, name)
-    except OSError:
-        return None
-    finally:
-        lock.release()
 
 
 def _read(fd: int, name: str, path: Path) -> ProcessStatus:

@@ -48,8 +48,6 @@ def test_every_address_is_bound_under_the_name_of_its_section(tmp_path: Path, ru
             "smtp#1": ("::1", first),
             "submission#0": ("127.0.0.1", second),
         }
-        assert [one.getsockname()[1] for one in listeners.of_section(bound, "submission")] == [second]
-        assert len(listeners.of_section(bound, "smtp")) == 2
         for name, one in bound.items():
             assert not one.getblocking() and not one.get_inheritable()
             with socket.socket(one.family) as client:
@@ -62,7 +60,7 @@ def test_every_address_is_bound_under_the_name_of_its_section(tmp_path: Path, ru
 def test_all_of_ipv4_and_all_of_ipv6_are_two_listeners(tmp_path: Path, run: Path) -> None:
     port = free_port()
     bound = listeners.bind(settings(tmp_path, f"0.0.0.0:{port}, [::]:{port}"))
-    assert len(listeners.of_section(bound, "smtp")) == 2
+    assert {name for name in bound if listeners.section_of(name) == "smtp"} == {"smtp#0", "smtp#1"}
     listeners.close(bound)
 
 

@@ -156,7 +156,6 @@ def test_nobody_knows_a_message_or_a_queue_that_is_not_here(desk):
     assert verbs.reroute(0.0) == 0
     assert verbs.remove(1, 0.0)
     verbs.removed(1, 0.0)
-    verbs.spared(1, 0.0)
     assert not desk.scheduler.busy(1)
 
 
@@ -348,25 +347,6 @@ def test_nothing_is_removed_before_every_worker_has_reported():
     desk.scheduler.holding(1, [Held(5, mine, ISP, (0,), 1)], desk.now)
     assert desk.scheduler.verbs.released() == [other]
     assert desk.assign() == []
-
-
-def test_a_message_that_was_not_removed_after_all_goes_on(desk):
-    mid = desk.queued(ISP)
-    assert desk.scheduler.verbs.remove(mid, desk.now)
-    desk.scheduler.verbs.spared(mid, desk.now)
-    assert desk.one().mid == mid
-
-
-def test_spared_but_suspended_it_is_held(desk):
-    mid = desk.queued(ISP)
-    desk.scheduler.verbs.suspend(mid, desk.now)
-    desk.scheduler.verbs.remove(mid, desk.now)
-    desk.scheduler.verbs.resume(mid, desk.now)
-    assert desk.assign() == []
-    desk.scheduler.verbs.suspend(mid, desk.now)
-    desk.scheduler.verbs.spared(mid, desk.now)
-    assert desk.assign() == []
-    assert desk.status(mid) == ["Suspended"]
 
 
 def test_an_id_may_come_again_after_its_removal(desk):

@@ -14,7 +14,7 @@ import pytest
 from kmq.errors import SpoolLocked
 from kmq.model.phase import Phase
 from kmq.spool import status as status_module
-from kmq.spool.processes import Condition, ProcessStatus, bury, last_words, read, read_all
+from kmq.spool.processes import Condition, ProcessStatus, last_words, read, read_all
 from kmq.spool.status import KEPT_DEAD, LINE, StatusFile, addressees, cut, set_aside, status_path
 
 ID = "69212ad0-0000a1f3"
@@ -128,16 +128,14 @@ def test_the_next_process_sets_the_dead_ones_file_aside_and_its_last_words_are_f
     own.close()
 
 
-def test_only_the_dead_are_buried_and_ten_are_kept(tmp_path: Path) -> None:
-    own = StatusFile(tmp_path, "worker", 1)
-    assert bury(tmp_path, "worker", 1) is None, "it lives"
-    own.close()
-    assert bury(tmp_path, "worker", 1) is None, "it ended in order and left nothing"
+def test_of_the_dead_ten_are_kept(tmp_path: Path) -> None:
+    StatusFile(tmp_path, "worker", 1).close()
+    assert set_aside(tmp_path, "worker-1") is None, "it ended in order and left nothing"
     for n in range(KEPT_DEAD + 3):
         path = status_path(tmp_path, "worker-1")
         path.write_bytes(b"%d" % n)
         os.utime(path, (1_700_000_000 + n, 1_700_000_000 + n))
-        assert bury(tmp_path, "worker", 1)
+        assert set_aside(tmp_path, "worker-1")
     kept = sorted(tmp_path.glob("*.dead"))
     assert [path.read_bytes() for path in kept] == [b"%d" % n for n in range(3, KEPT_DEAD + 3)]
     assert set_aside(tmp_path, "worker-2") is None
