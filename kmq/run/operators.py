@@ -42,6 +42,8 @@ __all__ = ["Argument", "Line", "Operators", "Told"]
 Argument = str | int | bool | list[str]
 Line = Mapping[str, object]
 _DONE, _REFUSED, _USAGE = 0, 1, 2
+#: Queues that are told of before the loop has its turn.
+_TURN = 100
 _ON_MESSAGES = frozenset({"retry", "remove", "suspend", "resume", "resubmit", "redirect", "export"})
 
 
@@ -175,8 +177,10 @@ class Operators:
     # --- looks -------------------------------------------------------------------------------------------------------
 
     async def _look_at_queues(self) -> AsyncIterator[Line | Answer]:
-        for line in self._queues.lines():
+        for place, line in enumerate(self._queues.lines(), 1):
             yield line
+            if place % _TURN == 0:
+                await asyncio.sleep(0)
         yield Answer(status=_DONE, text=self._news())
 
     def _news(self) -> str:

@@ -7,7 +7,7 @@ Callers:  run.operators.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from kmq.log import mail
 from kmq.model import hop as hops
@@ -81,11 +81,11 @@ class QueueVerbs:
         text = f"{count} {'queue is' if count == 1 else 'queues are'} tried now"
         return Answer(status=_DONE if count else _REFUSED, text=text)
 
-    def lines(self) -> list[dict[str, object]]:
-        """Every queue, by the names of Exchange's Get-Queue; times as RFC 3339."""
+    def lines(self) -> Iterator[dict[str, object]]:
+        """Every queue as it stands at the first, by the names of Exchange's Get-Queue; times as RFC 3339."""
         now = time.monotonic()
         offset = time.time() - now
-        return [self._line(facts, offset) for facts in self._core.queues(now)]
+        return (self._line(facts, offset) for facts in self._core.queues(now))
 
     def _line(self, facts: QueueFacts, offset: float) -> dict[str, object]:
         target = hops.parse(facts.hop)
