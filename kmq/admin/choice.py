@@ -16,10 +16,11 @@ from typing import NamedTuple
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, is_named, listed, next_hop
 from kmq.admin.selection import Row, Selection, Wish
-from kmq.admin.verbs import GONE, QUEUE_LIMIT
+from kmq.admin.verbs import QUEUE_LIMIT
 from kmq.config import Settings
 from kmq.model import queue_id
 from kmq.model.hop import POISON, parse
+from kmq.model.outcome import GONE
 from kmq.spool.look import find
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from kmq.admin import verbs
 from kmq.admin.verbs import Arguments
 from kmq.log import mail
+from kmq.model.outcome import GONE, PENDING, SKIPPED
 
 _SHOWN = ("queue", "connector", "selection", "reason")
 
@@ -40,7 +41,7 @@ class Deeds:
     def heard(self, line: Mapping[str, object]) -> None:
         """A line of the answer."""
         result = line.get("Result")
-        if result in (verbs.PENDING, verbs.GONE, verbs.SKIPPED):
+        if result in (PENDING, GONE, SKIPPED):
             self._count(str(result), 1)
         elif result is not None:
             self._count("done", 1)

@@ -4,8 +4,8 @@ Shape:    a verb has arguments by name. Those that act on messages name them by 
           of a queue, or the whole text of its next hop) and `all`. Each of `ids` is `ID`, the message in all its
           queues, or `HOP\\ID`, those of its recipients that wait for the next hop whose text is HOP.
           An answer is lines (objects by name) and at last a status (as exit status) and a sentence for people. What
-          acts on messages answers one line for each: ID (the name as it was given in `ids`), Result (see RESULTS), and
-          Why, for people, where there is something to say.
+          acts on messages answers one line for each: ID (the name as it was given in `ids`), Result (a word of
+          model.outcome), and Why, for people, where there is something to say.
 Rights:   who may only look asks what is marked so; everything else needs the right to operate.
 Law:      this table is all there is; client and server check against it, so that the scheduler process never sees
           an argument of the wrong kind, nor an ID that is none.
@@ -32,22 +32,6 @@ QUEUE_LIMIT = 1000
 
 #: IDs in one question; who has more asks again.
 IDS_LIMIT = 10_000
-
-#: What became of a message, or of its part in one queue. `pending`: somebody has it in hand, it comes about when that
-#: ended; `gone`: it is not there (any more), or nobody of it waits for that next hop; `skipped`: it is there, and
-#: nothing was done, with the reason.
-PENDING, GONE, SKIPPED = "pending", "gone", "skipped"
-#: Verb -> the word for what is done; the three above may come instead.
-RESULTS: dict[str, str] = {
-    "retry": "retried",
-    "remove": "removed",
-    "suspend": "suspended",
-    "resume": "resumed",
-    "resubmit": "resubmitted",
-    "redirect": "redirected",
-    "export": "exported",
-    "replay": "replayed",
-}
 
 
 class Form(NamedTuple):

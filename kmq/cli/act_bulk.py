@@ -16,10 +16,11 @@ from contextlib import contextmanager
 
 from kmq.admin.choice import Choice
 from kmq.admin.client import Response, Talk, parts
-from kmq.admin.verbs import GONE, PENDING, RESULTS, SKIPPED, Argument
+from kmq.admin.verbs import Argument
 from kmq.cli.answer import sentence
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.errors import Unreachable
+from kmq.model.outcome import GONE, PENDING, RESULTS, SKIPPED
 from kmq.view.words import counted, harmless
 
 #: Lines that people see; the rest is counted.

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from kmq.admin.choice import Choice, Target
 from kmq.admin.exporting import Folder
 from kmq.admin.listing import next_hop
-from kmq.admin.verbs import GONE, RESULTS, SKIPPED, Argument, split
+from kmq.admin.verbs import Argument, split
 from kmq.cli.act_bulk import Bulk
 from kmq.cli.call import DONE, Call
 from kmq.model import queue_id
+from kmq.model.outcome import GONE, RESULTS, SKIPPED
 from kmq.spool.look import Damaged, find
 from kmq.view.words import counted
 

@@ -1,7 +1,7 @@
 """What operators say of messages, carried out: retry, suspend, resume, remove, resubmit, redirect, export.
 
 Shapes:   a message is named by `ID`, all of it, or by `HOP\\ID`, those of its recipients that wait for that next hop.
-          Each name is answered by one line: ID, Result (a word of RESULTS, or `pending`, `gone`, `skipped`), Why.
+          Each name is answered by one line: ID, Result (a word of model.outcome), Why.
 Promise:  a change is answered when it stands durably in the envelope of the message, with who and why. What somebody
           has in hand ends first: that is answered as pending, and comes about whatever crashes (J14).
 On crash: what was not answered may have happened or not; asking again does no harm.
@@ -18,6 +18,7 @@ from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Redirected, Removing, Resubmitted, Resumed, Retried, Suspended
 from kmq.model.frame import Answer
+from kmq.model.outcome import GONE, PENDING, RESULTS, SKIPPED
 from kmq.run import tried
 from kmq.run.loader import Loader
 from kmq.run.outcasts import Outcasts
@@ -62,17 +63,6 @@ class Outcome(NamedTuple):
     told: Told | None = None
 
 
-#: Verb -> the word for what was done.
-RESULTS = {
-    "retry": "retried",
-    "remove": "removed",
-    "suspend": "suspended",
-    "resume": "resumed",
-    "resubmit": "resubmitted",
-    "redirect": "redirected",
-    "export": "exported",
-}
-PENDING, GONE, SKIPPED = "pending", "gone", "skipped"
 _GONE = Outcome(GONE)
 _REMOVED = Outcome(SKIPPED, "it is being removed")
 

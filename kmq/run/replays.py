@@ -23,6 +23,7 @@ from kmq.model import moment, priority, queue_id, recipients
 from kmq.model.envelope import Head, event_line, fold, head_line, head_tail
 from kmq.model.event import Delivered, Redirected, Replayed
 from kmq.model.frame import Answer
+from kmq.model.outcome import GONE, RESULTS, SKIPPED
 from kmq.run.arrivals import Arrivals
 from kmq.run.numbers import Numbers
 from kmq.run.scheduler import Scheduler
@@ -39,7 +40,6 @@ from kmq.spool.record import Append, Mark, Operation, Put
 CHUNK = 500
 _DONE, _REFUSED, _NOT_NOW = 0, 1, 75
 HOW = "safety-net"  #: source of a message that is replayed
-REPLAYED, GONE, SKIPPED = "replayed", "gone", "skipped"
 _SUBMISSION = str(hops.SUBMISSION)
 
 
@@ -98,7 +98,7 @@ class Replays:
                     line = {"ID": queue_id.text(number)}
                     if isinstance(found, int):
                         done += 1
-                        line |= {"Result": REPLAYED, "NewID": queue_id.text(found)}
+                        line |= {"Result": RESULTS["replay"], "NewID": queue_id.text(found)}
                     elif found:
                         skipped, why = skipped + 1, found
                         line |= {"Result": SKIPPED, "Why": found}

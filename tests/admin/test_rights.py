@@ -27,6 +27,7 @@ from kmq.admin.verdict import Grade
 from kmq.config import read
 from kmq.errors import KmqError
 from kmq.model.frame import LENGTHS, Answer, Reader
+from kmq.model.outcome import RESULTS
 from tests.waiting import until
 
 OPERATORS, VIEWERS = 4242, 4343
@@ -73,7 +74,7 @@ def test_a_group_that_is_not_there_is_told() -> None:
 
 def test_only_looking_needs_no_more_than_the_lesser_right() -> None:
     assert {"queues", "message"} <= LOOKS
-    assert not LOOKS & {*verbs.RESULTS, "flush", "expire", "reload", "settle", "stop-intake", "start-intake"}
+    assert not LOOKS & {*RESULTS, "flush", "expire", "reload", "settle", "stop-intake", "start-intake"}
 
 
 def test_the_kernel_says_who_it_is() -> None:

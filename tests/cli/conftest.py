@@ -13,9 +13,10 @@ import pytest
 
 from kmq.admin.client import SOCKET
 from kmq.admin.control import Control, Line
-from kmq.admin.verbs import RESULTS, Arguments
+from kmq.admin.verbs import Arguments
 from kmq.cli.kmq import main
 from kmq.model.frame import Answer
+from kmq.model.outcome import RESULTS
 from tests.mailbag import Mailbag
 
 CONFIGURATION = """\
