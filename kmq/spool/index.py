@@ -313,20 +313,18 @@ def discard(spool: Path) -> None:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
-    try:
-        _recognize(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _connected(path, "mode=rw")
 
 
 def _looked_into(path: Path) -> sqlite3.Connection:
     """A connection that writes nothing: not even the files beside it, which SQLite would make where nobody writes. Who
     begins to write now makes those first, and changes this file much later than we look."""
     written = os.path.lexists(f"{path}-wal")
-    way = "mode=ro" if written else "mode=ro&immutable=1"
+    return _connected(path, "mode=ro" if written else "mode=ro&immutable=1")
+
+
+def _connected(path: Path, way: str) -> sqlite3.Connection:
+    """NoIndex when it is not of this kmq."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
     try:
         _recognize(connection)
