@@ -22,6 +22,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from kmq.admin import syscalls
+
 #: Bytes that a child may say; the rest is thrown away.
 _SAID_LIMIT = 256 << 10
 #: Seconds that it has to end after its time is over.
@@ -80,7 +82,12 @@ def confined(work: Callable[[], list[str]], limits: Limits) -> Ending:
         _child(work, limits, result_in, trace_in)
     os.close(result_in)
     os.close(trace_in)
-    said, traced = _read(pid, {result: b"", trace: b""}, began + limits.seconds + _GRACE)
+    try:
+        said, traced = _read(pid, {result: b"", trace: b""}, began + limits.seconds + _GRACE)
+    except BaseException:  # Ctrl-C, which the child does not hear
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     _, status = os.waitpid(pid, 0)
     return _ending(status, said, traced.decode("utf-8", "replace"), time.monotonic() - began)
 
@@ -136,8 +143,11 @@ def _child(work: Callable[[], list[str]], limits: Limits, result: int, trace: in
             [] if _leave_network() else ["a network of its own"]
         )  # while there is one thread: the next line has one
         faulthandler.dump_traceback_later(limits.seconds, exit=True, file=trace)
-        lacking += [] if _forbid_changes() else ["files that cannot be changed"]
+        kept = _forbid_changes()
         _limit(limits)
+        bound = syscalls.give_up()
+        lacking += [] if kept or bound else ["files that cannot be changed"]
+        lacking += [] if bound else ["other processes that hear no signal"]
         told = _done(work) | {"lacking": lacking}
         faulthandler.cancel_dump_traceback_later()
         os.write(result, json.dumps(told).encode()[:_SAID_LIMIT])
