@@ -21,6 +21,7 @@ from kmq.model.frame import Child, Done, Known
 from kmq.model.priority import of_line
 from kmq.run.arrivals import Fresh
 from kmq.run.assignment import Held, Ruling
+from kmq.run.grace import Cause
 from kmq.run.grace_evidence import HELD
 from kmq.run.grace_holds import GraceHolds, eased
 from kmq.run.link import Link
@@ -73,7 +74,7 @@ class Results:
             events, raw = eased(done, events, raw, held)
         ruling = self.core.result(done, events, now) or self._of_an_earlier_run(worker, done, events, now)
         if ruling is None:
-            link.send(Known([done.n]))
+            link.send(self._said_again(done, held))
             return
         if done.unavailable:
             self._troubles.tell(self.core.verbs.facts(done.hop), now)
@@ -86,6 +87,17 @@ class Results:
         else:
             self.core.settled(done.n, now)
             link.send(Known([done.n]))
+
+    def _said_again(self, done: Done, held: str) -> Known:
+        """What is known already is forgotten. Where its failures were held, which the worker could not hear then, it
+        hears so now, and tells no failure: whoever is still open did not fail."""
+        if not done.blames:
+            return Known([done.n])
+        said = [one for one in map(_decode, done.events) if type(one) is Failed]
+        failed = {index for one in said for index in recipients.from_text(one.rcpt)}
+        if failed.isdisjoint(index for share in self.core.verbs.scope(queue_id.parse(done.m)) for index in share.rcpt):
+            return Known([done.n])
+        return Known([done.n], {done.n: ("", {HELD: [held or Cause[done.blames[0].cause].value]})})
 
     def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
         held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
