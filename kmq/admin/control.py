@@ -25,6 +25,7 @@ from kmq.admin.room import Room
 from kmq.admin.verbs import VERBS, Arguments
 from kmq.errors import KmqError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
+from kmq.model.outcome import DONE, NOT_NOW, REFUSED, USAGE
 
 #: One line of an answer: anything that JSON can hold, by name.
 Line = Mapping[str, object]
@@ -77,9 +78,9 @@ class Control:
             return
         right = self._rights.of(caller)
         if right is Right.NOTHING:
-            _dismiss(writer, verbs.REFUSED, self._refusals.refuse(caller, "anything"))
+            _dismiss(writer, REFUSED, self._refusals.refuse(caller, "anything"))
         elif problem := self._room.enter(caller, right):
-            _dismiss(writer, verbs.NOT_NOW, problem)
+            _dismiss(writer, NOT_NOW, problem)
         else:
             talk = asyncio.ensure_future(self._talk(reader, writer, caller, right))
             self._talks.add(talk)
@@ -110,11 +111,11 @@ class Control:
     async def _answer(self, frame: Verb, caller: Caller, deeds: Deeds, writer: asyncio.StreamWriter) -> None:
         problem = verbs.trouble(frame.verb, frame.arguments)
         if problem:
-            await _send(writer, Answer(status=verbs.USAGE, text=problem))
+            await _send(writer, Answer(status=USAGE, text=problem))
             return
         looks = VERBS[frame.verb].looks
         if not looks and self._rights.of(caller) is not Right.OPERATE:
-            await _send(writer, Answer(status=verbs.REFUSED, text=self._refusals.refuse(caller, frame.verb)))
+            await _send(writer, Answer(status=REFUSED, text=self._refusals.refuse(caller, frame.verb)))
             return
         if not looks:
             deeds.begin(frame.verb, frame.arguments)
@@ -128,7 +129,7 @@ class Control:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the verb {frame.verb} failed", "exception": error}
             )
-            last = Answer(status=verbs.REFUSED, text=f"kmqd made a mistake ({type(error).__name__}); see its log")
+            last = Answer(status=REFUSED, text=f"kmqd made a mistake ({type(error).__name__}); see its log")
         deeds.end(last.status)
         await _send(writer, last)
 
@@ -153,7 +154,7 @@ class Control:
                 await answer.aclose()
             if not writer.is_closing():
                 writer.write(bytes(gathered))
-        return Answer(status=verbs.DONE)
+        return Answer(status=DONE)
 
 
 def _dismiss(writer: asyncio.StreamWriter, status: int, text: str) -> None:

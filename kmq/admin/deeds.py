@@ -9,10 +9,9 @@ Callers:  admin.control, one for each connection.
 
 from collections.abc import Mapping
 
-from kmq.admin import verbs
 from kmq.admin.verbs import Arguments
 from kmq.log import mail
-from kmq.model.outcome import GONE, PENDING, SKIPPED
+from kmq.model.outcome import DONE, GONE, PENDING, SKIPPED
 
 _SHOWN = ("queue", "connector", "selection", "reason")
 
@@ -24,7 +23,7 @@ class Deeds:
         self._by = f"uid {uid}"
         self._what: dict[str, str] = {}
         self._counts: dict[str, int] = {}
-        self._exit = verbs.DONE
+        self._exit = DONE
 
     def begin(self, verb: str, arguments: Arguments) -> None:
         """A question that changes something; what was asked before is told, unless this is its next part."""
@@ -54,7 +53,7 @@ class Deeds:
         """The line, if there is anything to tell."""
         if self._what:
             mail.tell("operator", keys={**self._what, **self._counts, "exit": self._exit, "by": self._by})
-        self._what, self._counts, self._exit = {}, {}, verbs.DONE
+        self._what, self._counts, self._exit = {}, {}, DONE
 
     def _count(self, what: str, more: int) -> None:
         self._counts[what] = self._counts.get(what, 0) + more

@@ -22,10 +22,10 @@ import time
 from collections.abc import Mapping
 
 from kmq import log
-from kmq.admin import verbs
 from kmq.admin.rights import Caller, Refusals, Right, Rights, caller_of
 from kmq.config import Settings
 from kmq.model.frame import Answer, encode
+from kmq.model.outcome import NOT_NOW, REFUSED
 from kmq.run.inheritance import sealed
 
 SOCKET = "look.sock"
@@ -116,11 +116,11 @@ class Looks:
 
     def _refusal(self, caller: Caller) -> Answer | None:
         if self._rights.of(caller) is Right.NOTHING:
-            return Answer(status=verbs.REFUSED, text=self._refusals.refuse(caller, "anything"))
+            return Answer(status=REFUSED, text=self._refusals.refuse(caller, "anything"))
         if len(self._programs) >= PROGRAMS:
-            return Answer(status=verbs.NOT_NOW, text="too many look at once, try again")
+            return Answer(status=NOT_NOW, text="too many look at once, try again")
         if list(self._programs.values()).count(caller.uid) >= OF_ONE:
-            return Answer(status=verbs.NOT_NOW, text=f"uid {caller.uid} looks {OF_ONE} times at once already")
+            return Answer(status=NOT_NOW, text=f"uid {caller.uid} looks {OF_ONE} times at once already")
         return None
 
     async def _show(self, connection: socket.socket) -> None:
@@ -128,7 +128,7 @@ class Looks:
         try:
             program = begin(connection, self.settings)
         except OSError as error:
-            _end(connection, Answer(status=verbs.NOT_NOW, text=f"kmqd cannot show anything now: {error.strerror}"))
+            _end(connection, Answer(status=NOT_NOW, text=f"kmqd cannot show anything now: {error.strerror}"))
             return
         try:
             status = await _until_ended(program, connection)
@@ -195,7 +195,7 @@ def _answer(status: int) -> Answer:
     if status >= 0:
         return Answer(status=status)
     why = _TOO_MUCH.get(signal.Signals(-status), f"signal {-status}")
-    return Answer(status=verbs.REFUSED, text=f"broken off: {why}")
+    return Answer(status=REFUSED, text=f"broken off: {why}")
 
 
 def _end(connection: socket.socket, answer: Answer) -> None:

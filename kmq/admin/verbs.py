@@ -20,9 +20,6 @@ from kmq.model import queue_id
 Argument = str | int | bool | list[str]
 Arguments = Mapping[str, Argument]
 
-#: Exit statuses that an answer may have: done; nothing matched or refused; wrong usage; not now.
-DONE, REFUSED, USAGE, NOT_NOW = 0, 1, 2, 75
-
 #: Characters of a reason, which is kept in the envelope of each message.
 REASON_LIMIT = 500
 #: Characters of what an operator said to choose messages, for the log.

@@ -18,7 +18,7 @@ from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line
 from kmq.model.event import Event, Moved, Redirected, Removing, Resubmitted, Resumed, Retried, Suspended
 from kmq.model.frame import Answer
-from kmq.model.outcome import GONE, PENDING, RESULTS, SKIPPED
+from kmq.model.outcome import DONE, GONE, PENDING, REFUSED, RESULTS, SKIPPED
 from kmq.run import tried
 from kmq.run.loader import Loader
 from kmq.run.outcasts import Outcasts
@@ -33,8 +33,6 @@ from kmq.spool.record import Move
 
 #: Messages that a verb works on before the loop has its turn.
 CHUNK = 200
-
-_DONE, _REFUSED = 0, 1
 
 
 class Deed(NamedTuple):
@@ -130,7 +128,7 @@ class MessageVerbs:
                     await told.durable
                 yield {"ID": name.text, **_of_attempt(outcome, name.number)}
             await asyncio.sleep(0)
-        yield Answer(status=_DONE if tally.tried or not refusable else _REFUSED, text=str(tally))
+        yield Answer(status=DONE if tally.tried or not refusable else REFUSED, text=str(tally))
 
     def of_queues(self, hops: Sequence[str]) -> Iterator[list[Name]]:
         """The messages that have recipients in one of these queues, as named there; some at a time."""
@@ -338,4 +336,4 @@ def _sentence(deed: Deed, tally: dict[str, int], whys: dict[str, int]) -> Answer
         why = f": {next(iter(whys))}" if len(whys) == 1 else ""
         clauses.append(f"{skipped:,} skipped{why}")
     acted = done + tally.get(PENDING, 0)
-    return Answer(status=_DONE if acted else _REFUSED, text="; ".join(clauses))
+    return Answer(status=DONE if acted else REFUSED, text="; ".join(clauses))

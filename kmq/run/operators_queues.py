@@ -13,6 +13,7 @@ from kmq.log import mail
 from kmq.model import hop as hops
 from kmq.model import moment
 from kmq.model.frame import Answer
+from kmq.model.outcome import DONE, REFUSED
 from kmq.run import tried
 from kmq.run.holds import Holds
 from kmq.run.hopqueue import QueueFacts
@@ -20,8 +21,6 @@ from kmq.run.identities import Identities
 from kmq.run.lines import UNREACHABLE
 from kmq.run.operators_messages import Deed
 from kmq.run.scheduler import Scheduler
-
-_DONE, _REFUSED = 0, 1
 
 
 class QueueVerbs:
@@ -47,18 +46,18 @@ class QueueVerbs:
         else:
             done = [hop for hop in found if verbs.resume_queue(hop, now)]
         if not done:
-            yield Answer(status=_REFUSED, text=_nothing(deed, found))
+            yield Answer(status=REFUSED, text=_nothing(deed, found))
             return
         try:
             await self._holds.keep()
         except OSError as error:
             yield Answer(
-                status=_REFUSED, text=f"until kmqd starts anew only, since state/queues cannot be written: {error}"
+                status=REFUSED, text=f"until kmqd starts anew only, since state/queues cannot be written: {error}"
             )
             return
         mail.tell(f"{deed.verb}-queue", by=deed.by, queue=name, reason=deed.reason or None)
         word = "suspended" if deed.verb == "suspend" else "resumed"
-        yield Answer(status=_DONE, text=f"{len(done)} {'queue' if len(done) == 1 else 'queues'} {word}")
+        yield Answer(status=DONE, text=f"{len(done)} {'queue' if len(done) == 1 else 'queues'} {word}")
 
     def retry(self, deed: Deed, name: str) -> Answer:
         """Only a queue that goes somewhere, and that nobody holds, is tried."""
@@ -72,14 +71,14 @@ class QueueVerbs:
             count += one not in closed and one != UNREACHABLE
         if UNREACHABLE in found and not count:
             return Answer(
-                status=_REFUSED,
+                status=REFUSED,
                 text="nothing is tried: what is in this queue waits for a connector; kmq resubmit routes it anew",
             )
         if closed.intersection(found) and not count:
             name = hops.parse(found[0]).name
-            return Answer(status=_REFUSED, text=f"the queue is suspended, not tried: kmq resume --queue {name}")
+            return Answer(status=REFUSED, text=f"the queue is suspended, not tried: kmq resume --queue {name}")
         text = f"{count} {'queue is' if count == 1 else 'queues are'} tried now"
-        return Answer(status=_DONE if count else _REFUSED, text=text)
+        return Answer(status=DONE if count else REFUSED, text=text)
 
     def lines(self) -> Iterator[dict[str, object]]:
         """Every queue as it stands at the first, by the names of Exchange's Get-Queue; times as RFC 3339."""

@@ -23,7 +23,7 @@ from kmq.model import moment, priority, queue_id, recipients
 from kmq.model.envelope import Head, event_line, fold, head_line, head_tail
 from kmq.model.event import Delivered, Redirected, Replayed
 from kmq.model.frame import Answer
-from kmq.model.outcome import GONE, RESULTS, SKIPPED
+from kmq.model.outcome import DONE, GONE, NOT_NOW, REFUSED, RESULTS, SKIPPED
 from kmq.run.arrivals import Arrivals
 from kmq.run.numbers import Numbers
 from kmq.run.scheduler import Scheduler
@@ -38,7 +38,6 @@ from kmq.spool.record import Append, Mark, Operation, Put
 
 #: Messages that are read, and linked with one sync.
 CHUNK = 500
-_DONE, _REFUSED, _NOT_NOW = 0, 1, 75
 HOW = "safety-net"  #: source of a message that is replayed
 _SUBMISSION = str(hops.SUBMISSION)
 
@@ -86,7 +85,7 @@ class Replays:
             for chunk in _chunks(list(wanted.items())):
                 closed = self._arrivals.closed_to_servers
                 if closed is not None:
-                    yield Answer(status=_NOT_NOW, text=f"{done:,} replayed; no mail is taken in now: {closed}")
+                    yield Answer(status=NOT_NOW, text=f"{done:,} replayed; no mail is taken in now: {closed}")
                     return
                 async for line in settle(self._storage):
                     if not isinstance(line, Answer):
@@ -275,4 +274,4 @@ def _sentence(done: int, gone: int, skipped: int, why: str) -> Answer:
         text += f"; {gone:,} not in the safety net (any more)"
     if skipped:
         text += f"; {skipped:,} skipped" + (f": {why}" if skipped == 1 else "")
-    return Answer(status=_DONE if done else _REFUSED, text=text)
+    return Answer(status=DONE if done else REFUSED, text=text)

@@ -11,11 +11,11 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from kmq.model.frame import Answer
+from kmq.model.outcome import NOT_NOW, REFUSED
 from kmq.run.storage import Storage
 
 #: Seconds between two looks; of silence before a line says that it goes on; and in all.
 _LOOK, _PAUSE, _LONGEST = 0.02, 5.0, 60.0
-_REFUSED, _NOT_NOW = 1, 75
 
 
 async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answer]:
@@ -26,7 +26,7 @@ async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answe
     while (at := effects.next_at()) is not None and at <= asked:
         now = time.monotonic()
         if now - asked > _LONGEST:
-            yield Answer(status=_NOT_NOW, text="the files are far behind the journal; try again later")
+            yield Answer(status=NOT_NOW, text="the files are far behind the journal; try again later")
             return
         if now - said > _PAUSE:
             said = now
@@ -34,6 +34,6 @@ async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answe
         await asyncio.sleep(_LOOK)
     if effects.owed:
         why = f"some files cannot be written: {effects.trouble or effects.stuck}"
-        yield Answer(status=_REFUSED, text=f"{why}; they are in the journal alone")
+        yield Answer(status=REFUSED, text=f"{why}; they are in the journal alone")
     else:
         yield Answer(status=0, text="the files are as the journal says")

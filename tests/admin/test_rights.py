@@ -27,7 +27,7 @@ from kmq.admin.verdict import Grade
 from kmq.config import read
 from kmq.errors import KmqError
 from kmq.model.frame import LENGTHS, Answer, Reader
-from kmq.model.outcome import RESULTS
+from kmq.model.outcome import NOT_NOW, RESULTS
 from tests.waiting import until
 
 OPERATORS, VIEWERS = 4242, 4343
@@ -190,12 +190,12 @@ def test_who_may_only_look_leaves_places_to_operators_and_to_other_viewers(
     with crowd(place.folder, room.CONNECTIONS, [VIEWERS]):
         assert as_member([OPERATORS], place.folder, "flush") == (0, "done")
         told = f"uid 65534 has {room.OF_ONE} connections already, try again"
-        assert as_member([VIEWERS], place.folder, "queues") == (verbs.NOT_NOW, told)
+        assert as_member([VIEWERS], place.folder, "queues") == (NOT_NOW, told)
     until(lambda: as_member([VIEWERS], place.folder, "queues") == (0, "done"), "their places are free again")
     monkeypatch.setattr(room, "VIEWERS", room.OF_ONE)
     with crowd(place.folder, room.OF_ONE, [VIEWERS]):
         assert as_member([VIEWERS], place.folder, "queues", 65533) == (
-            verbs.NOT_NOW,
+            NOT_NOW,
             "too many look at once, try again",
         )
         assert as_member([OPERATORS], place.folder, "flush", 65533) == (0, "done")
