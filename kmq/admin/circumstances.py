@@ -41,7 +41,9 @@ class QueueState:
 class Circumstances:
     """now: Unix time; server: this machine's name in identities; queues: by the text of the next hop; in_hand: by ID.
 
+    still: what has it in hand stands still for so many seconds, by ID.
     statuses: what the scheduler says of messages that were asked for, by ID and the text of the next hop.
+    alone: those of them that are to be tried alone, since a worker died that had them.
     silence:  why kmqd did not answer, "" when it did; news: what else it had to say.
     """
 
@@ -49,7 +51,9 @@ class Circumstances:
     server: str
     queues: dict[str, QueueState] = field(default_factory=dict)
     in_hand: dict[str, InHand] = field(default_factory=dict)
+    still: dict[str, float] = field(default_factory=dict)
     statuses: dict[tuple[str, str], str] = field(default_factory=dict)
+    alone: set[tuple[str, str]] = field(default_factory=set)
     silence: str = ""
     news: str = ""
 
@@ -60,6 +64,8 @@ def gather(server: str, spool: Path, run_directory: Path) -> Circumstances:
     for process in read_all(spool / "status", dead=False):
         if process.condition is not Condition.DEAD:
             around.in_hand.update((hand.id, hand) for hand in process.in_hand)
+        if process.condition is Condition.SILENT:
+            around.still.update((hand.id, process.silence) for hand in process.in_hand)
     try:
         response = client.ask(run_directory, "queues")
     except Unreachable as unreachable:
@@ -95,7 +101,10 @@ def inquire(around: Circumstances, run_directory: Path, ids: Sequence[str]) -> N
         around.silence = str(unreachable)
         return
     for line in response.lines:
-        around.statuses[text_of(line, "ID"), text_of(line, "NextHop")] = text_of(line, "Status")
+        key = text_of(line, "ID"), text_of(line, "NextHop")
+        around.statuses[key] = text_of(line, "Status")
+        if line.get("Alone") is True:
+            around.alone.add(key)
 
 
 def queue_state(line: Mapping[str, object]) -> QueueState:

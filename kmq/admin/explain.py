@@ -19,10 +19,12 @@ from kmq.admin.explain_evidence import (
     addresses,
     attempt_told,
     by,
+    called,
+    crash_told,
     holder,
     holding,
+    in_hand,
     last_deferral,
-    last_line,
     last_routing,
     state_of,
     waiting_in,
@@ -32,6 +34,7 @@ from kmq.admin.listing import Share, Status, domains, shares
 from kmq.model import hop as hops
 from kmq.model.event import Crashed, Deferred, Moved, Removing
 from kmq.model.hop import DeliveryType
+from kmq.run.grace import Cause
 from kmq.run.overdue import STOPPED
 from kmq.spool.look import Damaged, Found
 
@@ -57,13 +60,13 @@ def stopped(common: list[Finding], own: list[Finding]) -> list[Finding]:
         return [*common, *own]
     quiet = [one for one in own if one.code in _QUIET]
     for one in quiet:
-        one.code, one.until, one.evidence = grave.code, grave.until, grave.evidence
+        one.code, one.until, one.evidence, one.ends = grave.code, grave.until, grave.evidence, grave.ends
         one.words |= grave.words
     return [*(one for one in common if one is not grave or len(quiet) < len(own)), *own]
 
 
 #: Nothing is delivered.
-_STOPPING = frozenset({"kmqd-stopped", "kmqd-silent", "no-worker"})
+_STOPPING = frozenset({"kmqd-stopped", "kmqd-silent", "no-worker", "workers-stand-still"})
 #: Nothing is wrong, as far as the message or queue itself goes.
 _QUIET = frozenset({"waiting-turn", "categorizing", "loading", "flowing", "deferred-each", "in-hand"})
 
@@ -82,6 +85,8 @@ def of_kmqd(facts: Facts, words: dict[str, str]) -> Iterator[Finding]:
         yield Finding("kmqd-silent", evidence=[kmqd.silence], words=words | {"why": kmqd.silence})
     elif kmqd.workers == 0:
         yield Finding("no-worker", evidence=["no status file of a worker that lives"], words=words)
+    elif kmqd.still:
+        yield _standing_still(facts, words)
     least = facts.settings.queue.minimum_free
     if facts.free is not None and facts.free < least:
         evidence = f"{facts.free:,} bytes are free, minimum_free is {least:,}"
@@ -89,6 +94,15 @@ def of_kmqd(facts: Facts, words: dict[str, str]) -> Iterator[Finding]:
     pressed = [line for line in facts.around.news.splitlines() if line.startswith("back pressure")]
     if pressed:
         yield Finding("back-pressure", until=0.0, evidence=pressed, words=words)
+
+
+def _standing_still(facts: Facts, words: dict[str, str]) -> Finding:
+    """kmqd ends a worker whose loop stands still for too long, and begins another."""
+    limit = facts.settings.queue.phase_limit
+    evidence = f"the status files of all {facts.kmqd.workers} workers are {facts.kmqd.still:.0f} s old, or older"
+    until = facts.now + max(0.0, limit - facts.kmqd.still)
+    more = {"why": f"for {facts.kmqd.still:.0f} s", "limit": f"phase_limit = {limit:g}s"}
+    return Finding("workers-stand-still", until=until, evidence=[evidence], words=words | more)
 
 
 def _poison(found: Found) -> Finding:
@@ -102,7 +116,7 @@ def _poison(found: Found) -> Finding:
     elif reason.startswith("a notice that cannot be delivered"):
         code = "lost-notice"
     evidence = [f"{one.at} moved to poison/: {one.reason}" for one in moved[-1:]]
-    evidence += [f"{one.at} crashed in {one.phase}, time {one.count}: {last_line(one.trace)}" for one in crashes[-2:]]
+    evidence += [crash_told(one) for one in crashes[-2:]]
     return Finding(code, addresses(found, found.state.open), "Poison", None, evidence or [reason], words)
 
 
@@ -117,6 +131,7 @@ def _of_share(found: Found, share: Share, facts: Facts) -> Iterator[Finding]:
         "connector": share.hop.connector,
         "domain": ", ".join(domains(share.to)[:3]),
         "path": facts.settings.path,
+        "queue": called(share.hop, facts.around.queues),
     }
     finding = _cause(found, indices, share, facts)
     finding.to, finding.queue = share.to, share.hop.name
@@ -145,16 +160,17 @@ def _cause(found: Found, indices: Sequence[int], share: Share, facts: Facts) -> 
 
 
 def _in_hands(found: Found, _: Sequence[int], share: Share, facts: Facts) -> Finding | None:
-    hand = facts.around.in_hand.get(found.head.id)
-    doing = f"{hand.status} {hand.server} {hand.percent} %".replace("  ", " ") if hand else ""
+    doing, proof = in_hand(found.head.id, facts)
     if share.status is Status.PENDING_REMOVE:
         removing = [event for event in found.events if isinstance(event, Removing)]
         who = {"who": by(removing[-1].by, removing[-1].reason)} if removing else {}
-        return Finding("pending-remove", until=0.0, evidence=[doing] if doing else [], words=who)
+        told = [f"{one.at} removed {by(one.by, one.reason)}" for one in removing[-1:]]
+        return Finding("pending-remove", until=0.0, evidence=[*told, *proof], words=who, ends=True)
     if share.status is Status.PENDING_SUSPEND:
-        return Finding("pending-suspend", evidence=holding(found), words={"who": holder(found)})
+        evidence = [*holding(found), *proof]
+        return Finding("pending-suspend", evidence=evidence, words={"who": holder(found)})
     if share.status is Status.ACTIVE:
-        return Finding("in-hand", until=0.0, evidence=[doing] if doing else [], words={"why": doing})
+        return Finding("in-hand", until=0.0, evidence=proof, words={"why": doing}, ends=True)
     return None
 
 
@@ -176,10 +192,27 @@ def queue_held(hop: hops.NextHop, queue: QueueState) -> Finding | None:
     holder = queue.held_by
     if holder.startswith("grace hold"):
         why = holder.partition(":")[2].strip() or queue.last_error
-        return Finding("grace-hold", queue=hop.name, evidence=state_of(queue), words={"why": why})
+        words = {"why": why, "remedy": remedy(why)}
+        return Finding("grace-hold", queue=hop.name, evidence=state_of(queue), words=words)
     who, _, reason = holder.partition(": ")
     code = "submission-suspended" if hop == hops.SUBMISSION else "queue-suspended"
     return Finding(code, queue=hop.name, evidence=state_of(queue), words={"who": by(who, reason)})
+
+
+def remedy(why: str) -> str:
+    """What has to be mended where mail would have been returned. why: as the grace hold names it (run/grace)."""
+    return next(mended for cause, mended in _REMEDIES if cause in why)
+
+
+#: Part of a grace hold's cause -> what has to be mended.
+_REMEDIES = (
+    (Cause.LOGIN.value, "mend auth_user or the password_file of its connector, then kmq reload"),
+    (Cause.RELAY.value, "it may want a login (auth_user), or its administrator has to let our address relay"),
+    (Cause.BLOCKED.value, "its administrator, or the block list that it names, says why"),
+    (Cause.SENDER.value, "see which senders it takes: its administrator knows"),
+    (Cause.DNS.value, "mend the resolver: kmq doctor asks the same servers"),
+    ("", "mend what the next hop complains of"),
+)
 
 
 def _unserved(found: Found, indices: Sequence[int], share: Share, _: Facts) -> Finding | None:
@@ -231,10 +264,9 @@ def _put_off(last: Deferred, share: Share) -> Finding:
 def _its_turn(found: Found, share: Share, facts: Facts, queue: QueueState) -> Finding:
     """Nothing holds it."""
     crashes = [event for event in found.events if isinstance(event, Crashed)]
-    if found.state.crashes and crashes:
-        last = crashes[-1]
-        evidence = [f"{last.at} crashed in {last.phase}, time {last.count}: {last_line(last.trace)}"]
-        return Finding("suspect", until=0.0, evidence=evidence)
+    alone = (found.head.id, str(share.hop)) in facts.around.alone
+    if alone or (found.state.crashes and crashes):
+        return Finding("suspect", until=0.0, evidence=[crash_told(one) for one in crashes[-1:]])
     if facts.told and not any(name == found.head.id for name, _ in facts.around.statuses):
         return Finding("loading", until=0.0)
     code = "categorizing" if share.hop == hops.SUBMISSION else "waiting-turn"

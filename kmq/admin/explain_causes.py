@@ -1,8 +1,9 @@
 """Why a message, or a queue, is still here: every cause that `kmq explain` can name. kmq(1)
 
 Law:      CAUSES is all there is. `says` is the sentence; `proof` says what proves it; `first` is what has to be done
-          before `command`, which changes it. Names in braces are filled in (`explain`): id, queue, connector, domain,
-          path of the configuration, phase, who, why.
+          before `command`, which changes it: said as it stands, when that is done. A reload alone tries nothing again
+          that waits for a time. Names in braces are filled in (`explain`): id, queue, connector, domain, path of the
+          configuration, phase, who, why, remedy, limit.
 Callers:  kmq.admin.explain; kmq(1) is held against it.
 """
 
@@ -46,6 +47,12 @@ CAUSES: Mapping[str, Cause] = {
         "systemctl restart kmq",
         "kmq processes and the log say what they died of",
     ),
+    "workers-stand-still": Cause(
+        "every worker stands still, so nobody can deliver it: {why}",
+        "the status files of the workers",
+        "systemctl restart kmq",
+        "kmqd ends and replaces one that stands still for {limit} by itself; kmq processes shows what each was doing",
+    ),
     "loading": Cause(
         "kmqd has begun anew and has not come to it yet; its turn comes by itself",
         "kmqd knows nothing of it, and its files are there",
@@ -67,7 +74,11 @@ CAUSES: Mapping[str, Cause] = {
     "pending-suspend": Cause(
         "it is being delivered now, and is held {who} if it comes back", _HOLDER, "kmq resume {id}"
     ),
-    "pending-remove": Cause("it was removed {who} while it was being delivered: it goes when that ends", "kmqd", _SEE),
+    "pending-remove": Cause(
+        "it was removed {who} while it was being delivered: it goes when that ends, delivered if that succeeds",
+        "the envelope's event `removing`",
+        _SEE,
+    ),
     "queue-suspended": Cause("the whole queue is held {who}", _QUEUE, "kmq resume --queue {queue}"),
     "submission-suspended": Cause(
         "the Submission queue is held {who}: nothing is categorized", _QUEUE, "kmq resume --queue Submission"
@@ -76,7 +87,7 @@ CAUSES: Mapping[str, Cause] = {
         "the whole queue is held by kmq itself, since too much of it would have been returned for one cause: {why}",
         _QUEUE,
         "kmq resume --queue {queue}",
-        "mend what the next hop complains of",
+        "{remedy}",
     ),
     "expiry-stopped": Cause(
         "its time is over, and it is not given up, since too much would have been at once; it is tried again as before",
@@ -149,20 +160,27 @@ CAUSES: Mapping[str, Cause] = {
     "no-tls-there": Cause(
         "TLS is demanded, and the next hop does not offer it: {why}",
         _REPLY,
-        _RELOAD,
-        "tls = may in [{connector} : connector] would do without",
+        _RETRY,
+        "ask its administrator for STARTTLS, or do without: tls = may in [{connector} : connector], then kmq reload",
     ),
     "untrusted": Cause(
         "the certificate of the next hop is not trusted: {why}",
         _REPLY,
-        _RELOAD,
-        "tls_ca_file in [{connector} : connector] names who is to be trusted",
+        _RETRY,
+        "name who is to be trusted with tls_ca_file in [{connector} : connector], then kmq reload",
     ),
     "tls-failed": Cause(
         "TLS with the next hop fails: {why}",
         _REPLY,
-        _RELOAD,
-        "tls_minimum or tls_failure in [{connector} : connector] may be what it needs",
+        _RETRY,
+        "set tls, tls_minimum or tls_failure in [{connector} : connector] as the server needs it, then kmq reload",
+    ),
+    "no-tls-at-once": Cause(
+        "the next hop speaks clear text where TLS was to begin: {why}",
+        _REPLY,
+        _RETRY,
+        "write tls = must (STARTTLS) for tls = implicit into [{connector} : connector], or the port of its TLS, then"
+        " kmq reload",
     ),
     "login-failed": Cause(
         "the next hop does not take user name and password: {why}",
@@ -181,7 +199,7 @@ CAUSES: Mapping[str, Cause] = {
         "the connector's own limits hold it back: {why}",
         _QUEUE,
         _RELOAD,
-        "the limits stand in [{connector} : connector]",
+        "it goes on by itself; to let more pass, raise that limit in [{connector} : connector]",
     ),
     "asked-less": Cause(
         "the next hop asked for less, so its queue pauses and goes on slower: {why}",
@@ -193,16 +211,16 @@ CAUSES: Mapping[str, Cause] = {
         "all connections that may be made to the next hop are in use: {why}",
         _REPLY,
         _RETRY,
-        "connections_per_host of [{connector} : connector] says how many there may be",
+        "it goes on by itself; to have more, raise connections_per_host in [{connector} : connector], then kmq reload",
     ),
     "waiting-turn": Cause("it waits for its turn; nothing is wrong", _QUEUE, _SEE),
     "in-hand": Cause("it is being worked on now: {why}", "the status file of the process", _SEE),
     "suspect": Cause(
-        "a worker died while it was at work on it; it is tried alone, to see whether it was the cause",
-        "the envelope's event `crashed`",
-        "kmq history {id}",
+        "a worker died while it was at work on it; it is tried alone, to see whether it was the cause, as soon as a"
+        " worker has nothing else in hand",
+        "kmqd's word of it, and the envelope's event `crashed`",
+        _SEE,
     ),
-    "attempted": Cause("an attempt failed, and it is tried again: {why}", "the envelope", "kmq retry {id}"),
     # --- what the next hop said of a recipient ---
     "greylisted": Cause(
         "the next hop puts off mail of senders that it does not know yet: {why}", _REPLY, "kmq retry {id}"
@@ -213,7 +231,7 @@ CAUSES: Mapping[str, Cause] = {
         "it cannot be written into the mailbox here: {why}",
         _REPLY,
         "kmq retry {id}",
-        "mend the folder that is named",
+        "mend the folder: maildir in [{connector} : connector] says where it is",
     ),
     "deferred": Cause("the next hop refused it for now: {why}", _REPLY, "kmq retry {id}"),
     # --- over ---
@@ -231,7 +249,7 @@ CAUSES: Mapping[str, Cause] = {
         "its next hop talks to us; what waits was refused for now, message by message",
         "the messages' own next attempts",
         _RETRY,
-        "kmq mailq --queue {queue} shows what was said",
+        "kmq mailq --queue {queue} shows what was said of each",
     ),
     "poison-queue": Cause(
         "what is here was set aside, and stays until somebody decides",
@@ -243,6 +261,6 @@ CAUSES: Mapping[str, Cause] = {
         "no connector serves what is here; it is routed anew with each new configuration",
         _QUEUE,
         _RELOAD,
-        "give a connector of {path} the address space {domain}, or *",
+        "give a connector of {path} the address space {domain}, or *; kmq mailq --queue Unreachable says more",
     ),
 }

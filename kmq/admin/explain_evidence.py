@@ -4,14 +4,19 @@ Promise:  pure.
 Callers:  kmq.admin.explain, kmq.admin.explain_queue, kmq.view.explain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kmq.admin.circumstances import QueueState
+from kmq.admin.explain_finding import Facts
 from kmq.admin.listing import Share, person
 from kmq.model import hop as hops
-from kmq.model.event import Deferred, Routed, Suspended
+from kmq.model.event import Crashed, Deferred, Routed, Suspended
+from kmq.model.hop import NextHop
 from kmq.model.recipients import from_text
 from kmq.spool.look import Found
+
+#: How a queue's last error is told.
+LAST_ERROR = "its last error: "
 
 
 def waiting_in(found: Found, share: Share) -> list[int]:
@@ -26,6 +31,16 @@ def waiting_in(found: Found, share: Share) -> list[int]:
     ]
 
 
+def called(hop: NextHop, queues: Iterable[str]) -> str:
+    """What a command calls a queue: its name, or its whole text where another one has that name too."""
+    others = sum(_name(text) == hop.name.casefold() for text in queues if text != str(hop))
+    return str(hop) if others else hop.name
+
+
+def _name(text: str) -> str:
+    return text.partition(";")[2].rpartition(";")[0].casefold()
+
+
 def state_of(queue: QueueState) -> list[str]:
     """How a queue is; [] when nobody said."""
     if not queue.status:
@@ -35,7 +50,21 @@ def state_of(queue: QueueState) -> list[str]:
         text += f"; attempts in vain: {queue.failures}"
     if queue.held_by:
         text += f"; held by {queue.held_by}"
-    return [text, *([f"its last error: {queue.last_error}"] if queue.last_error else [])]
+    return [text, *([LAST_ERROR + queue.last_error] if queue.last_error else [])]
+
+
+def in_hand(name: str, facts: Facts) -> tuple[str, list[str]]:
+    """What is being done with a message now, and since when; ("", []) when no process says that it is at it."""
+    hand = facts.around.in_hand.get(name)
+    if hand is None:
+        return "", []
+    doing = f"{hand.status} to {hand.server}, {hand.percent} % sent" if hand.server else hand.status
+    proof = [f"{hand.since} {doing}".strip()]
+    still = facts.around.still.get(name)
+    if still is not None:
+        limit = facts.settings.queue.phase_limit
+        proof.append(f"its worker stands still for {still:.0f} s; kmqd ends it after phase_limit = {limit:g}s")
+    return doing, proof
 
 
 def holding(found: Found) -> list[str]:
@@ -63,6 +92,11 @@ def attempt_told(event: Deferred) -> str:
     """One attempt: when, which, where, how protected, what was said."""
     where = ", ".join(filter(None, (event.host, event.tls)))
     return f"{event.at} attempt {event.attempt}{f' at {where}' if where else ''}: {event.reply}"
+
+
+def crash_told(event: Crashed) -> str:
+    """One death of a worker that the message alone made."""
+    return f"{event.at} crashed in {event.phase}, time {event.count}: {last_line(event.trace)}"
 
 
 def last_routing(found: Found, indices: Sequence[int]) -> Routed | None:

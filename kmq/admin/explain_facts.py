@@ -37,11 +37,12 @@ def facts_about(settings: Settings, ids: Sequence[str]) -> Facts:
 
 
 def _kmqd(spool: Path, silence: str) -> Kmqd:
-    workers = None
-    if not hidden(spool):
-        statuses = read_all(spool / "status", dead=False)
-        workers = sum(one.role == "worker" and one.condition in _LIVES for one in statuses)
-    return Kmqd(silence, spool_held(spool), "may not ask" in silence, workers)
+    forbidden, owned = "may not ask" in silence, spool_held(spool)
+    if hidden(spool):
+        return Kmqd(silence, owned, forbidden, None)
+    found = [one for one in read_all(spool / "status", dead=False) if one.role == "worker" and one.condition in _LIVES]
+    still = [one.silence if one.condition is Condition.SILENT else 0.0 for one in found]
+    return Kmqd(silence, owned, forbidden, len(found), min(still, default=0.0))
 
 
 def _free(spool: Path) -> int | None:

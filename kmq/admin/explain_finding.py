@@ -17,13 +17,15 @@ from kmq.config import Settings
 @dataclass(slots=True)
 class Kmqd:
     """How kmqd is. silence: why it did not answer, "" when it did; owned: whether some kmqd holds the spool, None when
-    this user cannot see; forbidden: this user may not ask; workers: how many are up, None when that cannot be seen.
+    this user cannot see; forbidden: this user may not ask; workers: how many are up, None when that cannot be seen;
+    still: seconds for which all of them have stood still, 0.0 when one does not.
     """
 
     silence: str = ""
     owned: bool | None = True
     forbidden: bool = False
     workers: int | None = 1
+    still: float = 0.0
 
 
 @dataclass(slots=True)
@@ -45,7 +47,8 @@ class Facts:
 class Finding:
     """One cause, found. to: the addresses that it is about; queue: its name, "" for the message itself; until: Unix
     time at which something happens by itself, 0.0 for as soon as possible, None for not before somebody does something.
-    evidence: what proves it.
+    evidence: what proves it. words: what fills the cause's sentences; "queue" is what a command calls it, where that
+    is not its name. ends: until is the end of the work in hand, whenever that is.
     """
 
     code: str
@@ -54,6 +57,7 @@ class Finding:
     until: float | None = None
     evidence: list[str] = field(default_factory=list)
     words: dict[str, str] = field(default_factory=dict)
+    ends: bool = False
 
     @property
     def says(self) -> str:
@@ -66,11 +70,11 @@ class Finding:
 
     @property
     def command(self) -> str:
-        quoted = self.words | {"queue": quote(self.queue)}
-        return CAUSES[self.code].command.format_map(_Words(quoted))
+        return self._filled(CAUSES[self.code].command)
 
     def _filled(self, text: str) -> str:
-        return text.format_map(_Words(self.words)).rstrip(": ")
+        queue = quote(self.words.get("queue") or self.queue)
+        return text.format_map(_Words(self.words | {"queue": queue})).rstrip(": ")
 
 
 class _Words(dict[str, str]):

@@ -8,28 +8,33 @@ from collections.abc import Iterator
 
 from kmq.admin.circumstances import QueueState
 from kmq.admin.explain import of_kmqd, queue_held, queue_waits, stopped
-from kmq.admin.explain_evidence import state_of
+from kmq.admin.explain_evidence import called, state_of
 from kmq.admin.explain_finding import Facts, Finding
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType, NextHop
 
 
-def explain_queue(hop: NextHop, count: int, domains: list[str], facts: Facts) -> list[Finding]:
-    """The causes, what counts for everything first; never empty. count: messages in it; domains: of some of them."""
+def explain_queue(
+    hop: NextHop, count: int, domains: list[str], facts: Facts, next_try: float | None = None
+) -> list[Finding]:
+    """The causes, what counts for everything first; never empty. count: messages in it; domains: of some of them;
+    next_try: when the first of them is tried again (Unix time), None when nobody knows.
+    """
     words = {
         "id": str(hop.name),
         "connector": hop.connector,
         "domain": ", ".join(domains[:3]) or "the domain",
         "path": facts.settings.path,
+        "queue": called(hop, facts.around.queues),
     }
-    found = stopped(list(of_kmqd(facts, {})), list(_causes(hop, count, facts)))
+    found = stopped(list(of_kmqd(facts, {})), list(_causes(hop, count, facts, next_try)))
     for one in found:
         one.queue = hop.name
         one.words = words | one.words
     return found
 
 
-def _causes(hop: NextHop, count: int, facts: Facts) -> Iterator[Finding]:
+def _causes(hop: NextHop, count: int, facts: Facts, next_try: float | None) -> Iterator[Finding]:
     queue = facts.around.queues.get(str(hop)) or QueueState()
     held = queue_held(hop, queue)
     if held is not None:
@@ -41,12 +46,12 @@ def _causes(hop: NextHop, count: int, facts: Facts) -> Iterator[Finding]:
     elif hop.delivery_type is DeliveryType.UNREACHABLE:
         yield Finding("unreachable-queue", evidence=state_of(queue))
     else:
-        yield queue_waits(queue) or _open(queue)
+        yield queue_waits(queue) or _open(queue, next_try)
 
 
-def _open(queue: QueueState) -> Finding:
+def _open(queue: QueueState, next_try: float | None) -> Finding:
     """Nothing holds the whole of it."""
     if queue.status == "Connecting" and queue.failures:
         return Finding("probe-running", until=0.0, evidence=state_of(queue))
     code = "deferred-each" if queue.status == "Ready" else "flowing"
-    return Finding(code, until=0.0 if code == "flowing" else None, evidence=state_of(queue))
+    return Finding(code, until=0.0 if code == "flowing" else next_try, evidence=state_of(queue))

@@ -5,6 +5,8 @@ Promise:  nothing is done before every queue that is meant is known. The message
 Callers:  kmq.cli.act, kmq.cli.act_blind.
 """
 
+from shlex import quote
+
 from kmq.admin import choice
 from kmq.admin.circumstances import text_of
 from kmq.admin.client import Talk, ask
@@ -46,7 +48,7 @@ def problem(name: str, meant: list[str], there: list[str]) -> str:
     if not meant:
         return f"no queue is called {name}; there are: {', '.join(next_hop(hop).name for hop in there) or 'none'}"
     if len(meant) > 1 and "*" not in name and "?" not in name:
-        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(meant)}"
+        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(map(quote, sorted(meant)))}"
     return ""
 
 

@@ -5,8 +5,9 @@ Callers:  kmq.cli.kmq.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from kmq.admin import tracked
 from kmq.admin.explain_facts import facts_about
@@ -27,7 +28,7 @@ from kmq.model.hop import NextHop
 from kmq.spool import net_look
 from kmq.spool.index_rows import next_hop, unix
 from kmq.spool.look import Damaged, Found, find
-from kmq.view.explain import causes, message, message_properties
+from kmq.view.explain import causes, ended, message, message_properties
 from kmq.view.words import counted, harmless
 
 #: Messages of a queue whose domains are looked at.
@@ -115,14 +116,8 @@ def _gone(call: Call, name: str) -> int:
     else:
         call.tell([name])
         for finding in findings:
-            call.tell(harmless(line) for line in _ended(finding.code, finding.says, finding.evidence, finding.command))
+            call.tell(ended(finding))
     return REFUSED if findings[0].code == "unknown" else DONE
-
-
-def _ended(code: str, says: str, evidence: list[str], command: str) -> Iterator[str]:
-    yield f"  Cause     {code}: {says}"
-    yield from (f"  Because   {one}" for one in evidence[-10:])
-    yield f"  Command   {command}"
 
 
 # --- a queue ----------------------------------------------------------------------------------------------------------
@@ -136,11 +131,12 @@ def _queue(call: Call, name: str) -> int:
         call.warn(harmless(_which(name, meant, known)))
         return REFUSED
     (hop,) = meant
-    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT)
+    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT, sort="NextRetryTime")
     addresses = [address for row in waiting.rows for address in row.to]
     state = facts.around.queues.get(str(hop))
     count = max(waiting.total, state.messages if state is not None else 0)
-    findings = explain_queue(hop, count, domains(addresses), facts)
+    tries = [row.next_try for row in waiting.rows if row.next_try is not None]
+    findings = explain_queue(hop, count, domains(addresses), facts, min(tries, default=None))
     if call.json:
         call.tell_objects([{"Queue": hop.name, "NextHop": str(hop), "Causes": [properties(one) for one in findings]}])
     else:
@@ -151,7 +147,8 @@ def _queue(call: Call, name: str) -> int:
 
 def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:
     if meant:
-        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(sorted(map(str, meant)))}"
+        texts = sorted(quote(str(hop)) for hop in meant)
+        return f"{len(meant)} queues are called {name}: say which one, {' or '.join(texts)}"
     there = ", ".join(sorted(hop.name for hop in known))
     mail = f"; mail for a domain: kmq mailq --filter 'Recipients -like *@{name}'" if _DOMAIN.fullmatch(name) else ""
     return f"no message and no queue is called {name}; queues are: {there}{mail}"

@@ -432,7 +432,7 @@ class Lines:
             status = MessageStatus.PENDING_REMOVE
         elif status is MessageStatus.ACTIVE and share.word & SUSPENDED:
             status = MessageStatus.PENDING_SUSPEND
-        return ShareFacts(share.queue.hop, share.rcpt, status, share.attempt, due)
+        return ShareFacts(share.queue.hop, share.rcpt, status, share.attempt, due, share.state is ALONE)
 
 
 #: What people see of a share's state, before queue and operator are looked at.

@@ -201,6 +201,7 @@ class Operators:
                     "Queue": hops.parse(share.hop).name,
                     "NextHop": share.hop,
                     "Status": share.status.value,
+                    "Alone": share.alone,
                     "Recipients": recipients.as_text(share.rcpt),
                     "NextRetryTime": None if share.due is None else moment.as_text(share.due + offset),
                     "RetryCount": share.attempt - 1,

@@ -252,10 +252,13 @@ class MessageStatus(Enum):
 
 
 class ShareFacts(NamedTuple):
-    """A share for tables. due: monotonic time of the next attempt, None when it is at once or not known."""
+    """A share for tables. due: monotonic time of the next attempt, None when it is at once or not known. alone: it
+    waits for a worker that has nothing else in hand, since it may be what another one died of.
+    """
 
     hop: str
     rcpt: tuple[int, ...]
     status: MessageStatus
     attempt: int
     due: float | None
+    alone: bool = False

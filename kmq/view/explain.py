@@ -4,9 +4,11 @@ Promise:  every line is harmless text; the command stands last, alone on its lin
 Callers:  kmq.cli.explain.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kmq.admin.explain_deadlines import Deadlines
+from kmq.admin.explain_evidence import LAST_ERROR
 from kmq.admin.explain_finding import Finding
 from kmq.admin.explain_finding import properties as finding_properties
 from kmq.admin.explain_story import Chapter, Story
@@ -18,6 +20,8 @@ from kmq.view.history import origin
 from kmq.view.words import counted, duration, harmless, local_time, volume
 
 _NAMED = 3
+#: How events and entries are dated.
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", re.ASCII)
 #: Attempts that are told one by one.
 _ATTEMPTS = 10
 
@@ -40,13 +44,14 @@ def message(found: Found, told: Story, now: float) -> Iterator[str]:
 def _chapter(chapter: Chapter, now: float) -> Iterator[str]:
     yield harmless(f"{_some(chapter.share.to)}, in the queue {chapter.share.hop.name}")
     first, *others = chapter.findings
-    yield from _cause(first, now)
+    yield from _cause(first, now, chapter.attempts[-_ATTEMPTS:])
     if chapter.routed is not None:
         connector = f" by connector {chapter.share.hop.connector}" if chapter.share.hop.connector else ""
         yield from _line("Routed", f"to {chapter.share.hop.name}{connector} ({chapter.routed.rule})")
     yield from _attempts(chapter.attempts)
     if chapter.deadlines is not None:
-        yield from _deadlines(chapter.deadlines, chapter.share.hop.delivery_type is DeliveryType.UNREACHABLE)
+        stopped = any(one.code == "expiry-stopped" for one in chapter.findings)
+        yield from _deadlines(chapter.deadlines, chapter.share.hop.delivery_type is DeliveryType.UNREACHABLE, stopped)
     yield from _remedy(first)
     for other in others:
         yield from causes([other], now)
@@ -59,16 +64,33 @@ def causes(findings: Iterable[Finding], now: float) -> Iterator[str]:
         yield from _remedy(finding)
 
 
-def _cause(finding: Finding, now: float) -> Iterator[str]:
+def _cause(finding: Finding, now: float, attempts: Iterable[str] = ()) -> Iterator[str]:
+    """attempts: what is told below anyway."""
     yield from _line("Cause", f"{finding.code}: {finding.says}")
-    yield from _line("Until", _until(finding.until, now))
+    yield from _line("Until", "the work in hand ends" if finding.ends else _until(finding.until, now))
     for evidence in finding.evidence:
-        yield from _line("Because", evidence)
+        if evidence not in attempts and evidence.removeprefix(LAST_ERROR) not in finding.says:
+            yield from _line("Because", _dated(evidence))
+
+
+def _dated(text: str) -> str:
+    """Evidence with its time as tables show it: local."""
+    at, _, rest = text.partition(" ")
+    moment = unix(at) if _MOMENT.fullmatch(at) else 0.0
+    return f"{local_time(moment)} {rest}" if moment else text
 
 
 def _remedy(finding: Finding) -> Iterator[str]:
     if finding.first:
         yield from _line("First", finding.first)
+    yield from _line("Command", finding.command)
+
+
+def ended(finding: Finding) -> Iterator[str]:
+    """What became of a message that is not here."""
+    yield from _line("Cause", f"{finding.code}: {finding.says}")
+    for evidence in finding.evidence[-_ATTEMPTS:]:
+        yield from _line("Because", _dated(evidence))
     yield from _line("Command", finding.command)
 
 
@@ -86,26 +108,33 @@ def _attempts(attempts: list[str]) -> Iterator[str]:
     if len(attempts) > _ATTEMPTS:
         yield from _line("Attempts", f"{counted(len(attempts) - _ATTEMPTS, 'earlier one')}; kmq history tells all")
     for one in attempts[-_ATTEMPTS:]:
-        at, _, rest = one.partition(" ")
-        yield from _line("Attempt", f"{local_time(unix(at))} {rest}")
+        yield from _line("Attempt", _dated(one))
 
 
-def _deadlines(limits: Deadlines, unreachable: bool) -> Iterator[str]:
-    if limits.warned:
-        yield from _line("Warning", "was sent: the sender knows that it takes longer")
-    elif not limits.heard:
-        yield from _line("Warning", "none: its sender does not want to hear that it takes longer, or is nobody")
-    elif limits.warning:
-        yield from _line(
-            "Warning", f"to the sender with the first attempt that fails after {local_time(limits.warning)}"
-        )
-    else:
-        yield from _line("Warning", "none: the schedule has no delay warning")
+def _deadlines(limits: Deadlines, unreachable: bool, stopped: bool) -> Iterator[str]:
+    """unreachable: nothing is tried, so both come by themselves; stopped: it is over, and kept all the same."""
+    yield from _line("Warning", _warning(limits, unreachable))
+    when = local_time(limits.expiry)
     times = f", or attempt {limits.attempts}" if limits.attempts else ""
+    if stopped:
+        yield from _line("Given up", f"not now, though its time was over at {when}: see below")
+    elif unreachable:
+        yield from _line("Given up", f"at {when}, when no connector serves it until then")
+    else:
+        yield from _line("Given up", f"with the first attempt that fails after {when}{times}")
+
+
+def _warning(limits: Deadlines, unreachable: bool) -> str:
+    if limits.warned:
+        return "was sent: the sender knows that it takes longer"
+    if not limits.heard:
+        return "none: its sender does not want to hear that it takes longer, or is nobody"
+    if not limits.warning:
+        return "none: the schedule has no delay warning"
+    when = local_time(limits.warning)
     if unreachable:
-        yield from _line("Given up", f"at {local_time(limits.expiry)}, when no connector serves it until then")
-        return
-    yield from _line("Given up", f"with the first attempt that fails after {local_time(limits.expiry)}{times}")
+        return f"to the sender at {when}, when no connector serves it until then"
+    return f"to the sender with the first attempt that fails after {when}"
 
 
 def _line(title: str, text: str) -> Iterator[str]:

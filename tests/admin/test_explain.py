@@ -4,6 +4,10 @@ Most situations are those of a real kmqd with a message in each trouble; what wo
 staged with the envelopes and states that the real code makes.
 """
 
+import os
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,11 +47,11 @@ SITUATIONS = [
     Situation("a@refused.test", "unreachable-host", "Connection refused", "kmq retry --queue 127.0.0.1:"),
     Situation("a@away.test", "turned-away", "554 5.7.1 no service for you", "kmq retry --queue 127.0.0.1:"),
     Situation("a@silent.test", "connection-lost", "4.4.2", "kmq retry --queue 127.0.0.1:"),
-    Situation("a@no-tls.test", "no-tls-there", "TLS is required", "kmq reload"),
-    Situation("a@broken.test", "tls-failed", "attempts in vain: 1", "kmq reload"),
-    Situation("a@login.test", "login-failed", "535 5.7.8", "kmq retry --queue localhost:"),
-    Situation("a@lost.test", "own-files", "password_file", "kmq retry --queue localhost:"),
-    Situation("a@stranger.test", "untrusted", "certificate verify failed", "kmq reload"),
+    Situation("a@no-tls.test", "no-tls-there", "TLS is required", "kmq retry --queue "),
+    Situation("a@broken.test", "no-tls-at-once", "attempts in vain: 1", "kmq retry --queue "),
+    Situation("a@login.test", "login-failed", "535 5.7.8", "kmq retry --queue "),
+    Situation("a@lost.test", "own-files", "password_file", "kmq retry --queue "),
+    Situation("a@stranger.test", "untrusted", "certificate verify failed", "kmq retry --queue "),
     Situation("a@dns.test", "dns-trouble", "DNS lookup failure", "kmq retry --queue dns.test"),
     Situation("grey@plain.test", "greylisted", "Greylisted", "kmq retry {id}"),
     Situation("full@plain.test", "mailbox-full", "452 4.2.2", "kmq retry {id}"),
@@ -80,6 +84,26 @@ def test_the_command_is_the_one_that_changes_it(world: World) -> None:
     assert before.command == f"kmq retry {name}"
     assert world.say("retry", ids=[name]).status == 0
     until(lambda: "attempt 2" in " ".join(world.finding("held@plain.test").evidence), "it was tried once more")
+
+
+def test_the_command_works_as_it_is_printed_where_queues_share_a_name(world: World) -> None:
+    """Three connectors go to one host; the password of one is mended."""
+    world.send("b@lost.test")
+    world.until_explained("b@lost.test", "own-files")
+    name = world.send("b@login.test")
+    found = world.until_explained("b@login.test", "login-failed")
+    assert found.command.endswith(";login'")
+    (world.kmqd.folder.parent / "password").write_text("right\n")
+    kmq, *words = shlex.split(found.command)
+    ran = subprocess.run(
+        [sys.executable, "-m", f"kmq.cli.{kmq}", *words],
+        env={**os.environ, "KMQ_CONF": world.settings.path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 0, ran.stderr
+    until(lambda: find(world.settings.kmq.spool, queue_id.parse(name)) is None, "it is delivered")
 
 
 def test_how_it_came_which_rule_routed_it_each_attempt_and_its_deadlines(world: World) -> None:

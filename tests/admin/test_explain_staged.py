@@ -1,11 +1,12 @@
 """Situations that would take days, or a broken machine: envelopes and states as the real code makes them, staged."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from kmq.admin.circumstances import Circumstances, QueueState, queue_state
-from kmq.admin.explain import explain
+from kmq.admin.explain import explain, remedy
 from kmq.admin.explain_causes import CAUSES
 from kmq.admin.explain_finding import Facts, Finding, Kmqd
 from kmq.admin.explain_gone import explain_gone, explain_kept
@@ -20,8 +21,12 @@ from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Redirected, Routed
 from kmq.phases.executing import categorize
 from kmq.routing.table import Routes
+from kmq.run.grace import Cause
 from kmq.run.overdue import STOPPED
 from kmq.spool.look import Found, find, walk
+from kmq.spool.status import InHand
+from kmq.view.explain import causes, message
+from kmq.view.words import local_time
 from tests.mailbag import CREATED, Mailbag
 from tests.run.desk import ISP, Desk
 
@@ -111,6 +116,7 @@ def in_queue(desk: Desk, hop: str) -> QueueState:
         (Kmqd("kmqd broke off its answer", owned=True), "kmqd-silent", "systemctl restart kmq"),
         (Kmqd("this user may not ask kmqd", owned=None, forbidden=True), "not-allowed", "sudo kmq explain "),
         (Kmqd(workers=0), "no-worker", "systemctl restart kmq"),
+        (Kmqd(workers=2, still=37.0), "workers-stand-still", "systemctl restart kmq"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
@@ -118,9 +124,31 @@ def test_kmqd_is_what_is_waited_for(stage: Stage, kmqd: Kmqd, code: str, command
     stage.facts.kmqd = kmqd
     name = stage.lay(stage.routed())
     first = stage.causes(name)[0]
-    assert first.code == code and first.command.startswith(command) and first.until is None
+    assert first.code == code and first.command.startswith(command)
+    assert first.until == (BORN + 60 + 300 - 37 if kmqd.still else None), "a worker that stands still is ended"
     assert kmqd.silence in " ".join(first.evidence)
     assert all("nothing is wrong" not in one.says for one in stage.causes(name)) or code == "not-allowed"
+
+
+def test_workers_that_stand_still_are_no_work_in_hand(stage: Stage) -> None:
+    name = stage.lay(stage.routed())
+    stage.around.statuses[name, stage.routed().hop] = "Active"
+    assert stage.only(name).code == "in-hand"
+    stage.facts.kmqd = Kmqd(workers=2, still=37.0)
+    assert stage.only(name).code == "workers-stand-still"
+    told = "\n".join(causes(stage.causes(name), stage.facts.now))
+    assert "phase_limit = 300s" in told and "work in hand ends" not in told
+
+
+def test_what_is_in_hand_says_since_when_and_whether_its_worker_stands_still(stage: Stage) -> None:
+    name = stage.lay(stage.routed())
+    stage.around.statuses[name, stage.routed().hop] = "Active"
+    stage.around.in_hand[name] = InHand(name, status="SMTP delivery", server="isp:25", since=AT_52, percent=40)
+    told = "\n".join(causes(stage.causes(name), stage.facts.now))
+    assert f"{local_time(moment.from_text(AT_52))} SMTP delivery to isp:25, 40 % sent" in told
+    assert "Until     the work in hand ends" in told
+    stage.around.still[name] = 12.0
+    assert "its worker stands still for 12 s" in stage.only(name).evidence[1]
 
 
 def test_what_is_wrong_beside_a_stopped_kmqd_is_told_too(stage: Stage) -> None:
@@ -200,6 +228,29 @@ def test_a_queue_held_by_somebody(stage: Stage, line: dict[str, object], code: s
     assert found.until == (moment.from_text(AT_52) if "Why" in line else None)
 
 
+@pytest.mark.parametrize(("cause", "first"), [(one, remedy(one.value)) for one in Cause] + [(None, "complains of")])
+def test_a_grace_hold_says_what_is_to_be_mended(stage: Stage, cause: Cause | None, first: str) -> None:
+    routed = stage.routed()
+    why = f"grace hold: {cause.value if cause else 'something new'}"
+    stage.around.queues[routed.hop] = queue_state({"Status": "Suspended", "HeldBy": why})
+    found = stage.only(stage.lay(routed))
+    assert found.code == "grace-hold" and first in found.first
+    assert (found.first == "mend what the next hop complains of") == (cause is None)
+
+
+def test_a_command_names_the_queue_so_that_it_is_the_only_one(stage: Stage) -> None:
+    """Two connectors with one smart host, by two names: the name of the queue says not which."""
+    routed = stage.routed()
+    stage.around.queues[routed.hop] = queue_state({"Status": "Suspended", "HeldBy": "uid 0"})
+    name = stage.lay(routed)
+    assert stage.only(name).command == "kmq resume --queue isp.example:25"
+    other = str(hops.parse(routed.hop)._replace(connector="other"))
+    stage.around.queues[other] = queue_state({"Status": "Ready"})
+    assert stage.only(name).command == f"kmq resume --queue '{routed.hop}'"
+    (of_queue,) = explain_queue(hops.parse(routed.hop), 1, [], stage.facts)
+    assert of_queue.command == stage.only(name).command
+
+
 def test_the_submission_queue_is_held(stage: Stage) -> None:
     stage.around.queues[str(hops.SUBMISSION)] = queue_state({"Status": "Suspended", "HeldBy": "uid 0: upgrade"})
     found = stage.only(stage.lay())
@@ -251,6 +302,13 @@ def test_a_suspect_is_tried_alone(stage: Stage) -> None:
     assert found.code == "suspect" and "signal 9" in found.evidence[0]
 
 
+def test_a_suspect_that_has_not_been_alone_yet_is_known_to_kmqd_only(stage: Stage) -> None:
+    """It waits for a worker that has nothing else in hand: that may take as long as a slow delivery."""
+    name, other = stage.lay(), stage.lay()
+    stage.around.alone.add((name, str(hops.SUBMISSION)))
+    assert (stage.only(name).code, stage.only(other).code) == ("suspect", "categorizing")
+
+
 def test_one_whose_recipients_are_all_done(stage: Stage) -> None:
     name = stage.lay(stage.routed(), Delivered(rcpt="0", attempt=1, reply="250 ok"))
     assert stage.only(name).code == "ending"
@@ -273,6 +331,31 @@ def test_expiry_is_stopped_for_one_whose_time_is_over(stage: Stage) -> None:
     waits, over = stage.causes(name)
     assert (waits.code, over.code, over.command) == ("waiting-turn", "expiry-stopped", "kmq expire")
     assert over.evidence == [STOPPED]
+    found = find(stage.bag.spool, queue_id.parse(name))
+    assert isinstance(found, Found)
+    told = "\n".join(message(found, story(found, stage.facts), stage.facts.now))
+    assert "Given up  not now, though its time was over" in told and "first attempt that fails after" in told
+
+
+def test_evidence_is_told_once_and_in_local_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    later = Deferred(rcpt="0", attempt=1, reply="450 4.2.0 greylisted", host="isp", until=moment.as_text(BORN + 300))
+    name = stage.lay(stage.routed(), later)
+    found = find(stage.bag.spool, queue_id.parse(name))
+    assert isinstance(found, Found)
+    told = "\n".join(message(found, story(found, stage.facts), stage.facts.now))
+    monkeypatch.undo()
+    time.tzset()
+    assert "+0900 attempt 1 at isp: 450 4.2.0 greylisted" in told and "Z " not in told
+    assert told.count("attempt 1 at isp") == 1, "as an attempt; not as evidence, too"
+
+
+def test_what_no_connector_serves_has_its_notices_without_an_attempt(stage: Stage) -> None:
+    found = find(stage.bag.spool, queue_id.parse(stage.lay(stage.routed("dave@nowhere.test"))))
+    assert isinstance(found, Found)
+    told = "\n".join(message(found, story(found, stage.facts), stage.facts.now))
+    assert "attempt that fails" not in told and told.count("when no connector serves it until then") == 2
 
 
 @pytest.mark.parametrize(
@@ -360,9 +443,11 @@ def test_a_message_that_was_never_here() -> None:
 )
 def test_a_queue(stage: Stage, hop: str, state: dict[str, object], count: int, code: str) -> None:
     stage.around.queues[hop] = queue_state(state)
-    (found,) = explain_queue(hops.parse(hop), count, ["a.test"], stage.facts)
+    (found,) = explain_queue(hops.parse(hop), count, ["a.test"], stage.facts, BORN + 90)
     assert found.code == code
     assert "{" not in found.says + found.first + found.command
+    assert "  " not in found.first, "every word is filled in"
+    assert code != "deferred-each" or found.until == BORN + 90, "when the first of them is tried again"
 
 
 def test_a_name_of_a_queue_is_quoted_for_the_shell() -> None:
@@ -389,6 +474,8 @@ def test_every_cause_is_told_whatever_is_known(code: str) -> None:
             "login-failed",
         ),
         ("451 4.4.0 isp[192.0.2.1]:25 said: 421 4.7.0 too many connections", "slow-down"),
+        ("451 4.4.1 connect to isp[192.0.2.1]:587: [SSL: WRONG_VERSION_NUMBER] wrong version number", "no-tls-at-once"),
+        ("451 4.4.1 connect to isp[192.0.2.1]:587: [SSL] tlsv1 alert protocol version", "tls-failed"),
         ("451 4.4.5 all connections to isp[192.0.2.1]:25 are busy", "connections-busy"),
         ("451 4.3.5 the configuration has no connector 'x' of type dns", "connector-gone"),
         ("451 4.4.2 isp[192.0.2.1]:25 did not answer in time", "connection-lost"),

@@ -188,6 +188,23 @@ def test_a_list_that_cannot_be_understood_does_nothing(
     assert (status, err) == (2, f"kmq: {tmp_path / 'nowhere'} cannot be read: No such file or directory\n")
 
 
+def test_a_list_of_nothing_is_not_an_empty_queue(
+    place: Place, kmqd: Kmqd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.bag.lay()
+    (tmp_path / "list").write_text("# none\n\n")
+    status, _, err = place.run("remove", "--ids-from", str(tmp_path / "list"))
+    assert (status, err, kmqd.asked) == (1, f"kmq: {tmp_path / 'list'} names no message\n", [])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert place.run("remove", "--ids-from", "-")[2] == "kmq: standard input names no message\n"
+
+
+def test_without_kmqd_a_queue_that_is_not_there_is_told_beside_those_that_are(place: Place) -> None:
+    place.bag.lay(Routed(rcpt="0", hop=ISP))
+    status, _, err = place.run("remove", "--queue", "smtp.isp", "--what-if")
+    assert (status, err) == (1, "kmq: no queue is called smtp.isp; there are: smtp.isp.example:587, Submission\n")
+
+
 def test_what_if_shows_and_does_nothing(place: Place, kmqd: Kmqd) -> None:
     first, second = place.bag.lay(Routed(rcpt="0", hop=ISP)), place.bag.lay()
     for verb in ACTS:
@@ -221,7 +238,7 @@ def test_a_queue_is_named_to_kmqd_by_its_whole_text(place: Place, kmqd: Kmqd) ->
     kmqd.queues.append({"NextHop": OTHER})
     status, _, err = place.run("retry", "--queue", "smtp.isp.example:587")
     assert (status, kmqd.asked[-1][0]) == (1, "queues")
-    assert f"2 queues are called smtp.isp.example:587: say which one, {ISP} or {OTHER}" in err
+    assert f"2 queues are called smtp.isp.example:587: say which one, '{ISP}' or '{OTHER}'" in err, "for a shell"
     assert place.run("retry", "--queue", OTHER, "--reason", "they are back")[0] == 0
     assert kmqd.asked[-1] == ("retry", {"queue": OTHER, "reason": "they are back"})
 

@@ -302,6 +302,8 @@ def test_a_suspect_waits_until_its_worker_has_nothing_in_hand():
     desk.scheduler.worker_gone(3, desk.now)
     others = [assignment for assignment in given if assignment.worker == 2]
     assert desk.assign() == []
+    suspects = {assignment.mid for assignment in given} - {assignment.mid for assignment in others}
+    assert {mid for mid in desk.scheduler.mids for facts in desk.scheduler.state_of(mid) if facts.alone} == suspects
     desk.delivered(others[0])
     assert desk.assign() == []
     desk.delivered(others[1])
