@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from kmq.config import Settings, load_or_embedded
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.view.table import Page, page_of
+from kmq.view.words import harmless_lines
 
 if TYPE_CHECKING:
     from kmq.admin.circumstances import Circumstances
@@ -63,5 +64,5 @@ class Call:
         self.tell(encode(one).replace("\x7f", "\\u007f") for one in objects)
 
     def warn(self, text: str) -> None:
-        """A word to the person, beside the answer."""
-        print(f"kmq: {text}", file=sys.stderr)
+        """A word to the person, beside the answer; what it quotes is made harmless."""
+        print(f"kmq: {harmless_lines(text)}", file=sys.stderr)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from kmq.cli.call import Call
 from kmq.cli.parser import VERBS, parser, signed
 from kmq.errors import KmqError
+from kmq.view.words import harmless_lines
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
@@ -54,7 +55,7 @@ def _concluded(deed: Callable[[], int]) -> int:
         status = deed()
         sys.stdout.flush()
     except KmqError as error:
-        print(f"kmq: {error}", file=sys.stderr)
+        print(f"kmq: {harmless_lines(str(error))}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         # The reader has seen enough; what Python would still flush at its end must go nowhere.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kmq.admin.listing import Listed, Status, domains
 from kmq.model.hop import DeliveryType
 from kmq.view.table import RED, YELLOW, Column, Page, Row, table
-from kmq.view.words import counted, local_time, offset, short_time, volume
+from kmq.view.words import counted, harmless, local_time, offset, short_time, volume
 
 COLUMNS = (
     Column("ID"),
@@ -119,7 +119,8 @@ def advice(tally: Tally, path: str, unfilled: str) -> Iterator[str]:
     if not tally.unserved_messages:
         return
     waits = "waits" if tally.unserved_messages == 1 else "wait"
-    yield f"{counted(tally.unserved_messages, 'message')} {waits}: no connector serves {', '.join(tally.unserved)}."
+    unserved = harmless(", ".join(tally.unserved))
+    yield f"{counted(tally.unserved_messages, 'message')} {waits}: no connector serves {unserved}."
     if not path:
         yield "kmqd runs with its built-in configuration. Copy etc/kmq.conf, give its smart host connector hosts,"
         yield "    hosts = smtp.provider.example:587"

@@ -21,6 +21,11 @@ def harmless(text: str) -> str:
     return "".join(one if one.isprintable() else _escaped(one) for one in text)
 
 
+def harmless_lines(text: str) -> str:
+    """The same of several lines, which stay lines."""
+    return text if text.isprintable() else "\n".join(map(harmless, text.split("\n")))
+
+
 def _escaped(one: str) -> str:
     code = ord(one)
     if 0xDC80 <= code <= 0xDCFF:
