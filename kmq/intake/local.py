@@ -7,7 +7,7 @@ Besides:  MAIL takes XNAME=<xtext>, the full name of who sends, and XBCC=REMOVE:
           header, so Bcc is not for them to see.
 Promise:  limits of a user hold over all receiver processes. A slow directory of users keeps nobody else waiting.
 On crash: as `smtpd`.
-Callers:  run.receiver; kmq.cli.handover is the other side.
+Callers:  run.gates; kmq.cli.handover is the other side.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ Rules:    of Exchange's Pickup directory. The sender is the address in From, or 
           the recipients are those of To, Cc and Bcc. Received, Resent-* and Bcc are removed, Date and Message-ID added
           when they are missing. X-Sender, X-Receiver and their like mean nothing here.
 Promise:  pure; what it does not understand is BadFile, and names the field.
-Callers:  run.drop_taking.
+Callers:  run.pickup hands it to run.drop_taking.
 """
 
 from kmq.config.drop import PickupSection

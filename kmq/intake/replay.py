@@ -10,7 +10,7 @@ Rules:    of Exchange's Replay directory.
           field whose name does not begin with `X-`. Bcc is removed, Date and Message-ID added when they are missing.
 Promise:  pure. Parameters go through the same checks as those of MAIL and RCPT; nothing of the block reaches a header,
           a log or a command that those would not let through.
-Callers:  run.drop_taking.
+Callers:  run.pickup hands it to run.drop_taking.
 """
 
 import re

@@ -3,7 +3,7 @@
 Promise:  a session costs no timer and no task: one look at all of them each second finds those that are too slow.
           The connections themselves: intake.carrier.
 On crash: connections are gone, clients send again; what had its 250 is durable.
-Callers:  `run/receiver`, in a loop of asyncio or uvloop.
+Callers:  run.gates, in a loop of asyncio or uvloop.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ Promise:      every put and reservation is answered once. What waits is bounded 
               the client hears 451 at once and keeps his message. A large body's file is removed here only when its put
               was refused or never sent; from the sending on it is the scheduler process's.
 On crash:     clients whose puts were not answered hear nothing and send again; what was durable is delivered once.
-Callers:      run.receiver, which owns the connection and hands in `send`; all in the loop's thread.
+Callers:      run.doorway, which owns the connection and hands in `send`; all in the loop's thread.
 """
 
 import os

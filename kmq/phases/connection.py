@@ -5,7 +5,7 @@ Promise:  everything happens in callbacks: the reply to the last dot and the MAI
           deadline, each message its verdicts, however the connection ends; memory is bounded by one piece of a body.
 On crash: the server sees the connection end. Without a final dot it throws away what it has; after one, see
           Transaction.uncertain.
-Callers:  phases.smtp, which owns the connections and gives them messages.
+Callers:  phases.smtp_hop, which owns the connections and gives them messages.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Promise:  each Work is reported once, when all its copies are durable or have their reason why not. The loop never waits
           for the disk: a few threads write, and what comes while they are busy shares their next syncs.
 On crash: a Work without a report is done again; its second run finds the copies of the first (phases.maildir).
-Callers:  run.worker.
+Callers:  run.walk; a trial of a poisoned message.
 """
 
 import asyncio

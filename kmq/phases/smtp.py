@@ -4,7 +4,7 @@ Promise:  each Work is reported once; a server that cannot be reached is a troub
           not of the messages. Memory and connections are bounded by what the scheduler gives and by the allotment.
 On crash: messages without a report are sent again (J9), also those whose final dot was on the way: the one allowed
           duplicate.
-Callers:  run.worker. Everything happens in its loop; only files are read in threads.
+Callers:  run.walk. Everything happens in its loop; only files are read in threads.
 """
 
 import asyncio

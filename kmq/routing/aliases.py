@@ -6,7 +6,7 @@ Promise:  a lookup is at most four dict lookups. `never_good` names a file that 
           may be in it. An included file is read when it is needed; one that cannot be read defers its alias, and what
           in it is no address is passed over, with a line in the log: others keep such lists, and one bad line must not
           stop the mail of all. It is not followed through a link.
-Callers:  routing.local, routing.expanding, admin.check.
+Callers:  routing.local, routing.expanding, admin.check_routing.
 """
 
 import os

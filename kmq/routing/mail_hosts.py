@@ -4,7 +4,7 @@ Promise:  what can be tried comes as soon as it is known: the addresses of less 
           when the better ones are used up. Each entry is a server or a reply that says why one is none; after the last
           one nothing is left to try. Nobody comes who is we, nor an address that the connector forbids.
 On crash: nothing is kept.
-Callers:  phases.targets.
+Callers:  run.directory makes it; phases.targets asks it.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Promise:  `Stored` is said only for what is durable (J1). A put whose answer was lost is answered by its token (J10):
           durable -> Stored, unknown -> Refused with 451. IDs are issued here and nowhere else (J11).
 On crash: receivers ask again; what was not durable was never answered.
-Callers:  run.queue; `fresh` is read by run.handing_out.
+Callers:  run.queue; `fresh` is read where it is handed out.
 """
 
 import itertools

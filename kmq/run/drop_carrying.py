@@ -5,7 +5,7 @@ Does:     the bytes go the way of those that SMTP brings (intake.arrival): small
 Promise:  the put is sent only when the file is still what it was at the beginning. Memory: the header, and one piece.
           What was opened ends in the door's hands or is discarded, also when the taking is cancelled.
 On crash: the file lies there as `.tmp`, and is taken up again, or finished when a record names it.
-Callers:  run.drop_taking.
+Callers:  run.drop_file.
 """
 
 import asyncio

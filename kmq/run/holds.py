@@ -5,7 +5,7 @@ Promise:  `keep` returns when what holds in the core at its call is durable. Cal
           share the next writing, so that ten thousand of them are not ten thousand files. Queues that are empty, or
           that nobody has mail for yet, stay suspended too.
 On crash: what was answered holds again after the next start; a queue that was let go and not answered may be held.
-Callers:  run.queue, run.operators_queues, whoever holds mail back for a cause of its own.
+Callers:  run.operators at a start, run.operators_queues, whoever holds mail back for a cause of its own.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ Does:     gives each connector of the configuration a GUID when it is first seen
 Promise:  `take` is pure; `keep` is durable when it returns. The former names of a connector lead to it until another
           bears them.
 On crash: what was not kept is found out again from the same configuration; a connector that was new gets another GUID.
-Callers:  run.queue at a start and with each configuration, run.operators_queues.
+Callers:  run.operators at a start and with each configuration, run.operators_queues.
 """
 
 import uuid

@@ -2,7 +2,7 @@
 
 Promise:  counting costs the loop a moment per thousand messages, and nothing is read from disk for it.
 On crash: nothing is kept; the word is good for what was overdue when it was said.
-Callers:  run.operators, run.queue.
+Callers:  run.operators, run.showing; kmq.admin reads what they tell.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Promise:  counts as tried only what has a part that goes out when its turn comes, or is out already; every other
           message is told with what holds it, and what lets it go. Looks only.
 On crash: nothing is kept.
-Callers:  run.operators, after the attempt was asked for.
+Callers:  run.operators_messages and run.operators_queues, after the attempt was asked for.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ Shape:    `<number>-<pid>-<start>-<serial>`, the number being the receiver's, or
 Promise:  `lives` is true for every file that a living process may still hand over; what it is false for may go when
           no record names it.
 On crash: a file stays; recovery, or the scheduler process when it hears that the process is reaped, removes it.
-Callers:  intake.large and run.linking make names; recovery and run.queue ask about them.
+Callers:  intake.large and run.linking make names; recovery and run.opening ask about them.
 """
 
 import os

@@ -7,7 +7,7 @@ Shape:    `index/queue.sqlite`, tables message, share, hop; columns as in index_
 Promise:  it may be thrown away at any time, and a damaged, foreign or older one is: it is made anew from the files.
 On crash: of the process, SQLite brings the last whole change back. After a power cut nothing in it is believed (it is
           never synced): it knows the boot in which it was written.
-Callers:  run/indexer writes; admin/selection reads, and mends a copy in memory where the file is stale.
+Callers:  run/indexer writes; admin/selection_source reads, and mends a copy in memory where the file is stale.
 """
 
 import contextlib
