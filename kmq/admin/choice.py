@@ -10,18 +10,24 @@ Callers:  kmq.cli.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from kmq.admin.circumstances import Circumstances
-from kmq.admin.listing import Listed, is_named, listed, next_hop
+from kmq.admin.listing import Listed, is_meant, is_named, listed, next_hop
 from kmq.admin.selection import Row, Selection, Wish
+from kmq.admin.selection_queues import select_queues
 from kmq.admin.verbs import QUEUE_LIMIT
 from kmq.config import Settings
 from kmq.model import queue_id
-from kmq.model.hop import POISON, parse
+from kmq.model.hop import POISON, UNREACHABLE, parse
 from kmq.model.outcome import GONE
 from kmq.spool.look import find
+
+_POISON = str(POISON)
+#: Queues that are not shown while they are empty.
+_HIDDEN = (str(UNREACHABLE), _POISON)
+#: Queues that who made a mistake is told of; `kmq queues` has all.
+_SHOWN = 30
 
 
 class Target(NamedTuple):
@@ -97,10 +103,17 @@ def _is_hop(text: str) -> bool:
 
 def queues_named(name: str, hops: Iterable[str]) -> list[str]:
     """The next hops whose queues a name means; `*` and `?` in it stand for anything."""
-    if "*" not in name and "?" not in name:
-        return [hop for hop in hops if is_named(next_hop(hop), name)]
-    pattern = name.rpartition("\\")[2].casefold().replace("[", "[[]")
-    return [hop for hop in hops if fnmatchcase(next_hop(hop).name.casefold(), pattern)]
+    return [hop for hop in hops if is_meant(next_hop(hop), name)]
+
+
+def no_such_queue(name: str, settings: Settings, around: Circumstances) -> str:
+    """What somebody hears who names a queue that is not there; "" when there is one. Those that are shown only while
+    they hold something are there."""
+    there = [row.hop for row in select_queues(settings, around, limit=0).rows]
+    if queues_named(name, (*there, *_HIDDEN)):
+        return ""
+    shown = ", ".join(next_hop(hop).name for hop in there[:_SHOWN])
+    return f"no queue is called {name}; there are: {shown}{', ..' * (len(there) > _SHOWN)}"
 
 
 class Wanted(NamedTuple):
@@ -113,20 +126,11 @@ class Wanted(NamedTuple):
     def has(self, hop: str) -> bool:
         """Whether what waits for a next hop is meant, as far as the selection leaves it open. What is out of
         circulation is touched only by who names it."""
-        if self.all:
-            return hop != _POISON
-        return not self._pattern or bool(queues_named(self._pattern, [hop]))
+        return not self.all or hop != _POISON
 
     @property
     def wish(self) -> Wish:
-        return {"queue": "" if self._pattern else self.queue, "filter": self.filter}
-
-    @property
-    def _pattern(self) -> str:
-        return self.queue if "*" in self.queue or "?" in self.queue else ""
-
-
-_POISON = str(POISON)
+        return {"queue": self.queue, "filter": self.filter}
 
 
 def of_wanted(wanted: Wanted, settings: Settings, around: Circumstances) -> Choice:

@@ -10,6 +10,7 @@ Callers:  kmq.view, kmq.cli.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pwd import getpwuid
 
@@ -281,6 +282,14 @@ def is_named(queue: NextHop, name: str) -> bool:
 
 
 _SHORT = {hop.UNREACHABLE: "unreachable", hop.POISON: "poison"}
+
+
+def is_meant(queue: NextHop, name: str) -> bool:
+    """The same of a name in which `*` and `?` stand for anything."""
+    if "*" not in name and "?" not in name:
+        return is_named(queue, name)
+    pattern = name.rpartition("\\")[2].casefold().replace("[", "[[]")
+    return fnmatchcase(queue.name.casefold(), pattern)
 
 
 def properties(entry: Listed, share: Share, around: Circumstances) -> Mapping[str, object]:

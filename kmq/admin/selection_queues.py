@@ -17,7 +17,7 @@ from kmq.admin.filter_match import matcher
 from kmq.admin.filter_names import QUEUE
 from kmq.admin.filter_shorthand import narrowed
 from kmq.admin.filter_tree import parse
-from kmq.admin.listing import is_named, utc
+from kmq.admin.listing import is_meant, utc
 from kmq.admin.selection import MOST, PAGE, Selection, Wish
 from kmq.admin.selection_order import Key, keys, place
 from kmq.admin.selection_order import bookmark as bookmarked
@@ -57,7 +57,7 @@ def select_queues(settings: Settings, around: Circumstances, **wish: Unpack[Wish
     behind = place(wish["bookmark"], sort, len(order) + 1) if wish.get("bookmark") else None
     matches, queue = matcher(node), wish.get("queue", "")
     found = [row for row in _rows(settings, around) if matches(row.properties)]
-    found = [row for row in found if not queue or is_named(next_hop(row.hop), queue)]
+    found = [row for row in found if not queue or is_meant(next_hop(row.hop), queue)]
     _sort(found, order)
     page = QueuePage(total=len(found), as_of=around.now)
     rest = [row for row in found if behind is None or _is_behind(row, order, behind)]

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from kmq.admin.circumstances import Circumstances, QueueState
-from kmq.admin.listing import is_named, no_connector
+from kmq.admin.listing import is_meant, no_connector
 from kmq.config import Settings
 from kmq.model import queue_id
 from kmq.run.schedule import schedules_of
@@ -142,4 +142,4 @@ def _is_id(name: str) -> bool:
 def named(connection: sqlite3.Connection, name: str) -> list[int]:
     """The queues, by their numbers in this connection, that an operator means by a name or the text of a next hop."""
     found = connection.execute("SELECT n, hop FROM temp.queue")
-    return [number for number, text in found if is_named(next_hop(text), name) or text == name]
+    return [number for number, text in found if is_meant(next_hop(text), name) or text == name]

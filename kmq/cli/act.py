@@ -14,7 +14,7 @@ from itertools import islice
 from kmq.admin import choice
 from kmq.admin.choice import Choice, Named, Wanted
 from kmq.admin.circumstances import Circumstances
-from kmq.admin.listing import is_named, next_hop, properties
+from kmq.admin.listing import is_named, properties
 from kmq.admin.verbs import SELECTION_LIMIT, VERBS, Argument
 from kmq.cli import act_blind, act_queues
 from kmq.cli.act_bulk import Bulk
@@ -122,15 +122,15 @@ class Act:
 
     def nothing(self) -> str:
         """Why there is nothing to act on."""
-        queue = self.arguments.queue
+        queue, names = self.arguments.queue, self.arguments.ids_from
+        if names is not None:
+            return f"{'standard input' if names == '-' else names} names no message"
         if queue is None:
             return "no message matches" if self.arguments.filter is not None else "the queue is empty"
         if is_named(POISON, queue):
             return "poison/ is empty"
-        if choice.queues_named(queue, self.around.queues):
-            return f"no message{' that matches' * (self.arguments.filter is not None)} waits in {queue}"
-        there = ", ".join(next_hop(hop).name for hop in self.around.queues) or "none"
-        return f"no queue is called {queue}; there are: {there}"
+        there_is = f"no message{' that matches' * (self.arguments.filter is not None)} waits in {queue}"
+        return choice.no_such_queue(queue, self.settings, self.around) or there_is
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from kmq.cli.call import DONE, Call
 from kmq.spool.lock import spool_held
 from kmq.spool.look import anybody
 from kmq.view.table import Page
+from kmq.view.words import harmless
 
 if TYPE_CHECKING:
     from kmq.admin.circumstances import Circumstances
@@ -101,7 +102,10 @@ def _plain(call: Call) -> None:
     """One object, or one ID, per line."""
     from kmq.admin.selection import Selection
 
-    with Selection(call.settings, call.around(), _wish(call)) as found:
+    around = call.around()
+    with Selection(call.settings, around, _wish(call)) as found:
+        if call.arguments.queue and not found.totals.messages and (strange := _strange(call, around)):
+            call.warn(strange)
         limit = call.arguments.limit or 0
         if call.arguments.ids and not limit and not call.arguments.bookmark:
             call.tell(dict.fromkeys(name for name, _ in found.names()))
@@ -165,6 +169,8 @@ def _foot(call: Call, found: "Selection", shown: int, around: "Circumstances") -
         yield f"-- {tally.line}" + (f" ({shown:,} shown)" if shown < tally.messages else "")
     else:
         yield _nothing(call)
+        if strange := _strange(call, around):
+            yield f"{strange[0].upper()}{strange[1:]}"
     old = time.time() - found.as_of
     if old > _OLD:
         yield f"This is as it was {old:.1f} s ago."
@@ -177,8 +183,16 @@ def _foot(call: Call, found: "Selection", shown: int, around: "Circumstances") -
 def _nothing(call: Call) -> str:
     wish = _wish(call)
     if wish["queue"] and not any(one for name, one in wish.items() if name != "queue"):
-        return f"No message waits in the queue {wish['queue']}."
+        return f"No message waits in the queue {harmless(wish['queue'])}."
     return "No message matches." if _narrow(call) else EMPTY
+
+
+def _strange(call: Call, around: "Circumstances") -> str:
+    """A word about a queue that is not there, which may be a slip of the pen."""
+    from kmq.admin.choice import no_such_queue
+
+    queue = call.arguments.queue
+    return harmless(no_such_queue(queue, call.settings, around)) if queue else ""
 
 
 def _unfilled(call: Call, tally: "Tally") -> str:

@@ -186,7 +186,24 @@ def test_one_queue_and_a_limit(place: Place) -> None:
     _, out, _ = place.run("mailq", "--queue", "smtp.isp.example:587", "--limit", "1")
     assert out.count("69212ad0-") == 1
     assert f"-- 3 messages, {3 * len(BODY)} B (1 shown)" in out
-    assert "No message waits in the queue nowhere." in place.run("mailq", "--queue", "nowhere")[1]
+    for pattern in ("smtp.*", "MX\\*isp*:58?", "*"):
+        found = place.run("mailq", "--queue", pattern, "--ids")[1].split()
+        assert found[:3] == names and len(found) == 3 + (pattern == "*"), pattern
+
+
+def test_a_queue_that_is_not_there_is_told_beside_those_that_are(place: Place) -> None:
+    place.bag.lay(Routed(rcpt="0", hop=ISP))
+    for strange in ("nowhere", "nowh*", "smtp.isp.example"):
+        status, out, _ = place.run("mailq", "--queue", strange)
+        assert status == 0 and f"No message waits in the queue {strange}.\n" in out
+        assert f"No queue is called {strange}; there are: smtp.isp.example:587, Submission\n" in out
+        status, out, err = place.run("mailq", "--queue", strange, "--ids")
+        assert (status, out) == (0, "") and f"no queue is called {strange}; there are: smtp" in err
+    for known in ("Unreachable", "poison", "Submission"):
+        assert "is called" not in place.run("mailq", "--queue", known)[1], "they are there while they are empty"
+    for number in range(40):
+        place.bag.lay(Routed(rcpt="0", hop=f"SmartHostConnectorDelivery;mx{number}:25;isp"))
+    assert place.run("mailq", "--queue", "nowhere")[1].count(":25") < 40, "who errs is not buried"
 
 
 def test_no_spool_is_an_answer(tmp_path: Path, place: Place) -> None:
