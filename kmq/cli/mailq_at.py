@@ -7,13 +7,14 @@ Callers:  kmq.cli.mailq.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from kmq.admin import hindsight, tracked
 from kmq.admin.filter_match import matcher
 from kmq.admin.filter_names import MESSAGE, Table
 from kmq.admin.filter_tree import parse
 from kmq.admin.hindsight import View
-from kmq.admin.listing import Listed, Share, is_named, listed, properties
+from kmq.admin.listing import Listed, Share, is_meant, listed, properties
 from kmq.cli.call import DONE, USAGE, Call
 from kmq.cli.times import unix_time
 from kmq.errors import KmqError
@@ -50,10 +51,12 @@ def run(call: Call) -> int:
     settings = call.settings
     view = hindsight.view(walk(settings.kmq.spool), _log(call, at), at, settings.kmq.hostname)
     if call.arguments.ids:
-        call.tell(entry.id for entry in _entries(call, view, matches))
+        call.tell(entry.id for entry in _limited(call, _entries(call, view, matches)))
     elif call.json:
         call.tell_objects(
-            properties(one, share, view.around) for one in _entries(call, view, matches) for share in one.shares
+            properties(one, share, view.around)
+            for one in _limited(call, _entries(call, view, matches))
+            for share in one.shares
         )
     else:
         call.tell(_report(call, view, matches))
@@ -75,17 +78,20 @@ def _log(call: Call, at: float) -> Iterator[Entry]:
 def _entries(call: Call, view: View, matches: Matches) -> Iterator[Listed]:
     """What is asked for, of each message the queues that are."""
     wanted = call.arguments.queue
-    limit = call.arguments.limit or len(view.found)
     for one in view.found:
         entry = listed(one, view.around)
         entry.shares = [
             share
             for share in entry.shares
-            if (not wanted or is_named(share.hop, wanted)) and matches(_known(entry, share, view))
+            if (not wanted or is_meant(share.hop, wanted)) and matches(_known(entry, share, view))
         ]
-        if entry.shares and limit:
-            limit -= 1
+        if entry.shares:
             yield entry
+
+
+def _limited(call: Call, entries: Iterator[Listed]) -> Iterator[Listed]:
+    """As many as are to be shown."""
+    return islice(entries, call.arguments.limit or None)
 
 
 def _known(entry: Listed, share: Share, view: View) -> Mapping[str, object]:
@@ -98,10 +104,20 @@ def _known(entry: Listed, share: Share, view: View) -> Mapping[str, object]:
     return {**properties(entry, share, view.around), **more}
 
 
+def _nothing(call: Call, view: View, when: str) -> str:
+    if view.found and (call.arguments.queue or call.arguments.filter):
+        return f"No message matches at {when}."
+    return f"The queue was empty at {when}, as far as is known."
+
+
 def _report(call: Call, view: View, matches: Matches) -> Iterator[str]:
-    tally = Tally()
-    yield from mailq(tally.of(_entries(call, view, matches)), call.page)
+    tally, shown = Tally(), Tally()
+    every = tally.of(_entries(call, view, matches))
+    yield from mailq(shown.of(_limited(call, every)), call.page)
+    for _ in every:
+        pass  # the totals count all of them
     when = local_time(view.around.now)
-    yield f"-- {tally.line} at {when}" if tally.messages else f"The queue was empty at {when}, as far as is known."
+    part = f" ({shown.messages:,} shown)" if shown.messages < tally.messages else ""
+    yield f"-- {tally.line} at {when}{part}" if tally.messages else _nothing(call, view, when)
     if view.unknown:
         yield f"{counted(view.unknown, 'message')} came before, and how they ended is not in the tracking log."

@@ -28,7 +28,7 @@ LIFE = [
     Entry(at(1), "DEFER", "SMTP", ID, "", "a@x.test", ["b@far.test"], ["450 later"], server_hostname="mx.far.test"),
     Entry(at(30), "SEND", "SMTP", ID, "", "a@x.test", ["b@far.test"], ["250 ok"], server_hostname="mx.far.test"),
 ]
-LIFE[1].custom_data = Details(queue="DnsConnectorDelivery;far.test;isp", attempt=1, until=at(30))
+LIFE[1].custom_data = Details(queue="DnsConnectorDelivery;far.test;isp", rule="*", attempt=1, until=at(30))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_life_of_a_message_that_has_left(logged: Place) -> None:
     assert (status, err) == (0, "")
     told = [line.split("  ", 1)[1] for line in out.splitlines()]
     assert told[0].startswith("accepted   by unknown means, 70 bytes, from <a@x.test> to b@far.test")
-    assert told[1].startswith("deferred   b@far.test: 450 later (mx.far.test) again at ")
+    assert told[1].startswith("deferred   b@far.test: 450 later (mx.far.test) routed by * again at ")
     assert told[2] == "delivered  b@far.test: 250 ok (mx.far.test)"
     status, out, _ = logged.run("--json", "history", ID)
     assert [json.loads(line)["event-id"] for line in out.splitlines()] == ["RECEIVE", "DEFER", "SEND"]
@@ -106,6 +106,12 @@ def test_the_queue_as_it_stood(logged: Place) -> None:
     assert status == 2 and "FromAddress" in err
     status, _, err = logged.run("mailq", "--sort", "+Size", "--at", at(10))
     assert status == 2 and "--sort" in err
+    assert "No message matches at " in logged.run("mailq", "--queue", "nowhere", "--at", at(10))[1]
+    for _ in range(3):
+        logged.bag.lay()
+    status, out, _ = logged.run("mailq", "--limit", "1", "--at", "0s")
+    assert out.count("69212ad0-") == 1 and "-- 3 messages, " in out and "(1 shown)" in out
+    assert len(logged.run("mailq", "--limit", "2", "--ids", "--at", "0s")[1].split()) == 2
     status, _, err = logged.run("mailq", "--at", "2999-01-01")
     assert status == 2 and "still to come" in err
 
