@@ -112,6 +112,12 @@ def suspected(spool: Path, name: str) -> list[Phase]:
     return [one for one in Phase if one.value == phase] or list(Phase)
 
 
+def is_set_aside(spool: Path, name: str) -> bool:
+    """Whether it lies in poison/, and not in the queue."""
+    with _opened(spool) as disk:
+        return _envelope(disk, queue_id.parse(name))[1] == "poison"
+
+
 def trial(settings: Settings, name: str, phase: Phase, limits: Limits) -> Ending:
     """Runs one phase of a message again; it may lie in poison/ or in the queue."""
     number = queue_id.parse(name)

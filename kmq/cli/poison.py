@@ -4,14 +4,12 @@ Promise:  looks only (admin.poison). Exit status of a test: 0 when every phase p
 Callers:  kmq.cli.kmq.
 """
 
-from collections.abc import Iterator
-
 from kmq.admin import poison
 from kmq.admin.confinement import Ending, Fate, Limits
 from kmq.admin.poison import Case
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
 from kmq.model.phase import Phase
-from kmq.view.poison import cases, tried
+from kmq.view.poison import cases, harmless_now, tried
 
 
 def run(call: Call) -> int:
@@ -59,7 +57,9 @@ def _test(call: Call, name: str) -> int:
         if call.json:
             call.tell_objects([_verdict(name, phase, ending)])
         else:
-            call.tell(_lines(name, phase, ending))
+            call.tell(tried(name, phase.value, ending))
+    if passed and not call.json and poison.is_set_aside(call.settings.kmq.spool, name):
+        call.tell([harmless_now(name)])
     return DONE if passed else REFUSED
 
 
@@ -80,7 +80,3 @@ def _verdict(name: str, phase: Phase, ending: Ending) -> dict[str, object]:
         "Seconds": round(ending.took, 3),
         "NotConfined": list(ending.lacking),
     }
-
-
-def _lines(name: str, phase: Phase, ending: Ending) -> Iterator[str]:
-    yield from tried(name, phase.value, ending)

@@ -23,7 +23,6 @@ COLUMNS = (
 
 #: What may be done next, by how a trial ended.
 _REMEDY = {
-    Fate.PASSED: "it does no harm here now: kmq resume {name} tries it once more",
     Fate.FAILED: "kmq export {name} --to DIR keeps a copy for a report; kmq remove {name} takes it out",
     Fate.CRASHED: "kmq export {name} --to DIR keeps a copy for a report; kmq remove {name} takes it out",
     Fate.HUNG: "a larger --seconds tells whether it ends at all; kmq export {name} --to DIR keeps a copy for a report",
@@ -59,7 +58,7 @@ def _since(at: str) -> str:
 
 
 def tried(name: str, phase: str, ending: Ending) -> Iterator[str]:
-    """One phase of one message."""
+    """One phase of one message; what may be done next is told where it did not pass, else by `harmless_now`."""
     cause = f": {ending.cause}" if ending.cause else ""
     yield harmless(f"{name}  {phase}: {ending.fate.value}{cause} ({ending.took:.1f} s)")
     for sentence in ending.said:
@@ -68,4 +67,10 @@ def tried(name: str, phase: str, ending: Ending) -> Iterator[str]:
         yield f"  | {harmless(line)}"
     if ending.lacking:
         yield f"  this system did not grant: {', '.join(ending.lacking)}"
-    yield f"  {_REMEDY[ending.fate].format(name=name)}"
+    if ending.fate is not Fate.PASSED:
+        yield f"  {_REMEDY[ending.fate].format(name=name)}"
+
+
+def harmless_now(name: str) -> str:
+    """Behind all phases of a message in poison/, when they passed."""
+    return f"  it does no harm here now: kmq resume {name} tries it once more"

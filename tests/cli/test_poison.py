@@ -156,6 +156,15 @@ def test_a_message_of_the_queue_may_be_tried_too(place: Place) -> None:
     name = place.bag.lay(to=("bob@example.net",))
     status, (told,) = verdicts(place, name, "--phase", "executing")
     assert (status, told["Said"]) == (0, ["routed: SmartHostConnectorDelivery;smtp.isp.example:587;isp"])
+    status, out, _ = place.run("poison", "test", name, "--phase", "executing")
+    assert status == 0 and "kmq resume" not in out, "nobody holds it"
+
+
+def test_what_may_be_done_next_is_said_once_behind_all_phases(place: Place) -> None:
+    name = place.bag.lay(MOVED, home="poison", to=("bob@example.net",))
+    status, out, _ = place.run("poison", "test", name)
+    assert status == 0 and out.count(": passed") == 7 and out.count("kmq resume") == 1
+    assert out.splitlines()[-1] == f"  it does no harm here now: kmq resume {name} tries it once more"
 
 
 def test_bad_words_get_one_clear_answer(place: Place) -> None:
