@@ -6,10 +6,12 @@ Callers:  kmq.cli.kmq.
 
 import time
 
-from kmq.admin.digest import RESULT_SIZE, Level, Question, ServerRows, digest, group_name, properties
+from kmq.admin.digest import RESULT_SIZE, THRESHOLD, Level, Question, ServerRows, digest, group_name, properties
 from kmq.admin.selection_queues import select_queues
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.view.digest import digest as table
+
+_NONE = f"no queue has {THRESHOLD} messages; with --filter 'MessageCount -ge 1' smaller ones count, too"
 
 
 def run(call: Call) -> int:
@@ -28,7 +30,7 @@ def run(call: Call) -> int:
         call.tell(table(groups, question.by, question.level, call.page))
     if groups:
         return DONE
-    call.warn("no queue is as large as that" if not arguments.filter else "no queue matches")
+    call.warn("no queue matches" if arguments.filter else _NONE)
     return REFUSED
 
 
