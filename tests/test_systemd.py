@@ -1,5 +1,6 @@
 """The units of systemd: no more of the machine than a mail server needs, and no loop of starts over a wrong file."""
 
+import os
 import re
 import shutil
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kmq.model.frame import Look, encode
+from tests.cli.test_afar import asked
 from tests.waiting import free_port, until
 
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze (Debian: systemd)")
@@ -116,6 +119,7 @@ def test_kmqd_needs_no_more_than_the_unit_allows(unit: Path, tmp_path: Path) -> 
             for body in ("small", "large\r\n" * 50_000):
                 client.sendmail("bob@example.net", "alice@example.org", f"Subject: x\r\n\r\n{body}\r\n")
         until(lambda: len(list((tmp_path / "mail").rglob("new/*"))) == 2, "both are delivered")
+        until(lambda: looked(tmp_path / "spool" / "run") == 0, "it is looked at by a program of kmqd's")
         path.write_text(CONFIGURATION.format(folder=tmp_path, port=port, level="debug"))
         process.send_signal(signal.SIGHUP)
         until(lambda: "reloaded" in logged(), "it is read again")
@@ -130,6 +134,16 @@ def test_kmqd_needs_no_more_than_the_unit_allows(unit: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.root
+def looked(run: Path) -> int:
+    """The exit status of `kmq mailq` as kmqd has it carried out."""
+    reading, writing = os.pipe()
+    try:
+        return asked(run, encode(Look(["mailq"])), [writing] * 3).status
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_the_jail_is_one(unit: Path, tmp_path: Path) -> None:
     """What the test above rests on: the rules bite."""
     deeds = {

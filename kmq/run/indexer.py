@@ -3,8 +3,8 @@
 Does:     hears from the scheduler process which messages have changed, reads their envelopes, and says in a file of
           which moment the index is (`index/as_of`). At first, and whenever something was lost, it compares all.
           Beside that it has others begun that look for who cannot read the files (`Looks`, as the wiring gives it).
-Promise:  never in the way of mail: it is nice, it works in small portions, and the scheduler process waits for none of
-          its words. When the index cannot be written, nothing else suffers: who looks reads the files.
+Promise:  never in the way of mail: it is nice where it may be, it works in small portions, and the scheduler process
+          waits for none of its words. When the index cannot be written nothing else suffers: who looks reads the files.
 On crash: the next one compares. A damaged index is thrown away and made anew.
 Callers:  cli.kmqd starts it; one loop (uvloop).
 """
@@ -192,7 +192,8 @@ def main(given: Inheritance, number: int, started: float, looks: Looks) -> int:
     """The process; -> its exit status."""
     import uvloop
 
-    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # kmq.service forbids it (@resources); then small portions must do
+        os.nice(_NICE)
     status = StatusFile(given.settings.kmq.spool / "status", ROLE, number)
 
     async def keep() -> int:

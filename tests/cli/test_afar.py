@@ -203,17 +203,17 @@ def heard_until(fd: int, word: bytes) -> bytes:
 # --- who ends ---------------------------------------------------------------------------------------------------------
 
 
-def asker(kmqd: Kmqd) -> socket.socket:
+def asker(run: Path) -> socket.socket:
     """A connection of this user, who is kmqd's own: what the program itself refuses, it refuses everybody."""
     one = socket.socket(socket.AF_UNIX)
     one.settimeout(30)
-    one.connect(str(kmqd.run / looks.SOCKET))
+    one.connect(str(run / looks.SOCKET))
     return one
 
 
 def watching(kmqd: Kmqd) -> tuple[socket.socket, int]:
     """A program that goes on, as its client has it: the connection, and where it writes to."""
-    one = asker(kmqd)
+    one = asker(kmqd.run)
     reading, writing = os.pipe()
     socket.send_fds(one, [encode(Look(["mailq", "--watch"]))], [writing] * 3)
     os.close(writing)
@@ -254,9 +254,9 @@ def test_nobody_takes_all_places(kmqd: Kmqd) -> None:
     """Not by saying nothing, either."""
     with contextlib.ExitStack() as held:
         for _ in range(looks.OF_ONE):
-            held.enter_context(asker(kmqd))
+            held.enter_context(asker(kmqd.run))
         until(lambda: len(programs(kmqd)) == looks.OF_ONE, "each has one")
-        with asker(kmqd) as one:
+        with asker(kmqd.run) as one:
             [answer] = answers(one)
         assert (answer.status, answer.text) == (75, f"uid {os.getuid()} looks 4 times at once already")
     until(lambda: programs(kmqd) == [], "who is gone holds no place")
@@ -273,9 +273,9 @@ def answers(one: socket.socket) -> list[Answer]:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def asked(kmqd: Kmqd, text: bytes, descriptors: list[int]) -> Answer:
+def asked(run: Path, text: bytes, descriptors: list[int]) -> Answer:
     """How it ends, as `kmq` hears it."""
-    with asker(kmqd) as one:
+    with asker(run) as one:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sent = socket.send_fds(one, [text], descriptors) if descriptors else one.send(text)
             one.sendall(text[sent:])
@@ -299,7 +299,7 @@ def asked(kmqd: Kmqd, text: bytes, descriptors: list[int]) -> Answer:
 )
 def test_nothing_but_looking_is_done(kmqd: Kmqd, words: list[str]) -> None:
     reading, writing = os.pipe()
-    answer = asked(kmqd, encode(Look(words)), [writing] * 3)
+    answer = asked(kmqd.run, encode(Look(words)), [writing] * 3)
     os.close(writing)
     said = os.read(reading, 1 << 16).decode()
     os.close(reading)
@@ -313,7 +313,7 @@ def test_nothing_but_looking_is_done(kmqd: Kmqd, words: list[str]) -> None:
 def test_another_configuration_is_not_opened(kmqd: Kmqd) -> None:
     """-c says only whom to ask: kmqd looks by its own."""
     reading, writing = os.pipe()
-    answer = asked(kmqd, encode(Look(["-c", "/etc/shadow", "mailq", "--ids"])), [writing] * 3)
+    answer = asked(kmqd.run, encode(Look(["-c", "/etc/shadow", "mailq", "--ids"])), [writing] * 3)
     os.close(writing)
     with open(reading) as seen:
         assert (answer.status, len(seen.read().split())) == (0, 3)
@@ -332,9 +332,9 @@ def test_only_terminals_and_pipes_are_written_to(kmqd: Kmqd, tmp_path: Path) -> 
             [writing, writing, theirs.fileno()],
             [writing, nothing.fileno(), writing],
         ):
-            answer = asked(kmqd, words, descriptors)
+            answer = asked(kmqd.run, words, descriptors)
             assert (answer.status, bool(answer.text)) == (2, True), descriptors
-        assert asked(kmqd, words, [writing, reading, writing]).status not in (0, -1), "it cannot be written to"
+        assert asked(kmqd.run, words, [writing, reading, writing]).status not in (0, -1), "it cannot be written to"
     assert path.read_bytes() == b""
     os.close(reading)
     os.close(writing)
@@ -355,10 +355,10 @@ def test_only_terminals_and_pipes_are_written_to(kmqd: Kmqd, tmp_path: Path) -> 
 def test_nonsense_is_refused(kmqd: Kmqd, text: bytes) -> None:
     reading, writing = os.pipe()
     if text:
-        answer = asked(kmqd, text, [writing] * 3)
+        answer = asked(kmqd.run, text, [writing] * 3)
         assert (answer.status, answer.text != "") == (2, True)
     else:
-        with asker(kmqd) as one:
+        with asker(kmqd.run) as one:
             one.shutdown(socket.SHUT_WR)
             assert answers(one)[-1].status == 2
     os.close(reading)

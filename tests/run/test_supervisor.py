@@ -44,7 +44,7 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     assert {name: one["sockets"] for name, one in born.items()} == {
         "scheduler-1": ["control", "queue"],
         "worker-1": [],
-        "index-1": [],
+        "index-1": ["look"],
         "receiver-1": ["sendmail#0", "smtp#0"],
     }
     for name, one in born.items():
