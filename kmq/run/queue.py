@@ -133,8 +133,14 @@ class QueueProcess:
         for said in early:
             said()
         self._loading = self._loop.create_task(self.loader.load(recovered.damaged))
+        self._loading.add_done_callback(self._loaded)
         self._loop.call_soon(memory.give_back)
         self._tick()
+
+    def _loaded(self, loading: asyncio.Task[None]) -> None:
+        """All of the queue is known, as it was routed by whatever configuration counted then."""
+        if not loading.cancelled() and self.rerouting.configure(self.settings):
+            self._assign_soon()
 
     def _join(self, store: Store, recovered: Recovered, living: Living) -> None:
         queue = self.settings.queue

@@ -1,9 +1,9 @@
 """What was routed by an earlier configuration, and has nowhere to go by this one: back to the categorizer.
 
 Promise:  what waits for a next hop that is no more, or for any connector at all, is routed anew when a configuration
-          counts; so is what comes back there by and by out of the hands of workers, and what was routed by an earlier
-          configuration just before.
-On crash: nothing is kept: a start routes anew what has no way.
+          counts, and when a start has read the queue; so is what comes back there by and by out of the hands of
+          workers, and what was routed by an earlier configuration just before.
+On crash: nothing is kept: the next start looks at all of it.
 Callers:  run.queue.
 """
 
@@ -28,7 +28,7 @@ class Rerouting:
         self._fallen: list[str] = []  #: next hops that the configuration has no more
 
     def configure(self, settings: Settings) -> int:
-        """A new configuration counts; how many shares are routed anew."""
+        """A configuration counts, from here on or for all that was read; how many shares are routed anew."""
         queues = self._core.queues(time.monotonic())
         self._fallen = [one.hop for one in queues if not stands(hops.parse(one.hop), settings)]
         # Said by the old one, and in their queues only when durable: to route them anew now would come too early.

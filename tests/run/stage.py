@@ -79,7 +79,7 @@ hosts = 127.0.0.1:{hop}
 tls = never
 """
 
-FAR = "SmartHostConnectorDelivery;far;far"
+FAR = "SmartHostConnectorDelivery;127.0.0.1:9;far"  #: of the configuration, where no story says another port
 F = TypeVar("F", bound=Frame)
 
 
