@@ -28,7 +28,7 @@ from kmq.run.reloading import applied
 from kmq.run.schedule import schedules_of
 from kmq.spool.disk import Disk
 from kmq.spool.index_rows import next_hop
-from kmq.spool.look import Found
+from kmq.spool.look import Found, forbidden
 
 _SUBMISSION, _UNREACHABLE = str(hops.SUBMISSION), str(UNREACHABLE)
 
@@ -147,8 +147,26 @@ class Foresight:
         elif held or before in self._held or (before not in (_SUBMISSION, _UNREACHABLE) and self._stands(before)):
             elsewhere = self._elsewhere(found, before, rcpt)
             yield self._fate(found, rcpt, _Way(before, before, Change.STAYS, elsewhere=elsewhere))
+        elif before == _SUBMISSION and not forced:
+            yield from self._not_yet_routed(found, rcpt)
         else:
             yield from self._routed_anew(found, before, forced, rcpt)
+
+    def _not_yet_routed(self, found: Found, rcpt: tuple[int, ...]) -> Iterator[Foreseen]:
+        """Of what has no way yet those go elsewhere who would not go there by this configuration."""
+        same = tuple(one for one in rcpt if self._outlook(0, found, one) == self._outlook(1, found, one))
+        other = tuple(one for one in rcpt if one not in same)
+        if same:
+            yield self._fate(found, same, _Way(_SUBMISSION, _SUBMISSION, Change.STAYS))
+        if other:
+            yield from self._routed_anew(found, _SUBMISSION, "", other)
+
+    def _outlook(self, which: int, found: Found, index: int) -> tuple[str, ...]:
+        """What categorizing would make of a recipient, by one of the two configurations: hop or reply, aliases."""
+        routes = self._routes[which]
+        made = categorize(found.head, (index,), routes.of(found.head).decide)
+        ways = [one.hop if isinstance(one, Routed) else one.reply for one in made.events]  # type: ignore[attr-defined]
+        return (*ways, *("alias" for _ in made.expansions))
 
     def _under_another_name(self, before: str) -> str:
         target = next_hop(before)
@@ -235,5 +253,7 @@ def _names(new: Settings) -> tuple[Mapping[str, str], Mapping[str, str]]:
         former = identities.former
         renamed, _ = identities.take(new.connectors)
         return renamed, former
+    except PermissionError:
+        raise forbidden(new.kmq.spool) from None
     finally:
         disk.close()

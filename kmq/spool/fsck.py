@@ -58,6 +58,8 @@ def _format(disk: Disk) -> Iterator[Finding]:
         version = int(json.loads(disk.read("FORMAT", 4096))["version"])
     except FileNotFoundError:
         yield Finding("D0", "FORMAT", "it is missing")
+    except PermissionError:
+        raise  # it tells nothing about the file
     except (OSError, ValueError, KeyError, TypeError):
         yield Finding("D0", "FORMAT", f"it should read {layout.format_text().decode().strip()}")
     else:

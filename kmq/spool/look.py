@@ -190,7 +190,7 @@ def _generations(queue: Path) -> list[str]:
     except NotADirectoryError:
         raise SpoolError(f"{queue} is not a folder") from None
     except PermissionError:
-        raise _forbidden(queue) from None
+        raise forbidden(queue) from None
     return sorted(names)
 
 
@@ -218,12 +218,13 @@ def _open_folder(folder: Path) -> int:
     try:
         return os.open(folder, _FOLDER)
     except PermissionError:
-        raise _forbidden(folder) from None
+        raise forbidden(folder) from None
     except OSError:
         return -1
 
 
-def _forbidden(folder: Path) -> SpoolError:
+def forbidden(folder: Path) -> SpoolError:
+    """What somebody hears who may not look there."""
     return SpoolError(f"{folder}: this user may not read it; ask as root or as the user that kmqd runs as")
 
 
