@@ -60,7 +60,7 @@ def stopped(common: list[Finding], own: list[Finding]) -> list[Finding]:
         return [*common, *own]
     quiet = [one for one in own if one.code in _QUIET]
     for one in quiet:
-        one.code, one.until, one.evidence, one.ends = grave.code, grave.until, grave.evidence, grave.ends
+        one.code, one.until, one.evidence = grave.code, grave.until, grave.evidence
         one.words |= grave.words
     return [*(one for one in common if one is not grave or len(quiet) < len(own)), *own]
 
@@ -165,12 +165,12 @@ def _in_hands(found: Found, _: Sequence[int], share: Share, facts: Facts) -> Fin
         removing = [event for event in found.events if isinstance(event, Removing)]
         who = {"who": by(removing[-1].by, removing[-1].reason)} if removing else {}
         told = [f"{one.at} removed {by(one.by, one.reason)}" for one in removing[-1:]]
-        return Finding("pending-remove", until=0.0, evidence=[*told, *proof], words=who, ends=True)
+        return Finding("pending-remove", until=0.0, evidence=[*told, *proof], words=who)
     if share.status is Status.PENDING_SUSPEND:
         evidence = [*holding(found), *proof]
         return Finding("pending-suspend", evidence=evidence, words={"who": holder(found)})
     if share.status is Status.ACTIVE:
-        return Finding("in-hand", until=0.0, evidence=proof, words={"why": doing}, ends=True)
+        return Finding("in-hand", until=0.0, evidence=proof, words={"why": doing})
     return None
 
 

@@ -3,7 +3,8 @@
 Law:      CAUSES is all there is. `says` is the sentence; `proof` says what proves it; `first` is what has to be done
           before `command`, which changes it: said as it stands, when that is done. A reload alone tries nothing again
           that waits for a time. Names in braces are filled in (`explain`): id, queue, connector, domain, path of the
-          configuration, phase, who, why, remedy, limit.
+          configuration, phase, who, why, remedy, limit. `until` says what ends it where that is neither a time nor
+          somebody's deed.
 Callers:  kmq.admin.explain; kmq(1) is held against it.
 """
 
@@ -18,6 +19,7 @@ class Cause(NamedTuple):
     proof: str
     command: str
     first: str = ""
+    until: str = ""
 
 
 _SEE = "kmq processes"
@@ -26,6 +28,7 @@ _RELOAD = "kmq reload"
 _HOLDER = "the envelope's event `suspended`"
 _QUEUE = "the queue's state, from kmqd"
 _REPLY = "the reply to the last attempt"
+_WORK_ENDS = "the work in hand ends"
 
 CAUSES: Mapping[str, Cause] = {
     # --- kmqd itself ---
@@ -68,6 +71,7 @@ CAUSES: Mapping[str, Cause] = {
         "kmqd runs short of something, so new mail is slowed down or refused; what is queued goes on",
         "kmqd's word of it",
         "kmq pressure",
+        until="there is room again",
     ),
     # --- operators ---
     "suspended": Cause("it is held {who}", _HOLDER, "kmq resume {id}"),
@@ -78,6 +82,7 @@ CAUSES: Mapping[str, Cause] = {
         "it was removed {who} while it was being delivered: it goes when that ends, delivered if that succeeds",
         "the envelope's event `removing`",
         _SEE,
+        until=_WORK_ENDS,
     ),
     "queue-suspended": Cause("the whole queue is held {who}", _QUEUE, "kmq resume --queue {queue}"),
     "submission-suspended": Cause(
@@ -214,12 +219,13 @@ CAUSES: Mapping[str, Cause] = {
         "it goes on by itself; to have more, raise connections_per_host in [{connector} : connector], then kmq reload",
     ),
     "waiting-turn": Cause("it waits for its turn; nothing is wrong", _QUEUE, _SEE),
-    "in-hand": Cause("it is being worked on now: {why}", "the status file of the process", _SEE),
+    "in-hand": Cause("it is being worked on now: {why}", "the status file of the process", _SEE, until=_WORK_ENDS),
     "suspect": Cause(
         "a worker died while it was at work on it; it is tried alone, to see whether it was the cause, as soon as a"
         " worker has nothing else in hand",
         "kmqd's word of it, and the envelope's event `crashed`",
         _SEE,
+        until="a worker has nothing else in hand, which kmqd sees to",
     ),
     # --- what the next hop said of a recipient ---
     "greylisted": Cause(
@@ -250,6 +256,12 @@ CAUSES: Mapping[str, Cause] = {
         "the messages' own next attempts",
         _RETRY,
         "kmq mailq --queue {queue} shows what was said of each",
+    ),
+    "held-each": Cause(
+        "its next hop talks to us; what waits is held, message by message",
+        "the messages' own states",
+        "kmq resume --queue {queue} --messages",
+        "kmq mailq --queue {queue} shows who holds each",
     ),
     "poison-queue": Cause(
         "what is here was set aside, and stays until somebody decides",

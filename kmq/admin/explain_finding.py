@@ -48,7 +48,7 @@ class Finding:
     """One cause, found. to: the addresses that it is about; queue: its name, "" for the message itself; until: Unix
     time at which something happens by itself, 0.0 for as soon as possible, None for not before somebody does something.
     evidence: what proves it. words: what fills the cause's sentences; "queue" is what a command calls it, where that
-    is not its name. ends: until is the end of the work in hand, whenever that is.
+    is not its name.
     """
 
     code: str
@@ -57,7 +57,6 @@ class Finding:
     until: float | None = None
     evidence: list[str] = field(default_factory=list)
     words: dict[str, str] = field(default_factory=dict)
-    ends: bool = False
 
     @property
     def says(self) -> str:

@@ -15,10 +15,11 @@ from kmq.model.hop import DeliveryType, NextHop
 
 
 def explain_queue(
-    hop: NextHop, count: int, domains: list[str], facts: Facts, next_try: float | None = None
+    hop: NextHop, count: int, domains: list[str], facts: Facts, next_try: float | None = 0.0
 ) -> list[Finding]:
     """The causes, what counts for everything first; never empty. count: messages in it; domains: of some of them;
-    next_try: when the first of them is tried again (Unix time), None when nobody knows.
+    next_try: when the first of them is tried (Unix time), 0.0 for as soon as possible, None for not before somebody
+    does something.
     """
     words = {
         "id": str(hop.name),
@@ -53,5 +54,7 @@ def _open(queue: QueueState, next_try: float | None) -> Finding:
     """Nothing holds the whole of it."""
     if queue.status == "Connecting" and queue.failures:
         return Finding("probe-running", until=0.0, evidence=state_of(queue))
+    if next_try is None:
+        return Finding("held-each", evidence=state_of(queue))
     code = "deferred-each" if queue.status == "Ready" else "flowing"
     return Finding(code, until=0.0 if code == "flowing" else next_try, evidence=state_of(queue))

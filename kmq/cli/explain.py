@@ -5,7 +5,7 @@ Callers:  kmq.cli.kmq.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -16,7 +16,7 @@ from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_story import of_queue, story
 from kmq.admin.listing import domains, is_named
-from kmq.admin.selection import select
+from kmq.admin.selection import Row, select
 from kmq.admin.selection_queues import select_queues
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.parser import identity
@@ -36,6 +36,8 @@ _LOOKED_AT = 100
 #: Attempts to reach a next hop that are told.
 _ATTEMPTS = 5
 _DAY = 86400.0
+#: Messages that are tried at a time of their own.
+_LATER = "NextRetryTime -ne $null"
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
@@ -131,18 +133,25 @@ def _queue(call: Call, name: str) -> int:
         call.warn(harmless(_which(name, meant, known)))
         return REFUSED
     (hop,) = meant
-    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT, sort="NextRetryTime")
+    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT)
     addresses = [address for row in waiting.rows for address in row.to]
     state = facts.around.queues.get(str(hop))
     count = max(waiting.total, state.messages if state is not None else 0)
-    tries = [row.next_try for row in waiting.rows if row.next_try is not None]
-    findings = explain_queue(hop, count, domains(addresses), facts, min(tries, default=None))
+    findings = explain_queue(hop, count, domains(addresses), facts, _next_try(call, hop, facts, waiting.rows))
     if call.json:
         call.tell_objects([{"Queue": hop.name, "NextHop": str(hop), "Causes": [properties(one) for one in findings]}])
     else:
         call.tell([harmless(f"{hop.name}: {counted(count, 'message')}")])
         call.tell(causes(findings, facts.now))
     return DONE
+
+
+def _next_try(call: Call, hop: NextHop, facts: Facts, rows: Sequence[Row]) -> float | None:
+    """When the first message of a queue is tried: 0.0 for as soon as possible, None for not by itself. rows: some."""
+    later = select(call.settings, facts.around, queue=str(hop), filter=_LATER, sort="NextRetryTime", limit=1).rows
+    if later:
+        return later[0].next_try
+    return None if rows and all(row.next_try is None for row in rows) else 0.0
 
 
 def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:

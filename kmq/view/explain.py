@@ -7,6 +7,7 @@ Callers:  kmq.cli.explain.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from kmq.admin.explain_causes import CAUSES
 from kmq.admin.explain_deadlines import Deadlines
 from kmq.admin.explain_evidence import LAST_ERROR
 from kmq.admin.explain_finding import Finding
@@ -67,7 +68,7 @@ def causes(findings: Iterable[Finding], now: float) -> Iterator[str]:
 def _cause(finding: Finding, now: float, attempts: Iterable[str] = ()) -> Iterator[str]:
     """attempts: what is told below anyway."""
     yield from _line("Cause", f"{finding.code}: {finding.says}")
-    yield from _line("Until", "the work in hand ends" if finding.ends else _until(finding.until, now))
+    yield from _line("Until", CAUSES[finding.code].until or _until(finding.until, now))
     for evidence in finding.evidence:
         if evidence not in attempts and evidence.removeprefix(LAST_ERROR) not in finding.says:
             yield from _line("Because", _dated(evidence))

@@ -450,6 +450,13 @@ def test_a_queue(stage: Stage, hop: str, state: dict[str, object], count: int, c
     assert code != "deferred-each" or found.until == BORN + 90, "when the first of them is tried again"
 
 
+def test_a_queue_whose_messages_are_all_held(stage: Stage) -> None:
+    stage.around.queues[ISP] = queue_state({"Status": "Ready"})
+    (found,) = explain_queue(hops.parse(ISP), 3, ["a.test"], stage.facts, None)
+    name = hops.parse(ISP).name
+    assert (found.code, found.command) == ("held-each", f"kmq resume --queue {name} --messages")
+
+
 def test_a_name_of_a_queue_is_quoted_for_the_shell() -> None:
     one = Finding("queue-suspended", queue="a b; rm -rf /", words={})
     assert one.command == "kmq resume --queue 'a b; rm -rf /'"
