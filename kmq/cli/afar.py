@@ -5,7 +5,7 @@ What:     a user who may not read the queue, but is in one of the two groups, se
 Promise:  Ctrl-C and a new size of the terminal reach who looks; when this process ends, he does. While kmqd does not
           run, or has no such socket, nothing is different from before: the files are tried, and why not is said.
 On crash: of kmqd: Unreachable.
-Callers:  kmq.cli.kmq, kmq.cli.act.
+Callers:  kmq.cli.kmq, kmq.cli.act, kmq.cli.replay.
 """
 
 import contextlib
@@ -32,15 +32,20 @@ _PATIENCE = 60.0
 
 _ENVIRONMENT = ("TERM", "TZ")
 
+#: Options of verbs that say what is meant, or that have to be said.
+_VALUED = ("queue", "filter", "since", "until", "to-connector")
+_FLAGS = ("messages", "again")
+
 
 def is_needed(call: Call) -> bool:
     """Whether this only looks, at files that this user may not read."""
-    return not objection(call.arguments) and _is_closed(call.settings.kmq.spool / "queue")
+    return not objection(call.arguments) and is_closed(call)
 
 
-def _is_closed(folder: Path) -> bool:
+def is_closed(call: Call) -> bool:
+    """Whether this user may not read the queue's files."""
     try:
-        os.scandir(folder).close()
+        os.scandir(call.settings.kmq.spool / "queue").close()
     except PermissionError:
         return True
     except OSError:
@@ -85,11 +90,11 @@ _ACCIDENTS: dict[int, type[KmqError]] = {one.exit_status: one for one in (UsageE
 
 def _foreseen(call: Call) -> list[str]:
     """The same selection with --what-if and --json."""
-    one = call.arguments
-    chosen = [("queue", one.queue), ("filter", one.filter), ("to-connector", getattr(one, "to_connector", None))]
-    options = [f"--{name}={value}" for name, value in chosen if value is not None]
-    flags = [f"--{name}" for name in ("all", "messages") if getattr(one, name, False)]
-    return [one.verb, "--json", "--what-if", *options, *flags]
+    said = vars(call.arguments)
+    valued = ((name, said.get(name.replace("-", "_"))) for name in _VALUED)
+    options = [f"--{name}={value}" for name, value in valued if value is not None]
+    flags = [f"--{name}" for name in _FLAGS if said.get(name)]
+    return [call.arguments.verb, "--json", "--what-if", *options, *flags]
 
 
 # --- the talk ---------------------------------------------------------------------------------------------------------

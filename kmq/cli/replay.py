@@ -18,6 +18,7 @@ from kmq.cli.act_bulk import Bulk
 from kmq.cli.act_consent import UNASKED, consent
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
 from kmq.cli.times import unix_time
+from kmq.errors import SpoolError
 from kmq.view.words import counted, duration
 
 #: Messages of which a line each is shown before something is done; the rest is counted.
@@ -36,6 +37,8 @@ def run(call: Call) -> int:
     if one.id:
         chosen, left = Choice([Target(name.id) for name in dict.fromkeys(one.id)]), 0
         rows = [row for row in _rows(call) if row.id in {target.id for target in chosen.targets}] if one.what_if else []
+    elif (afar := _chosen_afar(call)) is not None:
+        rows, left, chosen = [], 0, afar
     else:
         rows, left = _meant(call)
         chosen = Choice(kept.targets(rows))
@@ -65,6 +68,18 @@ def _rows(call: Call, header: bool = False) -> Iterator[Kept]:
     until = unix_time(one.until, now) if one.until else float("inf")
     section = call.settings.kmq
     return kept.rows(section.spool, section.hostname, Wanted(one.filter or "", since, until), now, header)
+
+
+def _chosen_afar(call: Call) -> Choice | None:
+    """What kmqd finds for who may not read the files; None for who may."""
+    from kmq.cli import afar
+
+    if not afar.is_closed(call):
+        return None
+    names = afar.names(call)
+    if names is None:
+        raise SpoolError("this user may not read what is kept; ask as root or as the user that kmqd runs as")
+    return Choice([Target(one.id, one.queue) for one in names])
 
 
 def _meant(call: Call) -> tuple[list[Kept], int]:

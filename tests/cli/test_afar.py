@@ -43,7 +43,8 @@ def kmqd() -> Iterator[Kmqd]:
         folder = Path(name)
         folder.chmod(0o755)
         groups = f"operators_group = {OPERATORS}\nviewers_group = {VIEWERS}"
-        one = Kmqd(folder / "k", hops={"far.test": free_port()}, workers=1, kmq=groups)
+        kept = "safety_net_hold_time = 1d"
+        one = Kmqd(folder / "k", hops={"far.test": free_port()}, workers=1, kmq=groups, queue=kept)
         one.start()
         with smtplib.SMTP("127.0.0.1", one.port, timeout=60) as server:
             for text in (
@@ -127,6 +128,23 @@ def test_an_operator_means_by_a_filter_what_he_would_be_shown(kmqd: Kmqd) -> Non
     status, seen = by_member(kmqd, [OPERATORS], "export", "--filter", "Size -gt 1", "--to", "/tmp")
     assert (status, "this user may not read it" in seen) == (78, True), "copies need the files"
     assert len(kmqd.queued()) == 3
+
+
+@pytest.mark.root
+def test_an_operator_replays_what_is_kept(kmqd: Kmqd) -> None:
+    with smtplib.SMTP("127.0.0.1", kmqd.port, timeout=60) as server:
+        server.sendmail("eve@x.test", ["ann@local.test"], "Subject: kept\r\n\r\nsecret\r\n")
+    until(lambda: "1 message, " in by_member(kmqd, [VIEWERS], "replay", "--list")[1], "it is kept")
+    wish = ["replay", "--since", "1h", "--filter", "Subject -eq kept"]
+    status, seen = by_member(kmqd, [VIEWERS], *wish, "--what-if")
+    assert (status, "-- 1 message. Nothing was done" in seen) == (0, True), seen
+    status, seen = by_member(kmqd, [VIEWERS], *wish)
+    assert (status, "uid 65534 may look, not replay" in seen) == (1, True), seen
+    status, seen = by_member(kmqd, [OPERATORS], *wish)
+    assert (status, "1 message replayed" in seen) == (0, True), seen
+    until(lambda: len(list((kmqd.mail / "ann" / "new").iterdir())) == 2, "it came once more")
+    status, seen = by_member(kmqd, [OPERATORS], *wish)
+    assert (status, "nothing is left to replay" in seen or "nothing that matches" in seen) == (1, True), seen
 
 
 @pytest.mark.root
