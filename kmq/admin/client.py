@@ -20,6 +20,8 @@ from kmq.errors import Unreachable, UsageError
 from kmq.model.frame import Answer, BrokenFrame, Reader, Verb, encode
 
 SOCKET = "control.sock"
+#: Where kmqd looks for who cannot read the files (admin.looks).
+LOOK_SOCKET = "look.sock"
 
 #: Seconds of silence after which kmqd counts as not answering.
 PATIENCE = 15.0

@@ -28,8 +28,6 @@ from kmq.model.frame import Answer, encode
 from kmq.model.outcome import NOT_NOW, REFUSED
 from kmq.run.inheritance import sealed
 
-SOCKET = "look.sock"
-
 #: What begins a program. -P: no module of the current folder is taken for one of ours.
 COMMAND = (sys.executable, "-P", "-m", "kmq.cli.behalf")
 

@@ -9,7 +9,6 @@ Callers:  kmq.cli.kmq, kmq.cli.act, kmq.cli.replay.
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -18,14 +17,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kmq.admin.choice import Named
-from kmq.admin.client import connected, explained
-from kmq.admin.looks import SOCKET
+from kmq.admin.client import LOOK_SOCKET, connected, explained
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.only_looking import objection
 from kmq.errors import KmqError, SpoolError, Unreachable, UsageError
 from kmq.model.frame import Answer, Look, Reader, encode
+
+if TYPE_CHECKING:
+    from kmq.admin.choice import Named
 
 #: Seconds until a program has begun.
 _PATIENCE = 60.0
@@ -67,11 +68,15 @@ def look(call: Call, words: Sequence[str]) -> int | None:
     return answer.status
 
 
-def names(call: Call) -> list[Named] | None:
+def names(call: Call) -> "list[Named] | None":
     """What a filter or a queue of a verb means, as `--what-if` has it; None when kmqd does not serve this user.
 
     KmqError, in the words of who looked, when it cannot be told.
     """
+    import json
+
+    from kmq.admin.choice import Named
+
     connection = _reached(call)
     if connection is None:
         return None
@@ -102,7 +107,7 @@ def _foreseen(call: Call) -> list[str]:
 
 def _reached(call: Call) -> socket.socket | None:
     try:
-        return connected(call.settings.kmq.run_directory / SOCKET)
+        return connected(call.settings.kmq.run_directory / LOOK_SOCKET)
     except OSError:
         return None
 
@@ -213,8 +218,10 @@ class _Pipe(_Place):
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self.given()
+        if kind is not None:  # who writes may go on until our connection is closed
+            return
         self._thread.join()
-        if kind is None and self._error is not None:
+        if self._error is not None:
             raise KmqError(f"what kmqd shows cannot be written: {self._error.strerror}")
 
     def given(self) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from kmq.admin import client, looks
-from kmq.cli import afar, behalf
+from kmq.cli import behalf
 from kmq.cli.kmq import main
 from kmq.cli.only_looking import ALWAYS, FORESEEN, objection
 from kmq.cli.parser import VERBS, parser
@@ -54,6 +54,7 @@ def kmqd() -> Iterator[Kmqd]:
             ):
                 server.sendmail("eve@x.test", ["bob@far.test"], text)
         until(lambda: len(one.queued()) == 3, "their files are there")
+        import_module("kmq.cli.afar")
         for module in {VERBS[verb].module for verb in ALWAYS | FORESEEN}:
             import_module(f"kmq.cli.{module}")  # what a member of a group might not find: Python may be root's alone
         yield one
@@ -205,6 +206,25 @@ def test_a_picture_on_a_terminal_has_its_size_and_its_keys(kmqd: Kmqd) -> None:
     until(lambda: programs(kmqd) == [], "it has ended")
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_picture_ends_with_the_one_who_asked(kmqd: Kmqd, tmp_path: Path, number: int, status: int) -> None:
+    """By Ctrl-C, which reaches him alone, or because he is gone."""
+    path = tmp_path / "seen"
+    with open(path, "w") as file:
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                become_viewer()
+                os._exit(main_to(kmqd, file.fileno(), "mailq", "--watch"))
+            os._exit(99)
+    until(lambda: "3 messages, " in path.read_text(), "it is drawn")
+    assert len(programs(kmqd)) == 1
+    os.kill(pid, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+    until(lambda: programs(kmqd) == [], "nobody looks any more")
+
+
 def resize(terminal: int, lines: int, columns: int) -> None:
     fcntl.ioctl(terminal, 0x5414, lines.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4))
 
@@ -225,7 +245,7 @@ def asker(run: Path) -> socket.socket:
     """A connection of this user, who is kmqd's own: what the program itself refuses, it refuses everybody."""
     one = socket.socket(socket.AF_UNIX)
     one.settimeout(30)
-    one.connect(str(run / looks.SOCKET))
+    one.connect(str(run / client.LOOK_SOCKET))
     return one
 
 
@@ -447,5 +467,4 @@ def test_while_kmqd_does_not_run_one_hears_whom_to_ask(kmqd: Kmqd) -> None:
     assert kmqd.stop() == 0
     status, seen = by_member(kmqd, [VIEWERS], "mailq")
     assert (status, "ask as root or as the user that kmqd runs as" in seen) == (78, True)
-    assert stat.S_ISSOCK((kmqd.run / looks.SOCKET).stat().st_mode), "its name stays"
-    assert afar.SOCKET == looks.SOCKET
+    assert stat.S_ISSOCK((kmqd.run / client.LOOK_SOCKET).stat().st_mode), "its name stays"
