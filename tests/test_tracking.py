@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from kmq import log
 from kmq.admin import tracked
-from kmq.admin.tracked_names import EVENT_IDS, SOURCES, TABLE
+from kmq.admin.tracked_names import EVENT_IDS, READINGS, SOURCES, TABLE
 from kmq.errors import FilterError, KmqError
 from kmq.log import mail, tracking
 from kmq.log.tracking import EVENTS, Entry
@@ -90,6 +90,14 @@ def test_subjects_are_kept_when_somebody_wants_them(tmp_path: Path) -> None:
     mail.tell("accepted", ID, besides=mail.Besides(("b@y.test",), "=?utf-8?q?gr=C3=BC=C3=9Fe?="))
     (entry,) = tracked.newest(tmp_path / "log", tracked.Question("Subject -like 'GRÜ*'"), 10)
     assert entry.message_subject == "=?utf-8?q?gr=C3=BC=C3=9Fe?="
+
+
+@pytest.mark.parametrize("odd", ["=?utf-8?b?A?=", "=?no-such?q?a?=", "=?rot13?q?a?=", "=?\0?q?a?=", "=?x"])
+def test_a_subject_that_cannot_be_decoded_stays_as_it_is(tmp_path: Path, odd: str) -> None:
+    tracking.begin(keeping(tmp_path / "log"), subjects=True)
+    mail.tell("accepted", ID, besides=mail.Besides(("b@y.test",), odd))
+    (entry,) = tracked.newest(tmp_path / "log", tracked.Question("Subject -like '=*'"), 10)
+    assert READINGS["MessageSubject"](entry) == odd
 
 
 @pytest.mark.parametrize(

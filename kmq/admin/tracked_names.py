@@ -99,9 +99,10 @@ def decoded(text: str) -> str:
     """A subject as people read it (RFC 2047)."""
     if "=?" not in text:
         return text
+    from email.errors import MessageError
     from email.header import decode_header, make_header
 
     try:
         return str(make_header(decode_header(text)))
-    except (ValueError, LookupError):
+    except (MessageError, ValueError, LookupError):
         return text

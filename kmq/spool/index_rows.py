@@ -279,7 +279,8 @@ def _decoded(text: bytes) -> str:
 
     try:
         parts = decode_header(text[: 4 * _TEXT].decode("utf-8", "replace"))
-        return "".join(_part(part, charset) for part, charset in parts)[:_TEXT].strip()
+        said = "".join(_part(part, charset) for part, charset in parts)[:_TEXT].strip()
+        return said.encode(errors="replace").decode()  # some charsets have halves of signs, which are no text
     except (MessageError, ValueError):
         return _plain(text)
 

@@ -353,3 +353,14 @@ def test_a_name_that_is_no_id_is_nobody_s_message(bag: Mailbag, name: str) -> No
     assert rows(one) == [there]
     assert not any(one.stale())
     one.close()
+
+
+@pytest.mark.parametrize("charset", ["raw_unicode_escape?q?=5Cud800", "unicode_escape?q?=5Cudfff", "utf-7?q?+2AA-"])
+def test_half_a_sign_in_a_subject_harms_no_message(bag: Mailbag, charset: str) -> None:
+    bag.lay(body=b"Subject: =?%b?= end\r\n\r\n" % charset.encode())
+    one = Index.to_write(bag.spool)
+    mend(one)
+    assert one.connection.execute("SELECT damaged, sender, subject FROM message").fetchall() == [
+        (0, "alice@example.org", "? end")
+    ]
+    one.close()
