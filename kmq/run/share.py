@@ -194,14 +194,15 @@ _NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 def open_parts(state: State, priority: int = NORMAL, former: Mapping[str, str] = _NOBODY) -> list[Part]:
     """What is left to do for a message: its open recipients by next hop, number of results, and time to wait.
 
-    What was unreachable is routed anew, since the configuration may have changed; so is a next hop that this program
-    cannot read. An `until` that is no time is none. former: former name of a connector -> the name that it bears now.
+    What was unreachable is routed anew, since the configuration may have changed (what is suspended there, when it is
+    resumed); so is a next hop that this program cannot read. An `until` that is no time is none.
+    former: former name of a connector -> the name that it bears now.
     """
     found: dict[tuple[str, int, str, bool, int, str], list[int]] = {}
     for index in state.open:
         forced = state.forced.get(index, "")
         forced = former.get(forced, forced)
-        hop = _routed(state.hop[index], forced, former)
+        hop = _routed(state.hop[index], forced, former, index in state.held)
         key = (hop, state.results[index], state.until[index], index in state.warned, _word(state, index), forced)
         found.setdefault(key, []).append(index)
     return [
@@ -220,14 +221,15 @@ def _word(state: State, index: int) -> int:
 _SUBMISSION = str(hops.SUBMISSION)
 
 
-def _routed(text: str, forced: str, former: Mapping[str, str]) -> str:
+def _routed(text: str, forced: str, former: Mapping[str, str], held: bool) -> str:
     try:
         target = hops.parse(text) if text else hops.SUBMISSION
     except ValueError:
         return _SUBMISSION
     connector = former.get(target.connector, target.connector)
     astray = forced != "" and connector != forced  # on its way by routing when an operator said otherwise
-    return _SUBMISSION if astray or target == hops.UNREACHABLE else text or _SUBMISSION
+    anew = astray or (target == hops.UNREACHABLE and not held)
+    return _SUBMISSION if anew else text or _SUBMISSION
 
 
 def _time(until: str) -> float:

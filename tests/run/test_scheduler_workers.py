@@ -3,7 +3,7 @@
 import pytest
 
 from kmq.model.envelope import State
-from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Redirected, Routed
+from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Redirected, Routed, Suspended
 from kmq.run.assignment import Held
 from kmq.run.share import Part, open_parts
 from kmq.run.suspects import PATIENCE
@@ -200,6 +200,21 @@ def test_open_recipients_are_grouped_by_hop_number_of_results_and_time():
         Part((5,), ISP, 1, 0.0),
         Part((6, 7), SUBMISSION, 1, 0.0),
     ]
+
+
+def test_what_is_suspended_where_no_connector_serves_it_stays_there_until_it_is_resumed():
+    desk, state = Desk(), State(2)
+    for event in [Routed(rcpt="0-1", hop=UNREACHABLE), Suspended(rcpt="1", by="uid 0")]:
+        state.after(event)
+    parts = open_parts(state)
+    assert [(part.rcpt, part.hop) for part in parts] == [((0,), SUBMISSION), ((1,), UNREACHABLE)]
+    mid = desk.mid()
+    desk.load(mid, parts)
+    assert desk.queue(UNREACHABLE).messages == 1, "the queue is counted as the envelope has it"
+    assert desk.one().rcpt == (0,)
+    desk.scheduler.verbs.resume(mid, desk.now)
+    given = desk.one()
+    assert (given.rcpt, given.hop) == ((1,), SUBMISSION), "by the configuration of now"
 
 
 def test_a_hop_of_another_version_is_routed_anew():
