@@ -18,6 +18,9 @@ COLUMNS = (
     Column("LastError", elastic=True),
 )
 
+#: Beside the name, where the name does not say which queue it is.
+CONNECTOR = Column("Connector", elastic=True)
+
 #: A terminal with fewer columns has no room for errors beside the rest: each stands on a line of its own.
 NARROW = 130
 
@@ -25,11 +28,20 @@ _TONES = {"Retry": YELLOW, "Suspended": RED}
 
 
 def queues(lines: Iterable[Mapping[str, object]], page: Page) -> Iterator[str]:
-    """The table of the objects that the verb `queues` gives."""
-    if not 0 < page.columns < NARROW:
-        return table(COLUMNS, (_row(line, local_time) for line in lines), page)
-    columns = (*COLUMNS[:-2], Column(f"Retry {offset()}"))
-    return table(columns, map(_folded, lines), page)
+    """The table of the objects that the verb `queues` gives; with their connectors where two have one name."""
+    found = list(lines)
+    narrow = 0 < page.columns < NARROW
+    columns = (*COLUMNS[:-2], Column(f"Retry {offset()}")) if narrow else COLUMNS
+    rows = [_folded(line) if narrow else _row(line, local_time) for line in found]
+    if len({row.cells[0] for row in rows}) < len(rows):
+        columns = (columns[0], CONNECTOR, *columns[1:])
+        rows = [_with_connector(row, line) for row, line in zip(rows, found, strict=True)]
+    return table(columns, rows, page)
+
+
+def _with_connector(row: Row, line: Mapping[str, object]) -> Row:
+    name, *others = row.cells
+    return row._replace(cells=(name, text_of(line, "NextHop").rpartition(";")[2] or "-", *others))
 
 
 def _folded(line: Mapping[str, object]) -> Row:
