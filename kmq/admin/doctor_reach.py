@@ -27,20 +27,20 @@ _SMTP = 25
 
 def servers(settings: Settings, to: str) -> Iterator[Verdict]:
     """The smart hosts, and the mail servers of the domain `to`, if one is named."""
-    wanted: dict[Endpoint, bool] = {}  # whether TLS comes first
+    wanted: list[tuple[Endpoint, bool]] = []  # whether TLS comes first, as one connector has it and another may not
     for connector in settings.connectors:
         if connector.type == "smarthost":
-            wanted |= dict.fromkeys(connector.hosts, connector.tls == "implicit")
+            wanted += [(endpoint, connector.tls == "implicit") for endpoint in connector.hosts]
     if to:
         found = _servers_of(settings, to)
         if isinstance(found, Verdict):
             yield found
         else:
-            wanted |= {(name, _SMTP): False for name in found}
+            wanted += [((name, _SMTP), False) for name in found]
     elif any(connector.type == "dns" for connector in settings.connectors):
         text = "whether port 25 of other servers can be reached was not tried"
         yield Verdict(Grade.NOTE, text, "kmq doctor --to example.org tries the servers of a domain that you know")
-    tried = list(wanted.items())[:SERVERS]
+    tried = list(dict.fromkeys(wanted))[:SERVERS]
     greetings = asyncio.run(_greetings(tried))
     for (endpoint, _), greeting in zip(tried, greetings, strict=True):
         yield _verdict(endpoint, greeting)
@@ -98,6 +98,9 @@ def _reason(error: OSError) -> str:
 
 def _verdict(endpoint: Endpoint, greeting: str | OSError) -> Verdict:
     name = f"server {write_endpoint(*endpoint)}"
+    if isinstance(greeting, ssl.SSLError):
+        why = (greeting.reason or str(greeting)).replace("_", " ").lower()
+        return Verdict(Grade.WRONG, f"{name} does not begin with TLS: {why}", "see tls of its connector, and the port")
     if isinstance(greeting, OSError):
         why = _reason(greeting)
         remedy = "many providers block port 25: ask yours, or use a smart host on port 587" if endpoint[1] == 25 else ""

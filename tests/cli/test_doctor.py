@@ -250,16 +250,17 @@ def test_a_resolver_that_does_not_answer(site: Place, dns: FakeDNS, monkeypatch:
 
 
 @contextmanager
-def server(word: bytes) -> Iterator[int]:
-    """Says this to whoever connects, and nothing more until they go."""
+def server(word: bytes, times: int = 1) -> Iterator[int]:
+    """Says this to whoever connects, and nothing more until they go; so many times, one after the other."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(word)
-                if word:
-                    connection.recv(100)
+            for _ in range(times):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(word)
+                    if word:
+                        connection.recv(100)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -281,6 +282,18 @@ def test_a_smart_host(word: bytes, says: str, place: Place) -> None:
         place.configure(hosts=f"127.0.0.1:{port}")
         found = said(doctor_reach.servers(load(str(place.path)), ""))
     assert found.startswith(says.format(port=port))
+
+
+def test_a_server_of_two_connectors_is_asked_as_each_of_them_does(place: Place) -> None:
+    """One of them begins with TLS, which this server does not speak."""
+    with server(b"220 mx ESMTP\r\n", times=2) as port:
+        other = f"\n[other : connector]\ntype = smarthost\naddress_spaces = other.test\nhosts = 127.0.0.1:{port}\n"
+        place.configure(hosts=f"127.0.0.1:{port}")
+        with place.path.open("a") as configuration:
+            configuration.write(other + "tls = implicit\n")
+        found = said(doctor_reach.servers(load(str(place.path)), ""))
+    assert f"GOOD server 127.0.0.1:{port} says 220 mx ESMTP" in found
+    assert f"WRONG server 127.0.0.1:{port} does not begin with TLS: wrong version number" in found
 
 
 def test_a_server_that_cannot_be_reached_or_says_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
