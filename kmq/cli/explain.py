@@ -81,7 +81,7 @@ def _tried(call: Call, found: Found | Damaged, facts: Facts) -> dict[str, list[s
     since = min(unix(found.head.created), facts.now - _DAY)
     for hop in {found.state.hop[index] for index in found.state.open}:
         state = facts.around.queues.get(hop)
-        if state is not None and state.failures:
+        if facts.around.silence or (state is not None and state.failures):
             wanted = f"Source -eq QUEUE -and EventId -eq DEFER -and NextHop -eq {_quoted(hop)} -and ID -eq $null"
             out[hop] = of_queue(_newest(where, tracked.Question(wanted, since=since)))
     return out
