@@ -5,6 +5,7 @@ Callers:  kmq.cli.kmq.
 """
 
 from kmq.admin import tracked
+from kmq.admin.tracked_to import addressed
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.log.tracking import folder_of
 from kmq.model import queue_id
@@ -43,11 +44,11 @@ def _of_the_log(call: Call, name: str) -> int:
     """A message that is not in the queue (any more)."""
     where = folder_of(call.settings.kmq)
     found = tracked.about(where, name) if where is not None else []
-    if not any(entry.internal_message_id == name for entry in found):
+    if where is None or not any(entry.internal_message_id == name for entry in found):
         call.warn(f"{name} is not in the queue, and the tracking log has nothing of it: too long ago, or never here")
         return REFUSED
     if call.json:
         call.tell_objects(map(properties, found))
     else:
-        call.tell(story(name, found))
+        call.tell(story(name, addressed(where, found)))
     return DONE

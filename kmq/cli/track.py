@@ -7,6 +7,7 @@ Callers:  kmq.cli.kmq.
 from pathlib import Path
 
 from kmq.admin import tracked
+from kmq.admin.tracked_to import addressed
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.times import unix_time
 from kmq.errors import KmqError
@@ -30,7 +31,7 @@ def run(call: Call) -> int:
     if call.json:
         call.tell_objects(map(properties, found))
     else:
-        call.tell(track(found, call.page))
+        call.tell(track(addressed(folder(call), found), call.page))
     if not found:
         call.warn("the tracking log has nothing of the kind")
         return REFUSED

@@ -58,6 +58,8 @@ def track(found: Iterable[Entry], page: Page) -> Iterator[str]:
 
 def _row(entry: Entry) -> Row:
     said = _said(entry)
+    if entry.event_id == "TRANSFER" and entry.reference:
+        said = f"out of {entry.reference[0]}"
     if entry.message_subject:
         said = f"{decoded(entry.message_subject)!r} {said}"
     at, name = short_time(unix(entry.date_time)), entry.internal_message_id or "-"

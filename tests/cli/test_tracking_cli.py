@@ -77,6 +77,36 @@ def test_what_happened_selected_by_filter_time_and_number(logged: Place) -> None
     assert status == 2 and "2h" in err
 
 
+def test_an_operator_s_words_are_told_with_the_addresses_that_they_are_about(logged: Place) -> None:
+    several, gone = f"{BORN:08x}-00000002", f"{BORN:08x}-00000009"
+    (path,) = (logged.spool / "log").iterdir()
+    by = Details(by="uid 0", reason="so it is")
+    more = [
+        Entry(at(2), "RECEIVE", "SMTP", several, "", "c@x.test", ["d@far.test", "#e@far.test"], recipient_count=3),
+        Entry(at(2), "RECEIVE", "SMTP", several, "", "c@x.test", ["#f"], recipient_count=3),
+        Entry(at(3), "REDIRECT", "ADMIN", several, recipient_address=["#1-2"], custom_data=by),
+        Entry(at(4), "SUSPEND", "ADMIN", several, recipient_address=["#7"], custom_data=by),
+        Entry(at(5), "DROP", "ADMIN", several, custom_data=by),
+        Entry(at(6), "DROP", "ADMIN", ID, custom_data=by),
+        Entry(at(7), "DROP", "ADMIN", gone, recipient_address=["#0"], custom_data=by),
+    ]
+    with path.open("a") as file:
+        file.writelines(f"{tracking._text(one)}\n" for one in more)
+    out = logged.run("track", "--filter", "Source -eq ADMIN")[1].splitlines()
+    told = [[cell.strip() for cell in line.split("  ") if cell.strip()][1:] for line in out[1:]]
+    said = "by root: so it is"
+    assert told == [
+        ["REDIRECT", "ADMIN", several, "c@x.test", "#e@far.test, #f", said],
+        ["SUSPEND", "ADMIN", several, "c@x.test", "#7", said],
+        ["DROP", "ADMIN", several, "c@x.test", "-", said],
+        ["DROP", "ADMIN", ID, "a@x.test", "b@far.test", said],
+        ["DROP", "ADMIN", gone, "-", "#0", said],
+    ]
+    assert f"redirected #e@far.test, #f: {said}" in logged.run("history", several)[1]
+    objects = map(json.loads, logged.run("--json", "track", "--filter", "EventId -eq REDIRECT")[1].splitlines())
+    assert [one["recipient-address"] for one in objects] == [["#1-2"]], "programs get what stands in the file"
+
+
 def test_without_a_log_it_says_so(place: Place) -> None:
     status, _, err = place.run("track")
     assert status == 1 and "tracking_log" in err
