@@ -107,7 +107,10 @@ CAUSES: Mapping[str, Cause] = {
         "kmq poison test {id} --phase {phase} runs it again, where it can do no harm",
     ),
     "poison-damaged": Cause(
-        "it was set aside in poison/, since its files are damaged: {why}", "the reason beside its files", "kmq fsck"
+        "it was set aside in poison/, since its files are damaged: {why}",
+        "the reason beside its files",
+        "kmq remove {id}",
+        "kmq fsck says what is wrong; save what can be saved: kmq submit sends its .eml anew",
     ),
     "lost-notice": Cause(
         "it is a notice that could not be delivered, and was set aside in poison/: nobody is left who could be told",
@@ -115,7 +118,12 @@ CAUSES: Mapping[str, Cause] = {
         "kmq remove {id}",
         "read it: kmq show {id}",
     ),
-    "damaged": Cause("its envelope cannot be understood: {why}", "the envelope's file", "kmq fsck"),
+    "damaged": Cause(
+        "its envelope cannot be understood: {why}",
+        "the envelope's file",
+        "systemctl restart kmq",
+        "kmq fsck says what is wrong; a start sets it aside in poison/",
+    ),
     # --- routing ---
     "no-connector": Cause(
         "no connector serves {domain}",

@@ -45,7 +45,8 @@ def message(found: Found, told: Story, now: float) -> Iterator[str]:
 def _chapter(chapter: Chapter, now: float) -> Iterator[str]:
     yield harmless(f"{_some(chapter.share.to)}, in the queue {chapter.share.hop.name}")
     first, *others = chapter.findings
-    yield from _cause(first, now, chapter.attempts[-_ATTEMPTS:])
+    routed = [f"{chapter.routed.at} routed: {chapter.routed.rule}"] if chapter.routed else []
+    yield from _cause(first, now, [*chapter.attempts[-_ATTEMPTS:], *routed])
     if chapter.routed is not None:
         connector = f" by connector {chapter.share.hop.connector}" if chapter.share.hop.connector else ""
         yield from _line("Routed", f"to {chapter.share.hop.name}{connector} ({chapter.routed.rule})")

@@ -1,5 +1,7 @@
 """Situations that would take days, or a broken machine: envelopes and states as the real code makes them, staged."""
 
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_replies import of_hop, of_recipient
 from kmq.admin.explain_story import story
+from kmq.cli.parser import VERBS, parser
 from kmq.config import Settings, load
 from kmq.log.tracking import Details, Entry
 from kmq.model import hop as hops
@@ -280,7 +283,7 @@ def test_poison_with_its_phase_and_trace(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("reason", "code", "command"),
     [
-        ("damaged: 12 bytes instead of 80", "poison-damaged", "kmq fsck"),
+        ("damaged: 12 bytes instead of 80", "poison-damaged", "kmq remove {id}"),
         ("a notice that cannot be delivered", "lost-notice", "kmq remove {id}"),
     ],
 )
@@ -507,6 +510,18 @@ def test_the_manual_has_every_cause() -> None:
     section = text.partition(".Ss Causes")[2].partition(".Sh EXIT")[0]
     told = section[section.index(".It ") : section.rindex(".El")]
     assert told.split("\n.It ") == "".join(in_the_manual(code) for code in CAUSES).split("\n.It ")
+
+
+@pytest.mark.parametrize("code", CAUSES)
+def test_every_command_is_one_that_there_is(code: str) -> None:
+    words = {"id": ID, "phase": "'Local delivery'", "domain": "far.test", "connector": "isp"}
+    found = Finding(code, queue="isp.example:25", words=words)
+    program, *said = shlex.split(found.command.removeprefix("sudo ").replace(" ID", f" {ID}"))
+    if program == "kmq":
+        assert parser().parse_args(said).verb in VERBS
+    else:
+        assert [program, said[-1]] == ["systemctl", "kmq"]
+    assert set(re.findall(r"\bkmq ([a-z]+)", found.first)) <= set(VERBS)
 
 
 def in_the_manual(code: str) -> str:
