@@ -19,6 +19,7 @@ from kmq.log import mail
 from kmq.model import hop as hops
 from kmq.model import moment, queue_id, recipients
 from kmq.model.frame import Answer
+from kmq.model.outcome import DONE, REFUSED, USAGE
 from kmq.model.reply import Reply
 from kmq.run import overdue, reload_verb, settle_verb
 from kmq.run.grace_holds import GraceHolds
@@ -41,7 +42,6 @@ __all__ = ["Argument", "Line", "Operators", "Told"]
 
 Argument = str | int | bool | list[str]
 Line = Mapping[str, object]
-_DONE, _REFUSED, _USAGE = 0, 1, 2
 #: Queues that are told of before the loop has its turn.
 _TURN = 100
 _ON_MESSAGES = frozenset({"retry", "remove", "suspend", "resume", "resubmit", "redirect", "export"})
@@ -124,13 +124,13 @@ class Operators:
             case "stop-intake":
                 self.stopped = Reply(421, "4.3.2", "This server takes no mail at the moment, try again later")
                 log.warning("no mail is taken in, by an operator's word", by=deed.by, reason=deed.reason)
-                return Answer(status=_DONE, text="new mail hears 421 until start-intake, or until kmqd starts anew")
+                return Answer(status=DONE, text="new mail hears 421 until start-intake, or until kmqd starts anew")
             case "start-intake":
                 self.stopped = None
                 log.event("start-intake", by=deed.by, reason=deed.reason)
-                return Answer(status=_DONE, text="mail is taken in")
+                return Answer(status=DONE, text="mail is taken in")
             case _:
-                return Answer(status=_REFUSED, text=f"this kmqd does not know {deed.verb}")
+                return Answer(status=REFUSED, text=f"this kmqd does not know {deed.verb}")
 
     def _not_a_way(self, connector: str) -> str:
         """Why no mail can be sent by this connector, "" when it can."""
@@ -142,7 +142,7 @@ class Operators:
         """Of messages that are kept."""
         assert self.replays is not None
         if deed.connector and (problem := self._not_a_way(deed.connector)):
-            return Answer(status=_USAGE, text=problem)
+            return Answer(status=USAGE, text=problem)
         again, dsn = (arguments.get(name) is True for name in ("again", "dsn"))
         return self.replays.replay(
             cast(list[str], arguments["ids"]), Wish(deed.by, deed.reason, deed.connector, again, dsn)
@@ -158,9 +158,9 @@ class Operators:
         if queue and deed.verb == "retry":
             return self._queues.retry(deed, queue)
         if deed.verb == "redirect" and (problem := self._not_a_way(deed.connector)):
-            return Answer(status=_USAGE, text=problem)
+            return Answer(status=USAGE, text=problem)
         if queue and not self._queues.find(queue):
-            return Answer(status=_REFUSED, text="no queue has this name; kmq queues shows them")
+            return Answer(status=REFUSED, text="no queue has this name; kmq queues shows them")
         chunks = self._meant(arguments, queue)
         if deed.verb == "retry":
             mail.tell("retry", by=deed.by)
@@ -181,7 +181,7 @@ class Operators:
             yield line
             if place % _TURN == 0:
                 await asyncio.sleep(0)
-        yield Answer(status=_DONE, text=self._news())
+        yield Answer(status=DONE, text=self._news())
 
     def _news(self) -> str:
         """What an operator should know whatever he asks."""
