@@ -40,13 +40,28 @@ _FLAGS = ("messages", "again")
 
 def is_needed(call: Call) -> bool:
     """Whether this only looks, at files that this user may not read."""
-    return not objection(call.arguments) and is_closed(call)
+    if objection(call.arguments):
+        return False
+    section = call.settings.kmq
+    match call.arguments.verb:  # these may be open to a group to which the queue is closed
+        case "processes":
+            return _is_closed(section.spool / "status")
+        case "track":
+            from kmq.log.tracking import folder_of
+
+            where = folder_of(section)
+            return where is not None and _is_closed(where)
+    return is_closed(call)
 
 
 def is_closed(call: Call) -> bool:
     """Whether this user may not read the queue's files."""
+    return _is_closed(call.settings.kmq.spool / "queue")
+
+
+def _is_closed(folder: Path) -> bool:
     try:
-        os.scandir(call.settings.kmq.spool / "queue").close()
+        os.scandir(folder).close()
     except PermissionError:
         return True
     except OSError:

@@ -55,8 +55,8 @@ def kmqd() -> Iterator[Kmqd]:
                 server.sendmail("eve@x.test", ["bob@far.test"], text)
         until(lambda: len(one.queued()) == 3, "their files are there")
         import_module("kmq.cli.afar")
-        for module in {VERBS[verb].module for verb in ALWAYS | FORESEEN}:
-            import_module(f"kmq.cli.{module}")  # what a member of a group might not find: Python may be root's alone
+        for module in ("_strptime", *(f"kmq.cli.{VERBS[verb].module}" for verb in ALWAYS | FORESEEN)):
+            import_module(module)  # what a member of a group might not find: Python may be root's alone
         yield one
         one.close()
         assert one.accidents() == []
@@ -106,6 +106,21 @@ def test_who_may_not_look_gets_a_sentence_and_no_program(kmqd: Kmqd) -> None:
         1,
         "kmq: uid 65534 may not ask kmqd: [kmq] operators_group and viewers_group say who may\n",
     )
+
+
+@pytest.mark.root
+def test_who_may_read_a_folder_reads_it_himself(kmqd: Kmqd) -> None:
+    """The group of kmqd's user: it sees the processes and the tracking log, though it may ask for nothing."""
+    kmqd.spool.chmod(0o751)
+    for folder in (kmqd.spool / "status", kmqd.spool / "log"):
+        for one in (folder, *folder.iterdir()):
+            os.chown(one, -1, 4444)
+    status, seen = by_member(kmqd, [4444], "processes")
+    assert (status, "worker-1  pid " in seen) == (0, True), seen
+    status, seen = by_member(kmqd, [4444], "track", "--filter", "Sender -eq eve@x.test")
+    assert (status, "bob@far.test" in seen) == (0, True), seen
+    assert by_member(kmqd, [4444], "mailq")[0] == 1
+    kmqd.spool.chmod(0o750)
 
 
 @pytest.mark.root
