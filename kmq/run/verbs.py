@@ -2,7 +2,7 @@
 
 Promise:  from the word's arrival nothing new of a suspended or removed message is handed out. What is out ends as it
           ends. A removal is granted only when no worker holds any of the message and no result about it waits for its
-          sync (J14); until then it is pending. Whoever asks writes the record, then says `removed` (or `spared`).
+          sync (J14); until then it is pending. Whoever asks writes the record, then says `removed`.
 On crash: suspensions come back from the envelopes (Suspended); a removal that was not written was not answered.
 Callers:  the scheduler process, for the verbs of the control socket and to move a message to poison/.
 """
