@@ -95,7 +95,7 @@ class Act:
             names = act_names.read(one.ids_from)
             return choice.of_names(names, self.settings, self._where(names))
         if one.id:
-            names = [Named(*name) for name in one.id]
+            names = [Named(name.queue, name.id) for name in one.id]
             return choice.of_names(names, self.settings, self._where(names))
         return choice.of_wanted(self._wanted, self.settings, self.around)
 

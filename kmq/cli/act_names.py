@@ -47,7 +47,7 @@ def _names(lines: Iterable[str], shown: str) -> Iterator[Named]:
         if not text or text[0] == "#":
             continue
         try:
-            yield Named(*(_of_object(text) if text[0] == "{" else identity(text)))
+            yield Named(*(_of_object(text) if text[0] == "{" else identity(text)[:2]))
         except (ArgumentTypeError, ValueError) as wrong:
             raise UsageError(f"{shown}:{number}: {wrong}") from None
 
@@ -63,6 +63,6 @@ def _of_object(text: str) -> tuple[str, str]:
     name = found.get("Identity") or found.get("ID")
     if not isinstance(name, str):
         raise ValueError("this object has neither an Identity nor an ID: kmq --json mailq prints such")
-    queue, one = identity(name)
+    queue, one, _ = identity(name)
     hop = found.get("NextHop")
     return (hop if isinstance(hop, str) else queue), one

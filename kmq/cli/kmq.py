@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from kmq.cli import servers
 from kmq.cli.call import Call
 from kmq.cli.parser import VERBS, parser, signed
 from kmq.errors import KmqError
@@ -44,6 +45,7 @@ def _look_or_act(call: Call, words: Sequence[str]) -> int:
 
 
 def _carry_out(call: Call) -> int:
+    servers.check(call)
     verb = importlib.import_module(f"kmq.cli.{VERBS[call.arguments.verb].module}")
     status: int = verb.run(call)
     return status

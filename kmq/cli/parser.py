@@ -19,10 +19,11 @@ kmq(1) tells more."""
 
 
 class Identity(NamedTuple):
-    """A message as an operator names it: `ID`, `Queue\\ID`, `Server\\Queue\\ID` or `*\\ID`. queue: "" for any."""
+    """A message as an operator names it: `ID`, `Queue\\ID`, `Server\\Queue\\ID` or `*\\ID`; "" for any."""
 
     queue: str
     id: str
+    server: str = ""
 
 
 def identity(text: str) -> Identity:
@@ -30,7 +31,8 @@ def identity(text: str) -> Identity:
     queue, _, name = text.rpartition("\\")
     if not queue_id.PATTERN.fullmatch(name):
         raise ArgumentTypeError(f"{text[:60]!r} is not a queue ID (like 69212ad0-0000a1f3)")
-    return Identity("" if queue == "*" else queue.rpartition("\\")[2], name)
+    server, _, queue = queue.rpartition("\\")
+    return Identity("" if queue == "*" else queue, name, server)
 
 
 def _count(text: str) -> int:
