@@ -34,13 +34,15 @@ class Meter:
     __slots__ = ("_gap", "_slack", "due", "rate")
 
     def __init__(self, rate: int) -> None:
-        self.due = 0.0
+        self.due = self._gap = 0.0
         self.set(rate)
 
     def set(self, rate: int) -> None:
-        """From now on."""
+        """From now on: of a higher rate the next one need not wait as long as the lower one had it wait."""
         self.rate = rate
-        self._gap = 60.0 / rate
+        gap = 60.0 / rate
+        self.due -= max(0.0, self._gap - gap)
+        self._gap = gap
         self._slack = max(0.0, TOGETHER - self._gap)
 
     def may(self, now: float) -> int:

@@ -4,6 +4,7 @@ import pytest
 
 from kmq.config.connections import Connections, key_of, part
 from kmq.config.sections import ConnectorSection
+from kmq.run.limits import Limits
 from kmq.run.slowdown import IN_A_ROW, LONGEST, PAUSE, Slowdown, asks
 from tests.run.desk import ISP, Desk, remote
 
@@ -120,6 +121,25 @@ def test_a_rate_that_is_taken_back_lets_all_go_that_waits():
     desk.scheduler.configure(Desk().section)
     assert len(desk.assign()) == 3
     assert desk.queue(ISP).why == ""
+
+
+@pytest.mark.parametrize("option", ["messages_per_minute", "messages_per_minute_per_domain"])
+def test_a_rate_that_is_raised_counts_at_once_and_one_that_is_lowered_brings_nobody_forward(option):
+    desk = Desk(connectors=[smarthost(**{option: 1})])
+    for _ in range(40):
+        desk.queued(ISP)
+    desk.delivered(desk.one())
+    desk.wait(1)
+    assert desk.assign() == []
+    section = desk.section
+    desk.scheduler.configure(section, limits=Limits(section, [smarthost(**{option: 6})]))
+    assert desk.assign() == []
+    assert desk.queue(ISP).throttled == f"{option} = 6"
+    assert desk.queue(ISP).throttled_until == pytest.approx(10.0), "10 s behind the first"
+    desk.wait(9)
+    desk.delivered(desk.one())
+    desk.scheduler.configure(section, limits=Limits(section, [smarthost(**{option: 1})]))
+    assert [at for at, _ in sent(desk, 130)] == pytest.approx([20.0, 80.0])
 
 
 # --- connections of a connector --------------------------------------------------------------------------------------
