@@ -151,7 +151,10 @@ class Throttles:
             throttle.gate.waiting.pop(queue, None)
             gate.out += queue.in_flight
             throttle.gate = gate
-        throttle.meter = _meter(throttle.meter, self._limits.of(queue.connector).domain_rate)
+        limit = self._limits.of(queue.connector)
+        throttle.meter = _meter(throttle.meter, limit.domain_rate)
+        if not limit.slow_down:
+            throttle.slow = None  # what it asked for is not heeded any more
 
     # --- a hop's own wish --------------------------------------------------------------------------------------------
 

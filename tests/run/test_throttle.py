@@ -363,3 +363,15 @@ def test_a_connector_may_be_told_not_to_slow_down():
     for one in desk.assign()[:10]:
         desk.deferred(one, "421 4.7.0 no")
     assert len(desk.assign()) == 10
+
+
+def test_a_pause_ends_when_its_connector_is_told_not_to_slow_down():
+    desk = Desk(connectors=[smarthost()])
+    for _ in range(40):
+        desk.queued(ISP)
+    for one in desk.assign():
+        desk.deferred(one, "421 4.7.0 no")
+    assert desk.assign() == [] and desk.queue(ISP).why == "throttled"
+    desk.scheduler.configure(desk.section, limits=Limits(desk.section, [smarthost(slow_down=False)]))
+    assert desk.assign() != []
+    assert desk.queue(ISP).why == ""
