@@ -8,6 +8,7 @@ Callers:  cli.kmqd starts it; one asyncio loop.
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -158,14 +159,8 @@ class Worker:
         self.ward.begin()
         await self.connect()
         self.ward.serves()
-        while not self._stop_asked.is_set():
-            self.status.counters["log_lines_lost"] = log.lost()
-            self.status.flush()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop_asked.wait(), BEAT)
-        try:
-            await asyncio.wait_for(self._ended.wait(), grace)
-        except TimeoutError:
+        await self._beating(self._stop_asked)
+        if not await self._beating(self._ended, grace):
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
         self.walk.abandon()
@@ -174,6 +169,17 @@ class Worker:
         if self._link is not None:
             self._link.close()
         self.ward.close()
+
+    async def _beating(self, until: asyncio.Event, seconds: float = math.inf) -> bool:
+        """Shows that this process lives, until the event or for so many seconds; whether the event came."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not until.is_set() and (left := end - loop.time()) > 0:
+            self.status.counters["log_lines_lost"] = log.lost()
+            self.status.flush()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), min(BEAT, left))
+        return until.is_set()
 
 
 GRACE = 30.0

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from kmq.errors import ConfigError
 from kmq.model.frame import AnyFrame, Assign, Beat, Cancel, Commit, Frame, Prepared, Reload, Reloaded
 from kmq.run.cord import Cord, Gift, Ward
 from kmq.run.inheritance import Estate, Inheritance
+from kmq.run.job import Job
 from kmq.run.walk import Walk
 from kmq.run.worker import Worker
 from kmq.spool.status import StatusFile
@@ -276,5 +278,33 @@ def test_a_worker_holds_work_until_it_has_the_configuration_of_it(tmp_path: Path
                 await asyncio.sleep(0.001)
         assert worker.walk.configuration == 2
         await worker.walk.close()
+
+    run(story)
+
+
+def test_a_worker_that_ends_what_it_has_in_hand_shows_that_it_lives(tmp_path: Path) -> None:
+    """Else it would seem to stand still, to whoever looks why kmqd does not end."""
+
+    class Alone(Worker):
+        async def connect(self) -> None:
+            """There is no scheduler process."""
+
+    async def story() -> None:
+        _, theirs = Cord.pair()
+        status = StatusFile(tmp_path, "worker", 1)
+        worker = Alone(Inheritance(settings("info"), -1, cord=theirs), 1, status, 0.0)
+        worker.jobs[1] = cast(Job, None)
+        running = asyncio.create_task(worker.run(DEADLINE))
+        worker.stop()
+        seen: set[bytes] = set()
+        async with asyncio.timeout(DEADLINE):
+            while len(seen) < 3:
+                seen.update(file.read_bytes() for file in tmp_path.glob("*.status"))
+                await asyncio.sleep(0.01)
+        assert not running.done()
+        worker.jobs.clear()
+        worker.stop()
+        async with asyncio.timeout(DEADLINE):
+            await running
 
     run(story)
