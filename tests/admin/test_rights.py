@@ -103,6 +103,7 @@ class Place:
         self.folder = folder
         self.asked: list[tuple[str, int]] = []
         self.accidents: list[str] = []
+        self.served = Control(self.ask, Rights(OPERATORS, VIEWERS, os.geteuid()))
 
     def ask(self, verb: str, _: verbs.Arguments, uid: int) -> Answer | AsyncIterator[Line | Answer]:
         self.asked.append((verb, uid))
@@ -121,7 +122,7 @@ def place() -> Iterator[Place]:
         listener.bind(str(folder / client.SOCKET))
         (folder / client.SOCKET).chmod(0o666)
         listener.listen(100)
-        served = Control(found.ask, Rights(OPERATORS, VIEWERS, os.geteuid()))
+        served = found.served
         loop.set_exception_handler(lambda _, context: found.accidents.append(str(context)))
         thread.start()
         asyncio.run_coroutine_threadsafe(served.serve(listener), loop).result(10)
@@ -191,7 +192,9 @@ def test_who_may_only_look_leaves_places_to_operators_and_to_other_viewers(
         assert as_member([OPERATORS], place.folder, "flush") == (0, "done")
         told = f"uid 65534 has {room.OF_ONE} connections already, try again"
         assert as_member([VIEWERS], place.folder, "queues") == (NOT_NOW, told)
-    until(lambda: as_member([VIEWERS], place.folder, "queues") == (0, "done"), "their places are free again")
+    until(lambda: not place.served._talks, "their places are free again")
+    assert as_member([VIEWERS], place.folder, "queues") == (0, "done")
+    until(lambda: not place.served._talks, "his place is free again")
     monkeypatch.setattr(room, "VIEWERS", room.OF_ONE)
     with crowd(place.folder, room.OF_ONE, [VIEWERS]):
         assert as_member([VIEWERS], place.folder, "queues", 65533) == (
