@@ -98,7 +98,8 @@ def test_it_goes_once_more_as_it_was_and_only_once(kmqd: Kmqd, hop: EvilHop) -> 
         one = kept(kmqd)[name]
         assert hashlib.sha256(one.body.read_bytes()).hexdigest() == one.head.sha256
         assert [type(event).__name__ for event in one.events][-1] == "Delivered", "its whole history"
-    assert not kmqd.queued() and not list((kmqd.spool / "incoming").glob("*-*"))
+    assert not kmqd.queued()
+    until(lambda: not list((kmqd.spool / "incoming").glob("*-*")), "the large body's first name goes with a checkpoint")
     before = sorted((message.body, message.lines) for message in hop.messages)
     assert results(replay(kmqd, first, second, reason="disk lost")) == ["replayed", "replayed"]
     until(lambda: len(hop.messages) == 4, "both are there once more")
@@ -181,7 +182,7 @@ def test_what_was_delivered_in_part_is_kept_when_an_operator_ends_it(kmqd: Kmqd,
     until(lambda: [f":{spare.port};" in hop for hop in waiting()] == [True], "the other one has it")
     (waits,) = waiting()
     until(lambda: leaves(ask(kmqd.run, "remove", {"ids": [f"{waits}\\{name}"], "ndr": True})), "taken out")
-    assert originals(kmqd, 1) == [name], "what the sender is told of has its end like any other"
+    until(lambda: name in kept(kmqd), "what the sender is told of has its end like any other")
 
 
 def test_while_no_mail_is_taken_in_nothing_is_replayed(kmqd: Kmqd, hop: EvilHop) -> None:
