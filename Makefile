@@ -24,7 +24,7 @@ test: .venv/for-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadscope $(ARGS)
 
 postfix:
 	@$(PYTHON) tests/postfix.py

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import postfix as debian
 
@@ -92,12 +94,24 @@ def torture_seconds(request: pytest.FixtureRequest) -> float:
 # --- tests beside each other ------------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With -n, a file's tests stay together; so do all that mount: a namespace made beside a mount keeps it in use."""
-    for item in items:
-        together = "disks" if item.get_closest_marker("root") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(together))
+class Together(LoadScopeScheduling):
+    """With -n the tests of a file stay in one process, in their order.
+
+    So do all files with tests that mount: a namespace that is made beside a mount keeps it in use.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "disks" if mounts(file) else file
+
+
+@cache
+def mounts(file: str) -> bool:
+    return "pytest.mark.root" in (ROOT / file).read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 # --- skips that are heard ---------------------------------------------------------------------------------------------

@@ -138,6 +138,11 @@ class EvilHop:
         """Copies of any message that this recipient was given."""
         return sum(count for (address, _), count in self.copies.items() if address == recipient)
 
+    @property
+    def silent(self) -> bool:
+        """Somebody waits for an answer that does not come."""
+        return any(session.mute for session in self._sessions)
+
     def fault(self, address: str, stage: str) -> str:
         """What is to go wrong for this address now, "" for nothing; counts the times."""
         found = FAULT.match(address)
@@ -393,7 +398,8 @@ class _Session(asyncio.Protocol):
         """Says the good reply, or does what the address asks for. True when the answer was good."""
         fault = self.hop.fault(address, stage)
         if fault.isdigit():
-            self.say(f"{fault} {fault[0]}.2.0 said so at {stage}")
+            about = "5.3" if fault == "552" else "2.0"
+            self.say(f"{fault} {fault[0]}.{about} said so at {stage}")
             if fault == "421":
                 self.end(abort=False)
                 raise Dropped
