@@ -18,6 +18,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from kmq import log
 from tests import postfix as debian
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,12 @@ def torture_seconds(request: pytest.FixtureRequest) -> float:
     mark = request.node.get_closest_marker("torture")
     ordinary = float(mark.kwargs.get("seconds", 3)) if mark else 3.0
     return float(os.environ.get("KMQ_TORTURE") or ordinary)
+
+
+@pytest.fixture(autouse=True)
+def _a_log_that_tells_all() -> None:
+    """A program of ours that was run within this process may have told its log to say less (`kmq route`)."""
+    log.start("tests")
 
 
 # --- tests beside each other ------------------------------------------------------------------------------------------

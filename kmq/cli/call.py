@@ -64,5 +64,6 @@ class Call:
         self.tell(encode(one).replace("\x7f", "\\u007f") for one in objects)
 
     def warn(self, text: str) -> None:
-        """A word to the person, beside the answer; what it quotes is made harmless."""
+        """A word to the person, beside the answer and after what was told of it; what it quotes is made harmless."""
+        self.out.flush()
         print(f"kmq: {harmless_lines(text)}", file=sys.stderr)
