@@ -413,7 +413,7 @@ async def what_is_removed_with_a_notice_is_told(folder: Path, mutant: str) -> No
 
 
 async def some_recipients_are_removed_and_the_rest_goes_on(folder: Path, mutant: str) -> None:
-    async with Stage(folder, mutant) as stage:
+    async with Stage(folder, mutant, retry="1h") as stage:
         await stage.scheduler()
         worker = stage.actor(1)
         await worker.come()
