@@ -77,6 +77,12 @@ type = smarthost
 address_spaces = *
 hosts = 127.0.0.1:{hop}
 tls = never
+
+[near : connector]
+type = smarthost
+address_spaces = near.test
+hosts = 127.0.0.1:{hop}
+tls = never
 """
 
 FAR = "SmartHostConnectorDelivery;127.0.0.1:9;far"  #: of the configuration, where no story says another port
@@ -306,6 +312,19 @@ class Stage:
             )
         self._processes.append(process)
         return process
+
+    async def first_worker(self) -> Actor:
+        """How most stories begin: a scheduler process, and a worker that has come to it."""
+        await self.scheduler()
+        worker = self.actor(1)
+        await worker.come()
+        return worker
+
+    async def begun(self) -> tuple[Actor, str, Assign]:
+        """And a message that it has in hand: the worker, the message's ID, its assignment."""
+        worker = await self.first_worker()
+        mail = await self.receiver.mail()
+        return worker, mail, await worker.gets(mail)
 
     async def scheduler(self, *living: Actor, worker: int = 0) -> None:
         """A (new) scheduler process, told who lives; worker: pid of a real worker 1. The receiver comes (again)."""

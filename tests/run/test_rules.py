@@ -201,11 +201,7 @@ async def a_result_is_kept_until_it_is_known(folder: Path, mutant: str) -> None:
 async def a_known_result_is_recognised(folder: Path, mutant: str) -> None:
     """It was recorded, the worker did not hear so, and says it again."""
     async with Stage(folder, mutant) as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         worker.defers(has)
         await until(lambda: worker.known(has.n), "it is recorded")
         await stage.kill_scheduler()
@@ -221,9 +217,7 @@ async def a_known_result_is_recognised(folder: Path, mutant: str) -> None:
 
 async def what_nobody_knows_is_acknowledged(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant) as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+        worker = await stage.first_worker()
         has = await worker.gets(await stage.receiver.mail())
         worker.delivers(Assign(4711, "69212ad0-0000a1f3", FAR, "0", 1))
         worker.delivers(has)
@@ -234,9 +228,7 @@ async def what_nobody_knows_is_acknowledged(folder: Path, mutant: str) -> None:
 async def the_attempt_is_counted_from_the_log(folder: Path, mutant: str) -> None:
     """It was deferred once, and the second attempt is under way while the scheduler process is replaced."""
     async with Stage(folder, mutant, retry="10ms") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+        worker = await stage.first_worker()
         mail = await stage.receiver.mail()
         worker.defers(await worker.gets(mail))
         await until(lambda: len(worker.given(mail)) == 2, "it is tried again")
@@ -267,9 +259,7 @@ async def a_token_is_answered_by_a_later_run(folder: Path, mutant: str) -> None:
 
 async def a_result_is_acknowledged_when_it_is_durable(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant) as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+        worker = await stage.first_worker()
         has = await worker.gets(await stage.receiver.mail())
         stage.gate.touch()
         worker.delivers(has)
@@ -285,11 +275,7 @@ async def a_result_is_acknowledged_when_it_is_durable(folder: Path, mutant: str)
 
 async def a_removal_waits_for_whoever_has_it(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant, retry="10ms") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         answer = await stage.operator("remove", mail)
         holds([line["Result"] for line in answer.lines] == ["pending"], "said to be removed while it is delivered")
         worker.defers(has)
@@ -302,11 +288,7 @@ async def a_removal_waits_for_whoever_has_it(folder: Path, mutant: str) -> None:
 async def a_removal_waits_for_reports(folder: Path, mutant: str) -> None:
     """A new scheduler process does not know yet who has what."""
     async with Stage(folder, mutant) as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         await stage.kill_scheduler()
         await stage.scheduler(worker)
         answer = await stage.operator("remove", mail)
@@ -334,11 +316,7 @@ async def a_removal_is_answered_when_it_is_durable(folder: Path, mutant: str) ->
 async def a_pending_removal_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
     """It comes about when the work in hand has ended, in the next process too, and not before."""
     async with Stage(folder, mutant, retry="10ms") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         answer = await stage.operator("remove", mail)
         holds([line["Result"] for line in answer.lines] == ["pending"], "said to be removed while it is delivered")
         await stage.kill_scheduler()
@@ -371,9 +349,7 @@ async def a_removal_is_not_forgotten_in_poison(folder: Path, mutant: str) -> Non
 
 async def a_pending_suspension_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant, retry="10ms") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+        worker = await stage.first_worker()
         mail, other = await stage.receiver.mail(), await stage.receiver.mail()
         has = await worker.gets(mail)
         await worker.gets(other)
@@ -400,9 +376,7 @@ async def what_is_removed_with_a_notice_is_told(folder: Path, mutant: str) -> No
         answer = await stage.operator("remove", mail, ndr=True)
         holds([line["Result"] for line in answer.lines] == ["removed"], "nobody has it in hand")
         await stage.kill_scheduler()
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+        worker = await stage.first_worker()
         await until(lambda: worker.given(mail) or not stage.envelope(mail), "something becomes of it")
         holds(worker.given(mail), "nobody is told")
         has = await worker.gets(mail)
@@ -413,10 +387,8 @@ async def what_is_removed_with_a_notice_is_told(folder: Path, mutant: str) -> No
 
 
 async def some_recipients_are_removed_and_the_rest_goes_on(folder: Path, mutant: str) -> None:
-    async with Stage(folder, mutant, retry="1h") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
+    async with Stage(folder, mutant) as stage:
+        worker = await stage.first_worker()
         mail = await stage.receiver.mail("bob@far.test", "carol@near.test")
         has = await worker.gets(mail)
         near = FAR.replace("far", "near")
@@ -440,11 +412,7 @@ async def some_recipients_are_removed_and_the_rest_goes_on(folder: Path, mutant:
 async def what_is_redirected_stays_so(folder: Path, mutant: str) -> None:
     """Also what was in hand when the word came, and after a crash."""
     async with Stage(folder, mutant, retry="1h") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         answer = await stage.operator("redirect", mail, connector="far")
         holds([line["Result"] for line in answer.lines] == ["pending"], "it is in hand")
         await stage.kill_scheduler()
@@ -462,11 +430,7 @@ async def what_is_redirected_stays_so(folder: Path, mutant: str) -> None:
 
 async def a_suspended_queue_outlives_the_scheduler_process(folder: Path, mutant: str) -> None:
     async with Stage(folder, mutant, retry="10ms") as stage:
-        await stage.scheduler()
-        worker = stage.actor(1)
-        await worker.come()
-        mail = await stage.receiver.mail()
-        has = await worker.gets(mail)
+        worker, mail, has = await stage.begun()
         worker.says(has, Routed(rcpt="0", hop=FAR, rule="far"))
         await until(lambda: len(worker.given(mail)) == 2, "its queue is there")
         answer = await stage.operator("suspend", queue=FAR, reason="we look")

@@ -50,10 +50,10 @@ def kept(kmqd: Kmqd) -> dict[str, Found]:
 
 
 def originals(kmqd: Kmqd, count: int) -> list[str]:
-    """The IDs of what is kept and is no copy, when there are so many."""
+    """The IDs of what is kept and is neither a copy nor a notice, when there are so many."""
 
     def there() -> list[str]:
-        return [name for name, one in kept(kmqd).items() if not one.head.replayed]
+        return [name for name, one in kept(kmqd).items() if one.head.sender and not one.head.replayed]
 
     until(lambda: len(there()) == count, f"{count} messages are kept; {kmqd.log[-2000:]}")
     return there()
