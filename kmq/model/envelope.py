@@ -17,13 +17,16 @@ from kmq.model.event import (
     Deferred,
     Delayed,
     Delivered,
+    Discarded,
     Event,
     Expanded,
     Failed,
     Moved,
+    Passed,
     Redirected,
     Removed,
     Removing,
+    Replaced,
     Resubmitted,
     Resumed,
     Retried,
@@ -74,6 +77,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     priority:  "high", "low", or "" for normal (model.priority).
     replayed:  the delivered message that this one brings once more, or "".
     quiet:     its sender is not told what becomes of it.
+    passed:    phases that it need not go through, since the message that it was made of has (names, by commas).
     """
 
     id: str
@@ -95,6 +99,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     priority: str = ""
     replayed: str = ""
     quiet: bool = False
+    passed: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -156,10 +161,15 @@ def read_event(line: bytes) -> AnyEvent | None:
         return None
 
 
+#: What ends the way of a recipient in a message.
+End = Delivered | Failed | Expanded | Removed | Replaced | Discarded
+
+
 class State:
     """What the lines of an envelope add up to.
 
-    done:     index -> Delivered, Failed, Expanded or Removed; the rest is open.
+    done:     index -> Delivered, Failed, Expanded, Replaced, Discarded or Removed; the rest is open.
+    passed:   the phases that it has been through, in order.
     results:  per recipient the number of results so far: the next attempt is one above (J10).
     warned:   recipients whose sender has been told that it takes longer.
     hop:      per recipient the last next hop, "" before it was routed.
@@ -183,6 +193,7 @@ class State:
         "hop",
         "last",
         "next_seq",
+        "passed",
         "removing",
         "results",
         "until",
@@ -191,7 +202,8 @@ class State:
     )
 
     def __init__(self, count: int) -> None:
-        self.done: dict[int, Delivered | Failed | Expanded | Removed] = {}
+        self.done: dict[int, End] = {}
+        self.passed: list[Passed] = []
         self.results = [0] * count
         self.warned: set[int] = set()
         self.hop = [""] * count
@@ -218,7 +230,9 @@ class State:
                     self._result(index, event)
             case Delayed():
                 self.warned.update(self._of(event.rcpt))
-            case Expanded() | Removed():
+            case Passed():
+                self.passed.append(event)
+            case Expanded() | Removed() | Replaced() | Discarded():
                 self.done.update(dict.fromkeys(self._of(event.rcpt), event))
             case Crashed():
                 self.crashes, self.crash_number = event.count, event.n

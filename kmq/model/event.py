@@ -179,7 +179,56 @@ class Replayed(Event, tag="replayed"):
     child: str = ""
 
 
+class HeaderEdit(msgspec.Struct, array_like=True, frozen=True):
+    """One change of a message's header on its way out; the body in the queue stays as it came.
+
+    how: `add` (a field on top), `set` (in the place of all fields of that name, on top when there are none), `remove`
+    (all fields of that name), or `replace`: the field of that name that is the `place`th, counted from 1 (an empty
+    value removes it). value: what stands behind the colon, unfolded or folded by CRLF and a blank; as it goes on the
+    wire.
+    """
+
+    how: str
+    name: str
+    value: str = ""
+    place: int = 0
+
+
+class Passed(Event, tag="passed"):
+    """The message has been through a step of a phase, and will not go through it again.
+
+    phase: its name (model.phase); step: that of the step. by: which rule, scanner or target decided; verdict: what was
+    found, for people; "" where there was nothing to say. headers: what goes out changed from now on. score: of spam,
+    None when nobody gave one. child: IDs of messages that were made (copies, letters to people), separated by blanks.
+    """
+
+    phase: str = ""
+    step: str = ""
+    by: str = ""
+    verdict: str = ""
+    headers: tuple[HeaderEdit, ...] = ()
+    score: float | None = None
+    child: str = ""
+
+
+class Discarded(Event, tag="discarded"):
+    """A rule or a scanner of ours drops these recipients: they are done, undelivered, and nobody is told."""
+
+    rcpt: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class Replaced(Event, tag="replaced"):
+    """These recipients are done here: they go on with the message `child`, whose text or sender a phase has changed."""
+
+    rcpt: str = ""
+    child: str = ""
+    by: str = ""
+    reason: str = ""
+
+
 AnyEvent = Union[  # noqa: UP007
     Routed, Delivered, Failed, Deferred, Delayed, Expanded, Crashed, Moved, Suspended, Resumed, Retried, Removing,
-    Removed, Resubmitted, Redirected, Replayed
+    Removed, Resubmitted, Redirected, Replayed, Passed, Discarded, Replaced
 ]  # fmt: skip

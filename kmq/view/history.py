@@ -14,12 +14,15 @@ from kmq.model.event import (
     Deferred,
     Delayed,
     Delivered,
+    Discarded,
     Expanded,
     Failed,
     Moved,
+    Passed,
     Redirected,
     Removed,
     Removing,
+    Replaced,
     Replayed,
     Resubmitted,
     Resumed,
@@ -91,8 +94,25 @@ def _told(event: AnyEvent, head: Head) -> str:
             return f"crashed    a worker in {event.phase}, time {event.count}{trace}"
         case Moved():
             return f"moved      to {event.home}/: {event.reason}" if event.reason else f"moved      to {event.home}/"
+        case Passed() | Discarded() | Replaced():
+            return _inspected(event, head)
         case _:
             return _operated(event, head)
+
+
+def _inspected(event: Passed | Discarded | Replaced, head: Head) -> str:
+    """What phases ahead of routing did."""
+    match event:
+        case Passed():
+            changed = [f"{edit.how} {edit.name}" for edit in event.headers]
+            parts = [f"by {event.by}" if event.by else "", event.verdict]
+            parts += [f"header: {', '.join(changed)}" if changed else "", f"sent {event.child}" if event.child else ""]
+            said = "; ".join(part for part in parts if part)
+            return f"passed     {event.phase}: {said}" if said else f"passed     {event.phase}"
+        case Discarded():
+            return f"discarded  {_whom(event.rcpt, head)}, by {event.by}: {event.reason}"
+        case Replaced():
+            return f"replaced   {_whom(event.rcpt, head)}: goes on as {event.child}, by {event.by}: {event.reason}"
 
 
 def _operated(event: Operated, head: Head) -> str:

@@ -13,12 +13,20 @@ import msgspec
 from kmq.admin.circumstances import Circumstances
 from kmq.admin.listing import Listed, properties, utc
 from kmq.model import fields
-from kmq.model.event import Delivered, Expanded, Removed
+from kmq.model.event import Delivered, Discarded, Expanded, Removed, Replaced
 from kmq.spool.look import Damaged, Found, header_of
 from kmq.view.history import addresses, expansion, history, origin, where
 from kmq.view.mailq import next_try
 from kmq.view.table import BOLD, PLAIN, Column, Page, Row, table
 from kmq.view.words import counted, harmless, local_time
+
+#: How recipients are done, that have not failed.
+_ENDS: dict[type, str] = {
+    Delivered: "Delivered",
+    Removed: "Removed",
+    Discarded: "Discarded",
+    Replaced: "Replaced",
+}
 
 COLUMNS = (
     Column("Recipient", elastic=True),
@@ -117,8 +125,8 @@ def recipient_states(found: Found, entry: Listed) -> Iterator[RecipientState]:
         if isinstance(done, Expanded):
             yield RecipientState(recipient.address, "Expanded", "", None, attempts, expansion(done))
         elif done is not None or share is None:
-            word = "Delivered" if isinstance(done, Delivered) else "Removed" if isinstance(done, Removed) else "Failed"
-            yield RecipientState(recipient.address, word, "", None, attempts, reply)
+            word = _ENDS.get(type(done), "Failed")
+            yield RecipientState(recipient.address, word, "", None, attempts, getattr(done, "reason", "") or reply)
         else:
             trouble = share.trouble or reply
             yield RecipientState(
