@@ -21,6 +21,7 @@ from kmq.model.event import (
     Event,
     Expanded,
     Failed,
+    HeaderEdit,
     Moved,
     Passed,
     Redirected,
@@ -78,6 +79,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     replayed:  the delivered message that this one brings once more, or "".
     quiet:     its sender is not told what becomes of it.
     passed:    phases that it need not go through, since the message that it was made of has (names, by commas).
+    edits:     what that message's phases changed of its header, to be changed in this one too on its way out.
     """
 
     id: str
@@ -100,6 +102,7 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     replayed: str = ""
     quiet: bool = False
     passed: str = ""
+    edits: tuple[HeaderEdit, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode

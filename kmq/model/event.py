@@ -182,10 +182,10 @@ class Replayed(Event, tag="replayed"):
 class HeaderEdit(msgspec.Struct, array_like=True, frozen=True):
     """One change of a message's header on its way out; the body in the queue stays as it came.
 
-    how: `add` (a field on top), `set` (in the place of all fields of that name, on top when there are none), `remove`
-    (all fields of that name), or `replace`: the field of that name that is the `place`th, counted from 1 (an empty
-    value removes it). value: what stands behind the colon, unfolded or folded by CRLF and a blank; as it goes on the
-    wire.
+    how: `add` (a field on top, or behind the first `place` fields), `append` (a field at the end), `set` (in the place
+    of all fields of that name, on top when there are none), `remove` (all fields of that name), or `replace`: the
+    `place`th field of that name, counted from 1 (an empty value removes it, and where there is none it is appended).
+    value: what stands behind the colon as it goes on the wire: encoded words are made, folds are CRLF and a blank.
     """
 
     how: str

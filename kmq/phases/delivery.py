@@ -57,7 +57,7 @@ class Delivery:
     def unrendered(self, eight_bit: bool) -> bool:
         """Whether it has to be written differently for a server that offers 8BITMIME, or does not, and is not yet."""
         wide = self.work.head.eight_bit and not eight_bit
-        if self._rewriter is None and not wide:
+        if self._rewriter is None and not wide and not self.work.edits:
             self.rendering = None
             return False
         return self.rendering is None or self.rendering.seven_bit is not self._seven_bit(eight_bit)
@@ -72,7 +72,7 @@ class Delivery:
             self.judge_left(rendering, "")
             return
         self.rendering = rendering
-        note_rewritten(self.work, rendering)
+        note_rewritten(self.work, self._rewriter)
 
     def _seven_bit(self, eight_bit: bool) -> bool:
         """A message with a UTF-8 header has no other form (RFC 6531 3.2): it is refused in `phases.commands`."""

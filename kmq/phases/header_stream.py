@@ -40,6 +40,8 @@ class HeaderStream:
         text, self._kept, self.over = self._kept, b"", True
         end = fields.end(text)
         header = self._change(text[:end])
+        if header and not end and not text.startswith(fields.CRLF):
+            header += fields.CRLF  # the message had none, and its text must not be taken for one
         self.grown = len(header) - end
         return header + text[end:]
 

@@ -42,7 +42,7 @@ class Matter:
     @property
     def edits(self) -> tuple[HeaderEdit, ...]:
         """Changes of the header so far; its fields on the disk are still those that came."""
-        return tuple(edit for passed in self.earlier for edit in passed.headers)
+        return self.head.edits + tuple(edit for passed in self.earlier for edit in passed.headers)
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,4 +1,5 @@
-"""What of a message is written differently for a next hop than it lies in the queue: addresses, and 8-bit text.
+"""What of a message is written differently for a next hop than it lies in the queue: header fields, addresses, 8-bit
+text.
 
 What:     a Rendering has the head as this hop is to see it (sender, recipients, size, 8-bit or not), so that commands
           and replies are made of it as of any other, and the streams through which the body goes on the wire.
@@ -9,7 +10,7 @@ On crash: nothing is kept.
 Callers:  phases.delivery; `render` blocks and counts every byte, so it is run in threads for large bodies.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +20,15 @@ from kmq import log
 from kmq.model.envelope import Head
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyFile
+from kmq.phases.edits import edited
 from kmq.phases.header_stream import HeaderStream
 from kmq.phases.mime import Unfit
 from kmq.phases.quoted import Findings, Quoting, survey
 from kmq.phases.rewriting import Rewriter, shown
 from kmq.phases.work import Work
+
+#: What becomes of a header.
+Change = Callable[[bytes], bytes]
 
 
 class Stream(Protocol):
@@ -39,11 +44,12 @@ class Rendering:
     """One message for hops of one kind.
 
     head:      as the hop is to see it. seven_bit: its 8-bit text is converted, by what the survey found.
+    change:    what becomes of its header.
     text:      the whole body as it goes out when it is small, else None.
     """
 
     head: Head
-    rewriter: Rewriter | None
+    change: Change | None
     found: Findings | None
     text: bytes | None = None
 
@@ -53,27 +59,27 @@ class Rendering:
 
     def stream(self) -> Stream:
         """What a body goes through, for one sending."""
-        return _Chain(_streams(self.rewriter, self.found))
+        return _Chain(_streams(self.change, self.found))
 
 
 def render(work: Work, rewriter: Rewriter | None, seven_bit: bool) -> Rendering | Reply:
     """How a message is written; the reply (5.6.3) says why it cannot be made 7-bit."""
-    found = None
+    change, found = _change(work, rewriter), None
     if seven_bit:
         try:
-            found = survey(_through(_streams(rewriter, None), _pieces(work)))
+            found = survey(_through(_streams(change, None), _pieces(work)))
         except Unfit as why:
             return Reply(554, "5.6.3", f"8-bit text, the next hop does not offer 8BITMIME, and no conversion: {why}")
     head = _addressed(work, rewriter)
     if work.body.text is not None:
-        text = b"".join(_through(_streams(rewriter, found), [work.body.text]))
+        text = b"".join(_through(_streams(change, found), [work.body.text]))
         size, ascii_only = len(text), text.isascii()
     elif seven_bit:
         text, ascii_only = None, True
-        size = sum(map(len, _through(_streams(rewriter, found), _pieces(work))))
+        size = sum(map(len, _through(_streams(change, found), _pieces(work))))
     else:
         text = None
-        size, ascii_only = _size_with_header(work, rewriter)
+        size, ascii_only = _size_with_header(work, change)
     # A line that is folded may begin with a dot, so with converted text they are looked for.
     head = msgspec.structs.replace(
         head,
@@ -81,15 +87,26 @@ def render(work: Work, rewriter: Rewriter | None, seven_bit: bool) -> Rendering 
         dots=head.dots or seven_bit,
         eight_bit=not seven_bit and (head.eight_bit or not ascii_only),
     )
-    return Rendering(head, rewriter, found, text)
+    return Rendering(head, change, found, text)
 
 
-def note_rewritten(work: Work, rendering: Rendering) -> None:
+def _change(work: Work, rewriter: Rewriter | None) -> Change | None:
+    """What phases changed of the header comes first, so that its addresses are rewritten as well."""
+    edits = work.edits
+    if not edits:
+        return None if rewriter is None else rewriter.header
+    if rewriter is None:
+        return lambda header: edited(header, edits)
+    rewritten = rewriter.header
+    return lambda header: rewritten(edited(header, edits))
+
+
+def note_rewritten(work: Work, rewriter: Rewriter | None) -> None:
     """A line in the log for each recipient of a message that goes out with other addresses."""
-    if rendering.rewriter is None:
+    if rewriter is None:
         return
     for index in work.rcpt:
-        addresses = shown(rendering.rewriter, work.head.sender, work.head.recipients[index].address)
+        addresses = shown(rewriter, work.head.sender, work.head.recipients[index].address)
         if addresses:
             log.event("rewritten", work.head.id, connector=work.hop.connector, addresses=addresses)
 
@@ -107,11 +124,11 @@ def _addressed(work: Work, rewriter: Rewriter | None) -> Head:
     return msgspec.structs.replace(head, sender=rewriter.sender(head.sender), recipients=recipients)
 
 
-def _size_with_header(work: Work, rewriter: Rewriter | None) -> tuple[int, bool]:
+def _size_with_header(work: Work, change: Change | None) -> tuple[int, bool]:
     """Size of a large body whose header alone changes, and whether that stays ASCII: no more of it is read."""
-    if rewriter is None:
+    if change is None:
         return work.head.size, True
-    stream = HeaderStream(rewriter.header)
+    stream = HeaderStream(change)
     pieces = _pieces(work)
     for piece in pieces:
         out = stream.feed(piece)
@@ -123,11 +140,11 @@ def _size_with_header(work: Work, rewriter: Rewriter | None) -> tuple[int, bool]
     return work.head.size + stream.grown, work.head.eight_bit or out.isascii()
 
 
-def _streams(rewriter: Rewriter | None, found: Findings | None) -> list[Stream]:
-    """Addresses first: what they become is looked at with the rest of the text."""
+def _streams(change: Change | None, found: Findings | None) -> list[Stream]:
+    """The header first: what it becomes is looked at with the rest of the text."""
     streams: list[Stream] = []
-    if rewriter is not None:
-        streams.append(HeaderStream(rewriter.header))
+    if change is not None:
+        streams.append(HeaderStream(change))
     if found is not None:
         streams.append(Quoting(found))
     return streams

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kmq.model.envelope import Head
-from kmq.model.event import Deferred, Delivered, Event, Failed
+from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit
 from kmq.model.hop import NextHop
 from kmq.model.reply import Reply
 
@@ -28,13 +28,17 @@ class Body:
 
 @dataclass(slots=True, frozen=True)
 class Work:
-    """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try."""
+    """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try.
+
+    edits: what is changed of its header on its way out (phases.edits).
+    """
 
     head: Head
     body: Body
     rcpt: tuple[int, ...]
     hop: NextHop
     attempt: int
+    edits: tuple[HeaderEdit, ...] = ()
 
 
 @dataclass(slots=True)
