@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kmq.config import identity
+from kmq.config import identity, scanner
 from kmq.config.kinds import Endpoint, write_endpoint
+from kmq.config.line_checks import hour_mistakes, login_mistakes, waits_for_nobody
 from kmq.config.sections import (
     ConnectorSection,
     KmqSection,
@@ -18,6 +19,7 @@ from kmq.config.sections import (
     ReceiverSection,
     RetrySection,
     RewriteSection,
+    ScannerSection,
 )
 
 RECIPIENTS_AT_LEAST = 100
@@ -46,12 +48,16 @@ def mistakes(
     for connector in connectors:
         yield from lacking(connector)
         yield from _connector_mistakes(connector)
+        for option, text in hour_mistakes(connector, queue) if queue and connector.type != "mailbox" else ():
+            yield Finding(connector.name, option, text)
     yield from _listen_conflicts(receivers)
     for name, other in identity.twice((one.name, one.guid) for one in connectors):
         yield Finding(name, "guid", f"[{other}] bears the same guid: leave one out, or give it another")
 
 
-def lacking(section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection) -> Iterator[Finding]:
+def lacking(
+    section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection | ScannerSection,
+) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
     match section:
         case ReceiverSection(listen=()):
@@ -63,6 +69,8 @@ def lacking(section: ReceiverSection | ConnectorSection | RetrySection | Rewrite
             yield Finding(section.name, "address_spaces", text)
         case ConnectorSection(type="mailbox", maildir=""):
             yield Finding(section.name, "maildir", "maildir is missing: write maildir = /var/mail/{user}")
+        case ScannerSection():
+            yield from (Finding(section.name, *found) for found in scanner.lacking(section))
 
 
 def _queue_mistakes(queue: QueueSection) -> Iterator[Finding]:
@@ -88,7 +96,7 @@ def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
 
 
 #: Options that have a meaning for one type of connector alone; written for another, something else was meant.
-_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost"}
+_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost", "token_file": "smarthost"}
 
 
 #: Options that no mailbox connector has.
@@ -120,18 +128,12 @@ def _tls_mistakes(connector: ConnectorSection) -> Iterator[tuple[str, str]]:
     for given, missing in (
         ("tls_certificate", "tls_key"),
         ("tls_key", "tls_certificate"),
-        ("auth_user", "password_file"),
-        ("password_file", "auth_user"),
     ):
         if getattr(connector, given) and not getattr(connector, missing):
             yield given, f"{given} is set and {missing} is not: write both or neither"
     if connector.type == "dns" and connector.tls == "implicit":
         yield "tls", "tls = implicit is for smart hosts: the servers of a domain speak STARTTLS; write tls = must"
-    if connector.auth_user and connector.tls not in ("must", "implicit"):
-        yield (
-            "auth_user",
-            f"auth_user needs tls = must or implicit: with tls = {connector.tls} the password could go in clear",
-        )
+    yield from login_mistakes(connector)
     if connector.tls == "may" and connector.tls_verify == "name" and connector.tls_failure == "clear":
         text = (
             "with tls = may a certificate that is wrong leads to mail in clear, which is worse than not to look at it"

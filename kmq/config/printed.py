@@ -30,6 +30,8 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
         yield "retry", retry.name, retry
     for rewrite in settings.rewrites:
         yield "rewrite", rewrite.name, rewrite
+    for scanner in settings.scanners:
+        yield "scanner", scanner.name, scanner
 
 
 # --- as it counts ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from kmq.config import checks, drop, retry_checks, rewrite
+from kmq.config import checks, drop, retry_checks, rewrite, scanner
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -35,6 +35,7 @@ from kmq.config.sections import (
     ReplaySection,
     RetrySection,
     RewriteSection,
+    ScannerSection,
     SendmailSection,
     Settings,
 )
@@ -44,7 +45,7 @@ from kmq.errors import ConfigError
 ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
-Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection)
+Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection, ScannerSection)
 Single = TypeVar("Single", KmqSection, QueueSection, BackPressureSection, PickupSection, ReplaySection, SendmailSection)
 
 
@@ -113,6 +114,9 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     rewrites = reading.rewrites()
     for name, option, sentence in rewrite.mistakes(rewrites, connectors):
         reading.told[reading.locate(Finding(name, option, sentence))] = None
+    scanners = reading.all_of("scanner", ScannerSection)
+    for name, option, sentence in scanner.mistakes(scanners, kmq.workers if kmq else 1):
+        reading.told[reading.locate(Finding(name, option, sentence))] = None
     if kmq is None or queue is None or pickup is None or replay is None or sendmail is None or reading.wrong():
         raise ConfigError("\n".join(map(reading.one_line, reading.wrong())))
     kmq = _with_whole_postmaster(kmq)
@@ -128,6 +132,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         connectors=connectors,
         retries=retries,
         rewrites=rewrites,
+        scanners=scanners,
         warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, receivers, connectors)))),
         origins=reading.origins,
     )

@@ -21,6 +21,7 @@ from kmq.config.options import option, section
 from kmq.config.receiver import ReceiverSection as ReceiverSection
 from kmq.config.retries import RetrySection as RetrySection
 from kmq.config.rewrite import RewriteSection as RewriteSection
+from kmq.config.scanner import ScannerSection as ScannerSection
 from kmq.config.sendmail import SendmailSection as SendmailSection
 
 
@@ -278,6 +279,11 @@ class QueueSection:
         doc="With `priority_queuing`, of 100 connections to a next hop those that mail of high, normal and low priority"
         " may have, at least one each (Exchange: 3, 15 and 2 of 20). More than 100 in all means that they share some.",
     )
+    delivery: str = option(
+        kinds.choice("online", "offline"),
+        default="online",
+        doc="Whether mail leaves as it comes, where its connector does not say it (`delivery` there).",
+    )
     worker_slots: int = option(kinds.whole(1, 10000), default="200", doc="Messages in one worker's hands at once.")
     phase_limit: float = option(
         kinds.duration("10ms", "30d"), default="300s", doc="A worker whose loop stands still for longer is ended."
@@ -320,6 +326,7 @@ Section = (
     | SendmailSection
     | RewriteSection
     | BackPressureSection
+    | ScannerSection
 )
 
 #: The kinds of sections: what ends a line of parents, and its class.
@@ -334,6 +341,7 @@ KINDS: dict[str, type[Section]] = {
     "connector": ConnectorSection,
     "retry": RetrySection,
     "rewrite": RewriteSection,
+    "scanner": ScannerSection,
 }
 
 #: Kinds of which there is exactly one section, without name.
@@ -385,6 +393,7 @@ class Settings:
     connectors: tuple[ConnectorSection, ...] = ()
     retries: tuple[RetrySection, ...] = ()
     rewrites: tuple[RewriteSection, ...] = ()
+    scanners: tuple[ScannerSection, ...] = ()
     warnings: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False, repr=False)
 
