@@ -2,10 +2,13 @@
 
 Promise:  as in `kinds`: text becomes a value, or a ValueError says what would be right. No file is looked at here;
           `read` takes what stands in one.
-Callers:  `rewrite`, which declares options with them; phases.rewriting, which reads the files.
+Callers:  `rewrite` and `notices`, which declare options with them; phases.rewriting and routing.languages, which read
+          the files.
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from kmq.config.kinds import Kind, domain_name, parts
@@ -19,7 +22,7 @@ _EXAMPLES = "write user@example.lan, user@, @example.lan or @*.example.lan, a bl
 class MapLine(NamedTuple):
     """pattern: `user@domain`, `user@` in every domain, `@domain`, `@*.domain` for all below it; lower case.
 
-    replacement: an address, or `@domain`, which leaves the local part as it is.
+    replacement: an address, or `@domain`, which leaves the local part as it is; in a map of languages, a language.
     """
 
     pattern: str
@@ -43,22 +46,27 @@ def line(text: str) -> MapLine:
     words = text.split()
     if len(words) != 2:
         raise ValueError(f"{text!r} is no pattern and replacement: {_EXAMPLES}")
-    return MapLine(_pattern(words[0]), _replacement(words[1]))
+    return MapLine(pattern(words[0]), _replacement(words[1]))
 
 
-def read(text: str) -> list[MapLine]:
+#: One line of text -> the line of a map; ValueError when it is none.
+Understanding = Callable[[str], MapLine]
+
+
+def read(text: str, understood: Understanding = line) -> list[MapLine]:
     """The lines of a file: `#` begins a comment, empty lines are nothing. ValueError tells the first mistake's line."""
     found = []
     for number, written in enumerate(text.splitlines(), 1):
         words = written.partition("#")[0].strip()
         try:
-            found += [line(words)] if words else []
+            found += [understood(words)] if words else []
         except ValueError as wrong:
             raise ValueError(f"line {number}: {wrong}") from None
     return found
 
 
-def _pattern(text: str) -> str:
+def pattern(text: str) -> str:
+    """The first word of a line, checked; ValueError when it is no pattern."""
     local, at, domain = text.rpartition("@")
     if not at:
         raise ValueError(f"{text!r} has no @: {_EXAMPLES}")
@@ -88,10 +96,10 @@ def _checked(address: str, text: str) -> str:
     return str(found if literal else found._replace(domain=domain_name(found.domain)))
 
 
-def _map(text: str) -> AddressMap:
+def _map(understood: Understanding, text: str) -> AddressMap:
     entries = parts(text)
     files = tuple(_path(entry) for entry in entries if entry.startswith(FILE))
-    return AddressMap(tuple(line(entry) for entry in entries if not entry.startswith(FILE)), files)
+    return AddressMap(tuple(understood(entry) for entry in entries if not entry.startswith(FILE)), files)
 
 
 def _path(entry: str) -> str:
@@ -105,6 +113,6 @@ def _anchored(value: AddressMap, folder: str) -> AddressMap:
     return value._replace(files=tuple(os.path.join(folder, path) for path in value.files))
 
 
-def address_map() -> Kind[AddressMap]:
-    """Lines `pattern replacement`, and `file:PATH`."""
-    return Kind("list of PATTERN REPLACEMENT, and file:PATH with such lines", _map, _anchored)
+def address_map(understood: Understanding = line, replacement: str = "REPLACEMENT") -> Kind[AddressMap]:
+    """Lines `pattern replacement`, and `file:PATH`. replacement: what the second word is called in the manual."""
+    return Kind(f"list of PATTERN {replacement}, and file:PATH with such lines", partial(_map, understood), _anchored)

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kmq.config import identity, scanner
+from kmq.config import content, identity, line_checks, scanner, way_out
 from kmq.config.kinds import Endpoint, write_endpoint
-from kmq.config.line_checks import hour_mistakes, login_mistakes, waits_for_nobody
+from kmq.config.line_checks import hour_mistakes, login_mistakes
 from kmq.config.sections import (
+    AttachmentSection,
     ConnectorSection,
     KmqSection,
     QueueSection,
@@ -56,21 +57,26 @@ def mistakes(
 
 
 def lacking(
-    section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection | ScannerSection,
+    section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection | ScannerSection | AttachmentSection,
 ) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
     match section:
         case ReceiverSection(listen=()):
             yield Finding(section.name, "listen", "listen is missing: write listen = 0.0.0.0:25, [::]:25")
         case ConnectorSection(type=""):
-            yield Finding(section.name, "type", "type is missing: write type = smarthost, dns, or mailbox")
+            text = "type is missing: write type = smarthost, dns, mailbox, agent, foreign, discard or error"
+            yield Finding(section.name, "type", text)
         case ConnectorSection(type="smarthost" | "dns", address_spaces=()):
             text = "address_spaces is missing: write address_spaces = * for all mail that is not local"
             yield Finding(section.name, "address_spaces", text)
         case ConnectorSection(type="mailbox", maildir=""):
             yield Finding(section.name, "maildir", "maildir is missing: write maildir = /var/mail/{user}")
+        case ConnectorSection(type="agent" | "foreign" | "discard" | "error"):
+            yield from (Finding(section.name, *found) for found in way_out.lacking(section))
         case ScannerSection():
             yield from (Finding(section.name, *found) for found in scanner.lacking(section))
+        case AttachmentSection():
+            yield from (Finding(section.name, *found) for found in content.lacking(section))
 
 
 def _queue_mistakes(queue: QueueSection) -> Iterator[Finding]:
@@ -164,17 +170,21 @@ def _same_socket(one: Endpoint, other: Endpoint) -> bool:
 
 
 def doubts(
-    kmq: KmqSection, receivers: tuple[ReceiverSection, ...], connectors: tuple[ConnectorSection, ...]
+    kmq: KmqSection,
+    queue: QueueSection,
+    receivers: tuple[ReceiverSection, ...],
+    connectors: tuple[ConnectorSection, ...],
 ) -> Iterator[Finding]:
     """What is allowed, and probably not meant."""
     yield from _receiver_doubts(receivers)
     yield from _connector_doubts(kmq, connectors)
+    yield from (Finding(*one) for one in line_checks.doubts(queue, receivers, connectors))
     yield from loops(kmq, receivers, connectors)
     if not receivers and not connectors:
         text = "there is no receiver and no connector: no mail comes in and none goes out"
         yield Finding("kmq", "", text)
     for domain in kmq.local_domains:
-        if not any(one.type == "mailbox" and covers(one.address_spaces, domain) for one in connectors):
+        if not any(one.type == "mailbox" and one.enabled and covers(one.address_spaces, domain) for one in connectors):
             text = f"no connector of type mailbox serves {domain}: its mail waits in the Unreachable queue"
             yield Finding("kmq", "local_domains", text)
     if "." not in kmq.hostname and any(one.hosts or one.type == "dns" for one in connectors):
@@ -212,7 +222,7 @@ def _unreached(connectors: tuple[ConnectorSection, ...]) -> Iterator[Finding]:
     """Connectors that no address comes to: for each of their spaces another one goes before them."""
     for kind in ("mailbox", "elsewhere"):
         same = [one for one in connectors if (one.type == "mailbox") == (kind == "mailbox") and not _asks_whose(one)]
-        ready = [one for one in same if one.type != "smarthost" or one.hosts]
+        ready = [one for one in same if one.enabled and (one.type != "smarthost" or one.hosts)]
         taken: dict[str, ConnectorSection] = {}
         for connector in sorted(ready, key=lambda one: one.cost):
             for space in connector.address_spaces or ("*",):

@@ -3,9 +3,11 @@
 Promise:  as in `sections`, where they are exported with the others.
 """
 
-from kmq.config import identity, kinds, limits, people, steps
+from kmq.config import identity, kinds, limits, login, people, steps, timetable, way_out
 from kmq.config.kinds import Endpoint, Network
 from kmq.config.options import option, section
+from kmq.config.timetable import Range
+from kmq.model.reply import Reply
 
 
 @section
@@ -17,10 +19,12 @@ class ConnectorSection:
 
     name: str
     type: str = option(
-        kinds.choice("smarthost", "dns", "mailbox"),
+        kinds.choice("smarthost", "dns", "mailbox", "agent", "foreign", "discard", "error"),
         derived="",
         doc="`smarthost`: hands mail to the servers in `hosts`. `dns`: hands mail for each domain to the servers that"
-        " its MX records name, the domain itself where there are none. `mailbox`: puts it into Maildirs. Needed.",
+        " its MX records name, the domain itself where there are none. `mailbox`: puts it into Maildirs. `agent`: hands"
+        " it to a program of yours, kmq-agent(5), which answers for each recipient. `foreign`: writes it as files for a"
+        " gateway, kmq-drop(5). `discard`: says that it is delivered, and throws it away. `error`: refuses it. Needed.",
     )
     address_spaces: tuple[str, ...] = option(
         kinds.spaces(),
@@ -101,8 +105,8 @@ class ConnectorSection:
     auth_user: str = option(
         kinds.word(),
         default="",
-        doc="Smart host: the name to log in with (SMTP AUTH, PLAIN or LOGIN). Needs `tls = must` or `implicit`, so that"
-        " the password goes to nobody else.",
+        doc="Smart host: the name to log in with (SMTP AUTH). Needs `tls = must` or `implicit`, so that the password"
+        " goes to nobody else; only with `auth = cram-md5` it never crosses the line.",
     )
     password_file: str = option(
         kinds.file(),
@@ -110,7 +114,75 @@ class ConnectorSection:
         doc="Smart host: the file whose first line is the password. It is read for each connection, so that a new one"
         " counts at once; only kmqd's user should be able to read it.",
     )
-    helo: str = option(kinds.domain(), derived="${kmq:hostname}", doc="The name that EHLO says.")
+    auth: str = option(
+        kinds.choice("auto", *login.MECHANISMS),
+        default="auto",
+        doc="Smart host: how to log in. `auto`: the strongest way that the server knows, too, of `xoauth2` (with a"
+        " token; RFC 7628 has its like), `cram-md5` (RFC 2195), `plain` (RFC 4616), `login`; when one is refused for"
+        " good the next is tried.",
+    )
+    token_file: str = option(
+        kinds.file(),
+        default="",
+        doc="Smart host: the file whose first line is an OAuth 2 access token, for `xoauth2`. It is read for each"
+        " connection; whoever renews the token writes a new file and renames it.",
+    )
+    token_command: tuple[str, ...] = option(
+        way_out.command(),
+        default="",
+        doc="Smart host: a program that prints an access token as its first line, in place of `token_file`. It runs as"
+        " kmqd's user when a connection is opened, once for those that are opened at the same time.",
+    )
+    token_timeout: float = option(
+        kinds.duration("100ms", "5m"), default="10s", doc="Longest wait for `token_command`; then it is ended."
+    )
+    source_address: tuple[str, ...] = option(
+        login.source_addresses(),
+        default="",
+        doc="Not for mailboxes: the address of this machine that connections come from, one of IPv4 and one of IPv6."
+        " For a family that is not named the system chooses; `address_families` says which are spoken at all. While"
+        " this machine has no such address mail waits.",
+    )
+    helo: str = option(
+        kinds.domain(),
+        derived="${kmq:hostname}",
+        doc="The name that EHLO says. Where `source_address` is set, it should be the name of that address.",
+    )
+    enabled: bool = option(
+        kinds.yes_or_no(),
+        default="yes",
+        doc="`no`: the connector serves nobody; mail goes to the next best one, or waits in the Unreachable queue. What"
+        " waits for it is routed anew when this counts.",
+    )
+    delivery: str = option(
+        timetable.line(),
+        default="",
+        doc="Not for mailboxes: `online`: mail leaves as it comes, within the hours of `between` and `days`."
+        " `offline`: it waits until it is sent by `send_every` or `send_at`, by `kmq retry --queue` or `kmq flush`, or"
+        " because its domain is asked for with ETRN (`etrn_from` of a receiver). Then all of the queue is tried once:"
+        " what could not be sent waits for the next time. Left out, it is that of [queue]. TIMETABLES has more.",
+    )
+    send_every: float = option(
+        timetable.interval(),
+        default="",
+        doc="With `delivery = offline`: so often, counted from midnight, or from the beginning of each range of"
+        " `between`.",
+    )
+    send_at: tuple[int, ...] = option(timetable.times(), default="", doc="With `delivery = offline`: at these times.")
+    between: tuple[Range, ...] = option(
+        timetable.ranges(), default="", doc="The hours in which mail leaves; left out, all. The end is not one of them."
+    )
+    days: tuple[int, ...] = option(
+        timetable.days(),
+        default="",
+        doc="The days on which it leaves; a range that goes on over midnight belongs to the day on which it begins.",
+    )
+    dial_on_high: bool = option(
+        kinds.yes_or_no(),
+        default="no",
+        doc="With `delivery = offline` and `priority_queuing`: mail of high priority has the queue sent at once"
+        " (Kerio's dial on high-priority message).",
+    )
     maildir: str = option(
         kinds.maildir(),
         default="",
@@ -124,6 +196,54 @@ class ConnectorSection:
         " (those who may log in, from uid 1000 on, and root), `file:/etc/kmq/users` who stands in that file, one name"
         " or address on a line, or a list of names. Files are read again when they change. The postmaster always has"
         " one. What follows a `+` in an address does not count.",
+    )
+    command: tuple[str, ...] = option(
+        way_out.command(),
+        default="",
+        doc="Agent: the program that is handed the mail, with its arguments. It lives on from message to message, as"
+        " kmqd's user, and is begun when the first one comes. Needed.",
+    )
+    processes: int = option(
+        kinds.whole(1, 100),
+        default="1",
+        doc="Agent: such programs at once, over all workers together. With 1 there is one for the whole machine.",
+    )
+    in_flight: int = option(
+        kinds.whole(1, 1000),
+        default="1",
+        doc="Agent: messages that a program is handed before it has answered for the first of them.",
+    )
+    answer_timeout: float = option(
+        kinds.duration("100ms", "1d"),
+        default="5m",
+        doc="Agent: longest wait for the answers about a message. Then it is tried again later, though it may have been"
+        " delivered; what the program says of it after that does not count. When all that a program may have"
+        " (`in_flight`) are overdue it is ended, and begun anew.",
+    )
+    drop_directory: str = option(
+        kinds.file(),
+        default="",
+        doc="Foreign: the directory into which the files go. Left out, it is drop/NAME in the spool, which kmqd makes;"
+        " any other has to be there, and writable for kmqd's user. With its set-group-ID bit the files belong to its"
+        " group.",
+    )
+    drop_mode: int = option(
+        way_out.file_mode(), default="640", doc="Foreign: the permissions of the files, whatever the umask."
+    )
+    drop_quota: int = option(
+        kinds.size("0"),
+        default="0",
+        doc="Foreign: while the files in the directory have so many bytes together, none is added: the queue waits"
+        " until the gateway has taken some (4.3.1; Exchange's DropDirectoryQuota). 0: no limit.",
+    )
+    drop_quota_files: int = option(
+        kinds.whole(0, 1000000), default="0", doc="Foreign: the same for their number. 0: no limit."
+    )
+    reply: Reply = option(
+        way_out.refusal(),
+        default=way_out.REFUSAL,
+        doc="Error: what each recipient gets. 5xx: the sender gets a notice with it; 4xx: it is tried again, until the"
+        " lifetime is over.",
     )
     guid: str = option(
         identity.guid(),

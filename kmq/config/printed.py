@@ -19,9 +19,11 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
     yield "kmq", "kmq", settings.kmq
     yield "queue", "queue", settings.queue
     yield "back_pressure", "back_pressure", settings.back_pressure
+    yield "notices", "notices", settings.notices
     yield "sendmail", "sendmail", settings.sendmail
     yield "pickup", "pickup", settings.pickup
     yield "replay", "replay", settings.replay
+    yield "content", "content", settings.content
     for receiver in settings.receivers:
         yield "receiver", receiver.name, receiver
     for connector in settings.connectors:
@@ -32,6 +34,8 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
         yield "rewrite", rewrite.name, rewrite
     for scanner in settings.scanners:
         yield "scanner", scanner.name, scanner
+    for attachment in settings.attachments:
+        yield "attachment", attachment.name, attachment
 
 
 # --- as it counts ----------------------------------------------------------------------------------------------------

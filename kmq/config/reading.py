@@ -10,10 +10,9 @@ Callers:  every program, once at its start; kmqd again when it is told to reload
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import chain
 from typing import Any, TypeVar
 
-from kmq.config import checks, drop, retry_checks, rewrite, scanner
+from kmq.config import checks, content, drop, retry_checks, rewrite, scanner, way_out
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -24,9 +23,12 @@ from kmq.config.sections import (
     DEFAULT,
     KINDS,
     OPTIONS,
+    AttachmentSection,
     BackPressureSection,
     ConnectorSection,
+    ContentSection,
     KmqSection,
+    NoticesSection,
     Option,
     Origin,
     PickupSection,
@@ -45,8 +47,20 @@ from kmq.errors import ConfigError
 ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
-Named = TypeVar("Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection, ScannerSection)
-Single = TypeVar("Single", KmqSection, QueueSection, BackPressureSection, PickupSection, ReplaySection, SendmailSection)
+Named = TypeVar(
+    "Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection, ScannerSection, AttachmentSection
+)
+Single = TypeVar(
+    "Single",
+    KmqSection,
+    QueueSection,
+    BackPressureSection,
+    NoticesSection,
+    PickupSection,
+    ReplaySection,
+    SendmailSection,
+    ContentSection,
+)
 
 
 def load(path: str | None = None) -> Settings:
@@ -101,22 +115,23 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     pickup, replay = reading.single("pickup", PickupSection), reading.single("replay", ReplaySection)
     sendmail = reading.single("sendmail", SendmailSection)
     back_pressure = reading.single("back_pressure", BackPressureSection)
+    notices = reading.single("notices", NoticesSection)
     if kmq and pickup and replay:
-        for name, sentence in drop.mistakes(kmq.spool, pickup.directory, replay.directory):
-            reading.told[reading.locate(Finding(name, "directory", sentence))] = None
+        found = drop.mistakes(kmq.spool, pickup.directory, replay.directory)
+        reading.find((name, "directory", sentence) for name, sentence in found)
     if kmq and sendmail:
-        for name, sentence in local_mistakes(kmq.run_directory, sendmail):
-            reading.told[reading.locate(Finding("sendmail", name, sentence))] = None
+        reading.find(("sendmail", *mistake) for mistake in local_mistakes(kmq.run_directory, sendmail))
     retries = reading.all_of("retry", RetrySection)
-    found = (checks.mistakes(queue, receivers, connectors), retry_checks.mistakes(queue, connectors, retries))
-    for finding in chain(*found):
-        reading.told[reading.locate(finding)] = None
+    reading.find(checks.mistakes(queue, receivers, connectors))
+    reading.find(retry_checks.mistakes(queue, connectors, retries))
+    reading.find(way_out.mistakes(connectors, kmq.spool if kmq else None))
     rewrites = reading.rewrites()
-    for name, option, sentence in rewrite.mistakes(rewrites, connectors):
-        reading.told[reading.locate(Finding(name, option, sentence))] = None
+    reading.find(rewrite.mistakes(rewrites, connectors))
     scanners = reading.all_of("scanner", ScannerSection)
-    for name, option, sentence in scanner.mistakes(scanners, kmq.workers if kmq else 1):
-        reading.told[reading.locate(Finding(name, option, sentence))] = None
+    reading.find(scanner.mistakes(scanners, kmq.workers if kmq else 1))
+    filtering = reading.single("content", ContentSection)
+    attachments = reading.all_of("attachment", AttachmentSection)
+    reading.find(content.mistakes(attachments))
     if kmq is None or queue is None or pickup is None or replay is None or sendmail is None or reading.wrong():
         raise ConfigError("\n".join(map(reading.one_line, reading.wrong())))
     kmq = _with_whole_postmaster(kmq)
@@ -128,12 +143,15 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         pickup=pickup,
         replay=replay,
         back_pressure=back_pressure or BackPressureSection(),
+        notices=notices or NoticesSection(),
         receivers=receivers,
         connectors=connectors,
         retries=retries,
         rewrites=rewrites,
         scanners=scanners,
-        warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, receivers, connectors)))),
+        content=filtering or ContentSection(),
+        attachments=attachments,
+        warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, queue, receivers, connectors)))),
         origins=reading.origins,
     )
 
@@ -195,6 +213,11 @@ class _Reading:
 
     def _place(self, line: int) -> str:
         return f"{self.path}:{line}" if line else self.path
+
+    def find(self, findings: Iterable[tuple[str, str, str]]) -> None:
+        """Mistakes between options, as (section, option, sentence): see Finding."""
+        for finding in findings:
+            self.told[self.locate(Finding(*finding))] = None
 
     def locate(self, finding: Finding) -> Problem:
         """What was found in a section, with its line."""

@@ -29,6 +29,13 @@ class ReceiverSection:
         " they are missing, and addresses without a domain get the first local one. `no`: for other servers, as on"
         " port 25: nothing is touched, and `Received:` goes on top.",
     )
+    etrn_from: tuple[Network, ...] = option(
+        kinds.networks(),
+        default="",
+        doc="Clients that may have mail for a domain sent at once with ETRN (RFC 1985), such as a site that is on line"
+        " now and then. Only domains that a connector names in `address_spaces` can be asked for, not what `*` alone"
+        " covers, and each once in ten seconds. All others do not hear of ETRN at all.",
+    )
     size_limit: int = option(kinds.size("1K", "2G"), default="25M", doc="Largest message (552 5.3.4).")
     recipient_limit: int = option(
         kinds.whole(1, 100000), default="1000", doc="Most recipients of one message (452 4.5.3; RFC 5321 4.5.3.1.8)."

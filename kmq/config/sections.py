@@ -13,9 +13,12 @@ from typing import NamedTuple
 from kmq.config import kinds, limits, steps
 from kmq.config.back_pressure import BackPressureSection as BackPressureSection
 from kmq.config.connector import ConnectorSection as ConnectorSection
+from kmq.config.content import AttachmentSection as AttachmentSection
+from kmq.config.content import ContentSection as ContentSection
 from kmq.config.drop import PickupSection as PickupSection
 from kmq.config.drop import ReplaySection as ReplaySection
 from kmq.config.kinds import Endpoint
+from kmq.config.notices import NoticesSection as NoticesSection
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
 from kmq.config.receiver import ReceiverSection as ReceiverSection
@@ -326,7 +329,10 @@ Section = (
     | SendmailSection
     | RewriteSection
     | BackPressureSection
+    | NoticesSection
     | ScannerSection
+    | ContentSection
+    | AttachmentSection
 )
 
 #: The kinds of sections: what ends a line of parents, and its class.
@@ -334,6 +340,7 @@ KINDS: dict[str, type[Section]] = {
     "kmq": KmqSection,
     "queue": QueueSection,
     "back_pressure": BackPressureSection,
+    "notices": NoticesSection,
     "sendmail": SendmailSection,
     "pickup": PickupSection,
     "replay": ReplaySection,
@@ -342,10 +349,12 @@ KINDS: dict[str, type[Section]] = {
     "retry": RetrySection,
     "rewrite": RewriteSection,
     "scanner": ScannerSection,
+    "content": ContentSection,
+    "attachment": AttachmentSection,
 }
 
 #: Kinds of which there is exactly one section, without name.
-SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay")
+SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay", "notices")
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
@@ -389,11 +398,14 @@ class Settings:
     pickup: PickupSection = field(default=PickupSection(directory=""))
     replay: ReplaySection = field(default=ReplaySection(directory=""))
     back_pressure: BackPressureSection = field(default=BackPressureSection())
+    notices: NoticesSection = field(default=NoticesSection())
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
     retries: tuple[RetrySection, ...] = ()
     rewrites: tuple[RewriteSection, ...] = ()
     scanners: tuple[ScannerSection, ...] = ()
+    content: ContentSection = field(default=ContentSection())
+    attachments: tuple[AttachmentSection, ...] = ()
     warnings: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False, repr=False)
 
