@@ -41,8 +41,8 @@ class NoticesSection:
         default="",
         doc="Who is told in which language: a pattern, a blank, the language. Patterns are tried in this order:"
         " `user@example.org` (with what follows a `+`, then without), `user@` in every domain, `@example.org`,"
-        " `@*.example.org` for all domains below it. A line may be `file:PATH`, a file of such lines in which `#` begins"
-        " a comment; it is read again when it changes, and one that is not as it should be decides nothing.",
+        " `@*.example.org` for all domains below it. A line may be `file:PATH`, a file of such lines in which `#`"
+        " begins a comment; it is read again when it changes, and one that is not as it should be decides nothing.",
     )
     language_by_header: bool = option(
         kinds.yes_or_no(),

@@ -8,17 +8,16 @@ On crash: nothing is kept; the message in the queue is as it came.
 Callers:  phases.smtp, phases.rendering; `kmq route`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from kmq.config.address_maps import AddressMap, MapLine, read
+from kmq.config.address_maps import AddressMap, line
 from kmq.config.rewrite import RewriteSection
 from kmq.model import address_list, fields
 from kmq.model.address import NotAnAddress, on_wire, parse
-from kmq.model.domain import canonical
 from kmq.model.fields import Field
-from kmq.model.mailbox import DELIMITER
 from kmq.model.reply import Reply
-from kmq.routing.watched import Content, Watched
+from kmq.routing.patterns import Table, patterns, table_of, understanding
+from kmq.routing.watched import Watched
 
 #: Fields whose addresses are those of senders, and those of recipients.
 SENDERS = frozenset(
@@ -26,8 +25,6 @@ SENDERS = frozenset(
      b"resent-from", b"resent-sender", b"resent-reply-to")
 )  # fmt: skip
 RECIPIENTS = frozenset((b"to", b"cc", b"bcc", b"resent-to", b"resent-cc", b"resent-bcc"))
-
-Table = dict[str, str]
 
 
 class Rewriter:
@@ -76,35 +73,13 @@ def _replaced(tables: Sequence[Table], address: str) -> str:
     local, at, domain = address.rpartition("@")
     if not at:
         return address
-    patterns = _patterns(local.lower(), _a_labels(domain))
+    found = patterns(local, domain)
     for table in tables:
-        for pattern in patterns:
+        for pattern in found:
             replacement = table.get(pattern)
             if replacement is not None:
                 return f"{local}{replacement}" if replacement[0] == "@" else replacement
     return address
-
-
-def _patterns(local: str, domain: str) -> list[str]:
-    """What may stand in a table for an address, the most precise first."""
-    user = local.partition(DELIMITER)[0] if local[:1] != '"' else local
-    above = [domain[at:] for at in range(len(domain)) if domain[at] == "."]
-    names = dict.fromkeys((local, user or local))
-    return [
-        *(f"{name}@{domain}" for name in names),
-        *(f"{name}@" for name in names),
-        f"@{domain}",
-        *(f"@*{parent}" for parent in above),
-    ]
-
-
-def _a_labels(domain: str) -> str:
-    if domain.isascii():
-        return domain
-    try:
-        return canonical(domain)
-    except ValueError:
-        return domain
 
 
 class Rewriting:
@@ -118,7 +93,7 @@ class Rewriting:
         """The configuration was read again. What is known of files stays: a wrong one is no better for it."""
         paths = dict.fromkeys(path for one in sections for part in _maps(one) for path in part.files)
         self._sections = sections
-        self._files = {path: self._files.get(path) or Watched(path, _understand, {}) for path in paths}
+        self._files = {path: self._files.get(path) or Watched(path, understanding(line), {}) for path in paths}
         self._made: dict[str, Rewriter | Reply | None] = {}
         self._changes = 0
 
@@ -157,7 +132,7 @@ class Rewriting:
     def _joined(self, found: AddressMap) -> Table:
         """All lines of an option, so that the most precise pattern counts wherever it stands."""
         table: Table = {}
-        for one in (_table(found.lines), *(self._files[path].value for path in found.files)):
+        for one in (table_of(found.lines), *(self._files[path].value for path in found.files)):
             table = one | table
         return table
 
@@ -168,21 +143,6 @@ NOTHING = Rewriting()
 
 def _maps(section: RewriteSection) -> tuple[AddressMap, ...]:
     return section.senders, section.recipients, section.addresses
-
-
-def _table(lines: Iterable[MapLine]) -> Table:
-    """Of two lines with one pattern the first counts."""
-    table: Table = {}
-    for line in lines:
-        table.setdefault(line.pattern, line.replacement)
-    return table
-
-
-def _understand(text: str) -> Content[Table]:
-    try:
-        return Content(_table(read(text)))
-    except ValueError as wrong:
-        return Content({}, str(wrong))
 
 
 def shown(rewriter: Rewriter, sender: str, recipient: str) -> str:
