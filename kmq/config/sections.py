@@ -24,6 +24,7 @@ from kmq.config.options import option, section
 from kmq.config.receiver import ReceiverSection as ReceiverSection
 from kmq.config.retries import RetrySection as RetrySection
 from kmq.config.rewrite import RewriteSection as RewriteSection
+from kmq.config.rule import RuleSection as RuleSection
 from kmq.config.scanner import ScannerSection as ScannerSection
 from kmq.config.sendmail import SendmailSection as SendmailSection
 
@@ -331,6 +332,7 @@ Section = (
     | BackPressureSection
     | NoticesSection
     | ScannerSection
+    | RuleSection
     | ContentSection
     | AttachmentSection
 )
@@ -349,12 +351,13 @@ KINDS: dict[str, type[Section]] = {
     "retry": RetrySection,
     "rewrite": RewriteSection,
     "scanner": ScannerSection,
+    "rule": RuleSection,
     "content": ContentSection,
     "attachment": AttachmentSection,
 }
 
 #: Kinds of which there is exactly one section, without name.
-SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay", "notices")
+SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay", "content", "notices")
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
@@ -404,6 +407,7 @@ class Settings:
     retries: tuple[RetrySection, ...] = ()
     rewrites: tuple[RewriteSection, ...] = ()
     scanners: tuple[ScannerSection, ...] = ()
+    rules: tuple[RuleSection, ...] = ()
     content: ContentSection = field(default=ContentSection())
     attachments: tuple[AttachmentSection, ...] = ()
     warnings: tuple[str, ...] = ()
