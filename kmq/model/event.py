@@ -200,6 +200,7 @@ class Passed(Event, tag="passed"):
     phase: its name (model.phase); step: that of the step. by: which rule, scanner or target decided; verdict: what was
     found, for people; "" where there was nothing to say. headers: what goes out changed from now on. score: of spam,
     None when nobody gave one. child: IDs of messages that were made (copies, letters to people), separated by blanks.
+    archive: the folder below the spool in which the same record gives it names (J4b).
     """
 
     phase: str = ""
@@ -209,6 +210,7 @@ class Passed(Event, tag="passed"):
     headers: tuple[HeaderEdit, ...] = ()
     score: float | None = None
     child: str = ""
+    archive: str = ""
 
 
 class Discarded(Event, tag="discarded"):
