@@ -135,7 +135,7 @@ class Foresight:
         """The next hop as kmqd knows it: under the name that its connector bears by now."""
         target = next_hop(text)
         name = self._former.get(target.connector)
-        return str(target._replace(connector=name)) if name else text or _SUBMISSION
+        return str(target.under(name)) if name else text or _SUBMISSION
 
     # --- recipients that wait together -------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Foresight:
     def _under_another_name(self, before: str) -> str:
         target = next_hop(before)
         name = self._renamed.get(target.connector)
-        return str(target._replace(connector=name)) if name else ""
+        return str(target.under(name)) if name else ""
 
     def _stands(self, text: str) -> bool:
         known = self._standing.get(text)

@@ -20,6 +20,7 @@ _TYPES = {
     DeliveryType.MAILBOX: "mailbox",
     DeliveryType.SMART_HOST: "smart host",
     DeliveryType.DNS: "the servers of the domain, by DNS",
+    DeliveryType.DELIVERY_AGENT: "a program that delivers",
 }
 
 

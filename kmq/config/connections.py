@@ -21,7 +21,9 @@ class Connections(NamedTuple):
 
 
 def connections_of(section: ConnectorSection, per_hop: int) -> Connections:
-    """As the connector says, else as [queue] does."""
+    """As the connector says, else as [queue] does. Of an agent the programs are what is connected to."""
+    if section.type == "agent":
+        return Connections(section.processes, section.processes, section.processes)
     total = section.connections
     domain = section.connections_per_domain or per_hop
     return Connections(total, min(domain, total), min(section.connections_per_host or per_hop, total))

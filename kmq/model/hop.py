@@ -16,7 +16,7 @@ class NextHopCategory(Enum):
 
 
 class DeliveryType(Enum):
-    """How a queue is delivered; all names of Exchange Server. The first six are those that kmq's queues have."""
+    """How a queue is delivered; all names of Exchange Server. The first eight are those that kmq's queues have."""
 
     UNDEFINED = "Undefined"  #: the submission and the poison queue
     UNREACHABLE = "Unreachable"  #: no connector serves the recipient
@@ -24,10 +24,10 @@ class DeliveryType(Enum):
     SMART_HOST = "SmartHostConnectorDelivery"  #: one of the connector's hosts
     DNS = "DnsConnectorDelivery"  #: the hosts that the domain's MX records name
     SHADOW = "ShadowRedundancy"  #: copies of what another server is delivering
-    DELIVERY_AGENT = "DeliveryAgent"
+    DELIVERY_AGENT = "DeliveryAgent"  #: a program of the connector
+    NON_SMTP = "NonSmtpGatewayDelivery"  #: files for a gateway; also what is discarded or refused
     HEARTBEAT = "Heartbeat"
     MAPI = "MapiDelivery"
-    NON_SMTP = "NonSmtpGatewayDelivery"
     EXO = "SmtpDeliveryToExo"
     CONNECTOR_SOURCE_SERVERS = "SmtpRelayToConnectorSourceServers"
     DAG = "SmtpRelayToDag"
@@ -42,12 +42,17 @@ class DeliveryType(Enum):
     @property
     def category(self) -> str | None:
         """Internal or External; None for the types that are reserved or of old versions."""
-        if self in _EXTERNAL:
+        if self in AWAY:
             return NextHopCategory.EXTERNAL.value
         return None if self in _WITHOUT_CATEGORY else NextHopCategory.INTERNAL.value
 
 
-_EXTERNAL = frozenset({DeliveryType.SMART_HOST, DeliveryType.DNS, DeliveryType.DELIVERY_AGENT, DeliveryType.NON_SMTP})
+#: The types whose queue is the whole connector's, and bears its name.
+WHOLE = frozenset({DeliveryType.DELIVERY_AGENT, DeliveryType.NON_SMTP})
+#: To other servers.
+SMTP = frozenset({DeliveryType.SMART_HOST, DeliveryType.DNS})
+#: All that leave this machine by a connector, with its limits.
+AWAY = SMTP | WHOLE
 _WITHOUT_CATEGORY = frozenset(
     {
         DeliveryType.HEARTBEAT,
@@ -89,6 +94,10 @@ class NextHop(NamedTuple):
     def name(self) -> str:
         """What tables call the queue."""
         return self.domain
+
+    def under(self, connector: str) -> "NextHop":
+        """The same when its connector bears another name."""
+        return NextHop(self.delivery_type, connector if self.delivery_type in WHOLE else self.domain, connector)
 
 
 def parse(text: str) -> NextHop:

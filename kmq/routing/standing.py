@@ -8,22 +8,24 @@ from kmq.config import Settings
 from kmq.config.kinds import write_endpoint
 from kmq.model.hop import DeliveryType, NextHop
 
-#: The type of connector that each way of delivery belongs to.
+#: The types of connectors that each way of delivery belongs to.
 _TYPES = {
-    DeliveryType.MAILBOX: "mailbox",
-    DeliveryType.SMART_HOST: "smarthost",
-    DeliveryType.DNS: "dns",
+    DeliveryType.MAILBOX: ("mailbox",),
+    DeliveryType.SMART_HOST: ("smarthost",),
+    DeliveryType.DNS: ("dns",),
+    DeliveryType.DELIVERY_AGENT: ("agent",),
+    DeliveryType.NON_SMTP: ("foreign", "discard", "error"),
 }
 
 
 def stands(hop: NextHop, settings: Settings) -> bool:
     """False when its connector is gone, or leads elsewhere by now, or its domain is not local any more. What has no
     connector always stands."""
-    kind = _TYPES.get(hop.delivery_type)
-    if kind is None:
+    kinds = _TYPES.get(hop.delivery_type)
+    if kinds is None:
         return True
     connector = next((one for one in settings.connectors if one.name == hop.connector), None)
-    if connector is None or connector.type != kind:
+    if connector is None or connector.type not in kinds:
         return False
     if hop.delivery_type is DeliveryType.MAILBOX:
         return hop.domain in settings.kmq.local_domains

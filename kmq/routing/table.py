@@ -157,7 +157,7 @@ class Ways:
         match = found or self._unfilled.find(domain)
         known = self._served.get(match)
         if known is None:
-            route = _to_hosts(found.connector, self._rule(found)) if found else Route(UNREACHABLE, self._lack(match))
+            route = _whole(found.connector, self._rule(found)) if found else Route(UNREACHABLE, self._lack(match))
             known = self._served[match] = Known(route, None, None)
         return known
 
@@ -243,8 +243,8 @@ class Routes:
         if connector is None or connector.type == "mailbox" or _lacks_hosts(connector):
             return decide
         rule = f"an operator redirected it to [{self._settings.origin(name, '').heading}]"
-        if connector.type == "smarthost":
-            route = _to_hosts(connector, rule)
+        if connector.type != "dns":
+            route = _whole(connector, rule)
             return lambda recipient: route
 
         def by_domain(recipient: Recipient) -> Decision:
@@ -283,6 +283,10 @@ def _lacks_hosts(connector: ConnectorSection) -> bool:
     return connector.type == "smarthost" and not connector.hosts
 
 
-def _to_hosts(connector: ConnectorSection, rule: str) -> Route:
-    hosts = ",".join(write_endpoint(host, port) for host, port in connector.hosts)
-    return Route(NextHop(DeliveryType.SMART_HOST, hosts, connector.name), rule)
+def _whole(connector: ConnectorSection, rule: str) -> Route:
+    """The one queue of a connector that does not ask which domain it is."""
+    if connector.type == "smarthost":
+        hosts = ",".join(write_endpoint(host, port) for host, port in connector.hosts)
+        return Route(NextHop(DeliveryType.SMART_HOST, hosts, connector.name), rule)
+    kind = DeliveryType.DELIVERY_AGENT if connector.type == "agent" else DeliveryType.NON_SMTP
+    return Route(NextHop(kind, connector.name, connector.name), rule)

@@ -145,7 +145,7 @@ class HopQueue:
     def __init__(self, hop: str, per_hop: int, now: float) -> None:
         self.hop = hop
         kind, _, self.connector = hops.parse(hop)
-        self.remote = kind in (DeliveryType.SMART_HOST, DeliveryType.DNS)
+        self.remote = kind in hops.AWAY
         self.limit = per_hop if self.remote else _LOCAL_LIMITS.get(kind, 0)
         self.width = min(FIRST_WIDTH, self.limit) if self.remote else self.limit
         self.doubtful = self.remote

@@ -18,18 +18,20 @@ AHEAD = 2
 class Limit(NamedTuple):
     """Of a connector. rate, domain_rate: messages per minute, of all of it and of one queue; 0 for no limit.
 
-    slow_down: it goes slower where a next hop asks for that.
+    slow_down: it goes slower where a next hop asks for that. each: messages that a connection carries at once, which
+    is more than one for the programs of an agent alone.
     """
 
     connections: Connections
     rate: int = 0
     domain_rate: int = 0
     slow_down: bool = True
+    each: int = 1
 
     @property
     def ahead(self) -> int:
         """Assignments for each connection. A message that is counted by the minute is not handed out ahead of time."""
-        return 1 if self.rate or self.domain_rate else AHEAD
+        return self.each if self.rate or self.domain_rate else self.each + AHEAD - 1
 
 
 class Limits:
@@ -64,5 +66,9 @@ def limits_of(settings: Settings) -> Limits:
 
 def _limit(one: ConnectorSection, per_hop: int) -> Limit:
     return Limit(
-        connections_of(one, per_hop), one.messages_per_minute, one.messages_per_minute_per_domain, one.slow_down
+        connections_of(one, per_hop),
+        one.messages_per_minute,
+        one.messages_per_minute_per_domain,
+        one.slow_down,
+        one.in_flight if one.type == "agent" else 1,
     )

@@ -105,7 +105,7 @@ class Lines:
                 target = hops.parse(hop)
                 renamed = self.former.get(target.connector)
                 if renamed is not None:
-                    return self.queue(str(target._replace(connector=renamed)), now)
+                    return self.queue(str(target.under(renamed)), now)
                 queue = HopQueue(hop, _ahead(self.limits.of(target.connector)), now)
             except ValueError:
                 return self.queue(UNREACHABLE, now)
@@ -177,7 +177,7 @@ class Lines:
 
         A queue that is there under the new name already is left as it is, and so is its like.
         """
-        hop_of = {queue: str(hops.parse(queue.hop)._replace(connector=new)) for queue in self.queues.values()}
+        hop_of = {queue: str(hops.parse(queue.hop).under(new)) for queue in self.queues.values()}
         found = [queue for queue, hop in hop_of.items() if queue.connector == old and hop not in self.queues]
         for queue in found:
             before = queue.hop

@@ -218,4 +218,4 @@ def _unfit(kind: str, hosts: bool) -> str:
     """Why no mail can be redirected to a connector, "" when it can."""
     if kind == "mailbox":
         return "a connector of type mailbox takes mail of local domains only"
-    return "" if hosts or kind == "dns" else "the connector has no hosts yet"
+    return "" if hosts or kind != "smarthost" else "the connector has no hosts yet"
