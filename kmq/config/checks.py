@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kmq.config import content, identity, line_checks, scanner, way_out
+from kmq.config import content, identity, line_checks, rule, scanner, way_out
 from kmq.config.kinds import Endpoint, write_endpoint
 from kmq.config.line_checks import hour_mistakes, login_mistakes
 from kmq.config.sections import (
@@ -20,6 +20,7 @@ from kmq.config.sections import (
     ReceiverSection,
     RetrySection,
     RewriteSection,
+    RuleSection,
     ScannerSection,
 )
 
@@ -57,7 +58,13 @@ def mistakes(
 
 
 def lacking(
-    section: ReceiverSection | ConnectorSection | RetrySection | RewriteSection | ScannerSection | AttachmentSection,
+    section: ReceiverSection
+    | ConnectorSection
+    | RetrySection
+    | RewriteSection
+    | RuleSection
+    | ScannerSection
+    | AttachmentSection,
 ) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
     match section:
@@ -75,6 +82,8 @@ def lacking(
             yield from (Finding(section.name, *found) for found in way_out.lacking(section))
         case ScannerSection():
             yield from (Finding(section.name, *found) for found in scanner.lacking(section))
+        case RuleSection():
+            yield from (Finding(section.name, *found) for found in rule.lacking(section))
         case AttachmentSection():
             yield from (Finding(section.name, *found) for found in content.lacking(section))
 

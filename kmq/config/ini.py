@@ -26,11 +26,19 @@ class Problem(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A value as it stands in the file. host: "" for all machines, else the one it is for, in lower case."""
+    """A value as it stands in the file. host: "" for all machines, else the one it is for, in lower case.
+
+    rows: the lines of its rows, when it has several.
+    """
 
     line: int
     host: str
     text: str
+    rows: tuple[int, ...] = ()
+
+    def line_of(self, row: int) -> int:
+        """Where a row of the text stands; counted from 0."""
+        return self.rows[row] if row < len(self.rows) else self.line
 
 
 @dataclass(slots=True)
@@ -63,7 +71,7 @@ class _Reading:
             return
         indent = len(raw) - len(raw.lstrip())
         if self.last is not None and indent > self.indent:
-            self._go_on(text)
+            self._go_on(number, text)
             return
         self.indent = indent
         self.last = None
@@ -72,11 +80,13 @@ class _Reading:
         else:
             self._option(number, text)
 
-    def _go_on(self, text: str) -> None:
+    def _go_on(self, number: int, text: str) -> None:
         assert self.part is not None and self.last is not None
         name, host = self.last
         written = self.part.options[name][host]
-        self.part.options[name][host] = written._replace(text=f"{written.text}\n{text}".strip())
+        rows = written.rows or ((written.line,) if written.text else ())
+        joint = f"{written.text}\n{text}".strip()
+        self.part.options[name][host] = written._replace(text=joint, rows=(*rows, number))
 
     def _heading(self, number: int, text: str) -> None:
         found = _HEADING.match(text)

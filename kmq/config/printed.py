@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kmq.config.address_maps import AddressMap
 from kmq.config.kinds import parts
+from kmq.config.rows import Rows
 from kmq.config.sections import OPTIONS, SINGLE, Settings
 
 _WIDTH = 44
@@ -34,6 +35,8 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
         yield "rewrite", rewrite.name, rewrite
     for scanner in settings.scanners:
         yield "scanner", scanner.name, scanner
+    for rule in settings.rules:
+        yield "rule", rule.name, rule
     for attachment in settings.attachments:
         yield "attachment", attachment.name, attachment
 
@@ -48,6 +51,10 @@ def show(settings: Settings) -> str:
         lines += ["", f"[{name}]" if kind in SINGLE else f"[{name} : {kind}]"]
         for option in OPTIONS[kind].values():
             origin = settings.origin(name, option.name)
+            if isinstance(option.kind, Rows):
+                lines.append(f"{f'{option.name} =':<{_WIDTH}} ; {origin.place}")
+                lines += [f"    {row}".replace("$", "$$") for row in origin.text.split("\n") if row]
+                continue
             value = _text(getattr(section, option.name), origin.text)
             lines.append(f"{f'{option.name} = {value}':<{_WIDTH}} ; {origin.place}")
     return "\n".join(lines) + "\n"

@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from kmq.config import checks, content, drop, retry_checks, rewrite, scanner, way_out
+from kmq.config import checks, content, drop, retry_checks, rewrite, rule, scanner, way_out
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
 from kmq.config.inheritance import Choice, Line, choose, line_of, names_of
 from kmq.config.ini import Part, Problem, Written, scan
 from kmq.config.kinds import nearest
+from kmq.config.rows import Misread, Rows
 from kmq.config.sections import (
     DEFAULT,
     KINDS,
@@ -37,6 +38,7 @@ from kmq.config.sections import (
     ReplaySection,
     RetrySection,
     RewriteSection,
+    RuleSection,
     ScannerSection,
     SendmailSection,
     Settings,
@@ -48,7 +50,14 @@ ENVIRONMENT = "KMQ_CONF"
 SYSTEM_PATH = "/etc/kmq/kmq.conf"
 
 Named = TypeVar(
-    "Named", ReceiverSection, ConnectorSection, RetrySection, RewriteSection, ScannerSection, AttachmentSection
+    "Named",
+    ReceiverSection,
+    ConnectorSection,
+    RetrySection,
+    RewriteSection,
+    RuleSection,
+    ScannerSection,
+    AttachmentSection,
 )
 Single = TypeVar(
     "Single",
@@ -129,6 +138,8 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     reading.find(rewrite.mistakes(rewrites, connectors))
     scanners = reading.all_of("scanner", ScannerSection)
     reading.find(scanner.mistakes(scanners, kmq.workers if kmq else 1))
+    rules = reading.all_of("rule", RuleSection)
+    reading.find(rule.mistakes(rules))
     filtering = reading.single("content", ContentSection)
     attachments = reading.all_of("attachment", AttachmentSection)
     reading.find(content.mistakes(attachments))
@@ -149,6 +160,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         retries=retries,
         rewrites=rewrites,
         scanners=scanners,
+        rules=rules,
         content=filtering or ContentSection(),
         attachments=attachments,
         warnings=tuple(map(reading.one_line, map(reading.locate, checks.doubts(kmq, queue, receivers, connectors)))),
@@ -195,7 +207,9 @@ class _Reading:
 
     def _texts(self, name: str) -> dict[str, str]:
         chosen, options = self.chosen[name], OPTIONS[self.lines[name].kind]
-        return {one: chosen[one].written.text if one in chosen else option.default for one, option in options.items()}
+        texts = {one: chosen[one].written.text if one in chosen else option.default for one, option in options.items()}
+        kept = {one: options[one].kind.kept(text) for one, text in texts.items() if isinstance(options[one].kind, Rows)}
+        return texts | kept
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
@@ -251,13 +265,16 @@ class _Reading:
                 try:
                     option.kind.parse(written.text)
                 except ValueError as wrong:
-                    self._tell_value(option, Choice(part, written), str(wrong))
+                    self._tell_value(option, Choice(part, written), wrong)
 
-    def _tell_value(self, option: Option, choice: Choice | None, text: str) -> None:
-        if choice:
-            self.tell(choice.written.line, f"[{choice.part.heading}] {option.name}: {text}")
+    def _tell_value(self, option: Option, choice: Choice | None, wrong: ValueError) -> None:
+        if not choice:
+            self.defaults[Problem(0, f"{option.name} is not set, and its default does not do: {wrong}")] = None
+        elif isinstance(wrong, Misread):
+            for row, text in wrong.rows:
+                self.tell(choice.written.line_of(row), f"[{choice.part.heading}] {option.name}: {text}")
         else:
-            self.defaults[Problem(0, f"{option.name} is not set, and its default does not do: {text}")] = None
+            self.tell(choice.written.line, f"[{choice.part.heading}] {option.name}: {wrong}")
 
     # --- what counts here ---------------------------------------------------------------------------------------------
 
@@ -298,7 +315,7 @@ class _Reading:
             try:
                 values[option.name] = self._value(name, option, choice)
             except ValueError as wrong:
-                self._tell_value(option, choice, str(wrong))
+                self._tell_value(option, choice, wrong)
                 good = False
         return values if good else None
 
