@@ -20,6 +20,7 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
     yield "kmq", "kmq", settings.kmq
     yield "queue", "queue", settings.queue
     yield "back_pressure", "back_pressure", settings.back_pressure
+    yield "backup", "backup", settings.backup
     yield "notices", "notices", settings.notices
     yield "sendmail", "sendmail", settings.sendmail
     yield "pickup", "pickup", settings.pickup

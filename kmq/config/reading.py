@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from kmq.config import checks, content, drop, retry_checks, rewrite, rule, scanner, way_out
+from kmq.config import backup, checks, content, drop, retry_checks, rewrite, rule, scanner, way_out
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -26,6 +26,7 @@ from kmq.config.sections import (
     OPTIONS,
     AttachmentSection,
     BackPressureSection,
+    BackupSection,
     ConnectorSection,
     ContentSection,
     KmqSection,
@@ -64,6 +65,7 @@ Single = TypeVar(
     KmqSection,
     QueueSection,
     BackPressureSection,
+    BackupSection,
     NoticesSection,
     PickupSection,
     ReplaySection,
@@ -124,6 +126,9 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     pickup, replay = reading.single("pickup", PickupSection), reading.single("replay", ReplaySection)
     sendmail = reading.single("sendmail", SendmailSection)
     back_pressure = reading.single("back_pressure", BackPressureSection)
+    archiving = reading.single("backup", BackupSection)
+    if kmq and archiving:
+        reading.find(("backup", *found) for found in backup.mistakes(archiving, kmq.spool))
     notices = reading.single("notices", NoticesSection)
     if kmq and pickup and replay:
         found = drop.mistakes(kmq.spool, pickup.directory, replay.directory)
@@ -154,6 +159,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         pickup=pickup,
         replay=replay,
         back_pressure=back_pressure or BackPressureSection(),
+        backup=archiving or BackupSection(folder=""),
         notices=notices or NoticesSection(),
         receivers=receivers,
         connectors=connectors,

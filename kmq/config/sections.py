@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kmq.config import kinds, limits, steps
 from kmq.config.back_pressure import BackPressureSection as BackPressureSection
+from kmq.config.backup import BackupSection as BackupSection
 from kmq.config.connector import ConnectorSection as ConnectorSection
 from kmq.config.content import AttachmentSection as AttachmentSection
 from kmq.config.content import ContentSection as ContentSection
@@ -330,6 +331,7 @@ Section = (
     | SendmailSection
     | RewriteSection
     | BackPressureSection
+    | BackupSection
     | NoticesSection
     | ScannerSection
     | RuleSection
@@ -342,6 +344,7 @@ KINDS: dict[str, type[Section]] = {
     "kmq": KmqSection,
     "queue": QueueSection,
     "back_pressure": BackPressureSection,
+    "backup": BackupSection,
     "notices": NoticesSection,
     "sendmail": SendmailSection,
     "pickup": PickupSection,
@@ -357,7 +360,7 @@ KINDS: dict[str, type[Section]] = {
 }
 
 #: Kinds of which there is exactly one section, without name.
-SINGLE = ("kmq", "queue", "back_pressure", "sendmail", "pickup", "replay", "content", "notices")
+SINGLE = ("kmq", "queue", "back_pressure", "backup", "sendmail", "pickup", "replay", "content", "notices")
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
@@ -401,6 +404,7 @@ class Settings:
     pickup: PickupSection = field(default=PickupSection(directory=""))
     replay: ReplaySection = field(default=ReplaySection(directory=""))
     back_pressure: BackPressureSection = field(default=BackPressureSection())
+    backup: BackupSection = field(default=BackupSection(folder=""))
     notices: NoticesSection = field(default=NoticesSection())
     receivers: tuple[ReceiverSection, ...] = ()
     connectors: tuple[ConnectorSection, ...] = ()
