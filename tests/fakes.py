@@ -7,6 +7,7 @@ can count what reached the other side whatever the client believes.
 
 import asyncio
 import base64
+import hmac
 import re
 import threading
 from collections import Counter
@@ -45,6 +46,17 @@ class Received:
         return str(found) if found else sha256(self.body).hexdigest()
 
 
+#: What a server says to each mechanism before it decides; the one of CRAM-MD5 is that of RFC 2195.
+CHALLENGES: dict[str, list[bytes]] = {
+    "PLAIN": [b""],
+    "LOGIN": [b"Username:", b"Password:"],
+    "CRAM-MD5": [b"<1896.697170952@postoffice.reston.mci.net>"],
+    "XOAUTH2": [b""],
+}
+#: How a large provider tells what is wrong with a token.
+NO_TOKEN = b'{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}'
+
+
 class Dropped(Exception):
     """The hop ends a connection."""
 
@@ -57,6 +69,7 @@ class EvilHop:
     extensions:         what EHLO offers. tls: a context to offer STARTTLS with; starttls: a reply instead of it.
     implicit:           TLS from the first byte. handshake: "rst" resets the connection behind 220 to STARTTLS.
     users:              name -> password; then EHLO offers AUTH with `mechanisms`, and MAIL needs it.
+    auth:               mechanism -> reply instead of an exchange.
     recipients_limit:   RCPTs above it are answered with too_many. data: reply instead of 354.
     refusals:           recipient -> reply instead of ours.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
@@ -73,6 +86,7 @@ class EvilHop:
     handshake: str = ""
     users: dict[str, str] = field(default_factory=dict)
     mechanisms: str = "PLAIN LOGIN"
+    auth: dict[str, str] = field(default_factory=dict)
     recipients_limit: int = 10_000
     too_many: str = "452 4.5.3 too many recipients"
     data: str = ""
@@ -167,7 +181,8 @@ class _Session(asyncio.Protocol):
         self.mute = False
         self.waiting = False  # a reply goes out byte by byte, or TLS begins: what comes next is kept
         self.count = 0
-        self.answers: list[str] | None = None  # of AUTH LOGIN, while it goes on
+        self.answers: list[str] | None = None  # to challenges of AUTH, while it goes on
+        self.way = ""
         self.known = False
         self.sender = ""
         self.recipients: list[str] = []
@@ -235,6 +250,10 @@ class _Session(asyncio.Protocol):
         self.buffer = rest
         self.hop.commands.append(line)
         if self.answers is not None:
+            if line == b"*":
+                self.answers = None
+                self.say("501 5.7.0 given up")
+                return True
             self.answers.append(base64.b64decode(line).decode())
             self.ask()
             return True
@@ -282,22 +301,45 @@ class _Session(asyncio.Protocol):
         self.data_received(b"")
 
     def on_auth(self, line: bytes) -> None:
-        """PLAIN in one line, or LOGIN, whose two answers come as lines of their own."""
-        words = line.decode().split(" ")
-        if words[1].upper() == "PLAIN":
-            _, name, password = base64.b64decode(words[2]).decode().split("\0")
-            self.let_in(name, password)
-        else:
-            self.answers = [base64.b64decode(word).decode() for word in words[2:]]
-            self.ask()
+        """In one line, or in several; with `auth` the hop says that instead of taking anything by that mechanism."""
+        _, way, *words = line.decode().split(" ")
+        self.way = way.upper()
+        if self.way in self.hop.auth:
+            self.say(self.hop.auth[self.way])
+            return
+        self.answers = [base64.b64decode(word).decode() for word in words]
+        self.ask()
 
     def ask(self) -> None:
-        if len(self.answers) < 2:
-            self.say(f"334 {base64.b64encode(b'Password:' if self.answers else b'Username:').decode()}")
-        else:
-            name, password = self.answers
-            self.answers = None
+        """The next challenge, or what became of it."""
+        assert self.answers is not None
+        challenges = CHALLENGES[self.way]
+        if len(self.answers) < len(challenges):
+            self.say(f"334 {base64.b64encode(challenges[len(self.answers)]).decode()}")
+            return
+        answers, self.answers = self.answers, None
+        users = self.hop.users
+        if self.way == "PLAIN":
+            _, name, password = answers[0].split("\0")
             self.let_in(name, password)
+        elif self.way == "LOGIN":
+            self.let_in(*answers)
+        elif self.way == "CRAM-MD5":
+            name, digest = answers[0].split(" ")
+            right = hmac.new(users.get(name, "").encode(), challenges[0], "md5").hexdigest()
+            self.let_in(name, users.get(name, "") if digest == right else "")
+        else:
+            self.bearer(answers)
+
+    def bearer(self, answers: list[str]) -> None:
+        """XOAUTH2: a wrong token is told in a challenge, and refused when that was answered."""
+        name = answers[0].partition("user=")[2].partition("\1")[0]
+        token = answers[0].partition("auth=Bearer ")[2].rstrip("\1")
+        if self.hop.users.get(name) == token or answers[1:]:
+            self.let_in(name, token)
+        else:
+            self.answers = answers
+            self.say(f"334 {base64.b64encode(NO_TOKEN).decode()}")
 
     def let_in(self, name: str, password: str) -> None:
         self.known = self.hop.users.get(name) == password

@@ -6,6 +6,7 @@ On crash: only reads.
 Callers:  `certificates`, for kmqd's start, its reload and `kmq check`; phases.tls for the context itself.
 """
 
+import os
 import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from kmq.config.unusable import Unusable, unread, unusable_as
 from kmq.errors import openssl_text
 
 PASSWORD_LIMIT = 1024  #: bytes of a password
+TOKEN_LIMIT = 16 << 10  #: bytes of an access token, and of what its program may say beside it
 
 _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 #: For servers that nobody verifies: all that is not known to be broken.
@@ -66,11 +68,28 @@ def client_context(wanted: ClientTls) -> ssl.SSLContext:
 
 def password(section: ConnectorSection) -> str:
     """The first line of password_file; OSError or ValueError when there is none."""
-    with open(section.password_file, "rb") as file:
-        line = file.read(PASSWORD_LIMIT).partition(b"\n")[0].rstrip(b"\r")
+    return _first_line(section.password_file, PASSWORD_LIMIT).decode("utf-8")
+
+
+def read_token(section: ConnectorSection) -> str:
+    """The token of token_file; OSError or ValueError when there is none."""
+    return token_in(_first_line(section.token_file, TOKEN_LIMIT))
+
+
+def token_in(text: bytes) -> str:
+    """The token in the first line of what was read or printed (RFC 6750 2.1: visible ASCII)."""
+    token = text.partition(b"\n")[0].strip()
+    if not token or not all(0x21 <= octet < 0x7F for octet in token):
+        raise ValueError("its first line is no token")
+    return token.decode("ascii")
+
+
+def _first_line(path: str, limit: int) -> bytes:
+    with open(path, "rb") as file:
+        line = file.read(limit).partition(b"\n")[0].rstrip(b"\r")
     if not line:
         raise ValueError("its first line is empty")
-    return line.decode("utf-8")
+    return line
 
 
 def unusable_files(section: ConnectorSection) -> Iterator[Unusable]:
@@ -83,6 +102,11 @@ def unusable_files(section: ConnectorSection) -> Iterator[Unusable]:
         yield from _unloaded(section)
     if section.password_file:
         yield from _without_password(section)
+    if section.token_file:
+        yield from _without_token(section)
+    if section.token_command and not os.access(section.token_command[0], os.X_OK):
+        text = f"token_command = {' '.join(section.token_command)} names a program that this user cannot run"
+        yield Unusable("token_command", text, "name one that is there and may be run")
 
 
 def _unloaded(section: ConnectorSection) -> Iterator[Unusable]:
@@ -116,6 +140,17 @@ def _without_password(section: ConnectorSection) -> Iterator[Unusable]:
     except ValueError:
         remedy = "write the password into its first line"
         yield unusable_as(section, "password_file", "has an empty first line", remedy)
+
+
+def _without_token(section: ConnectorSection) -> Iterator[Unusable]:
+    wrong = unread(section, "token_file", "let whoever renews the token write it into a file of this name")
+    if wrong is not None:
+        yield wrong
+        return
+    try:
+        read_token(section)
+    except (ValueError, OSError):
+        yield unusable_as(section, "token_file", "has no token in its first line", "write the access token into it")
 
 
 def _no_passphrase() -> str:

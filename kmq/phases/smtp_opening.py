@@ -3,7 +3,8 @@ else.
 
 Promise:  what comes out is a transport at a command boundary with nothing unread, or the reply that says why not; the
           library's exceptions and the system's errors end here, and what is not known is temporary.
-          Every step has its deadline, so an opening ends. A password goes over TLS only.
+          Every step has its deadline, so an opening ends. A password goes over TLS only. What the server says behind
+          the text `said:` is its own word.
 On crash: a connection that was not handed over is closed by the kernel.
 Callers:  phases.smtp_hop.
 """
@@ -20,12 +21,13 @@ from kmq.config.sections import ConnectorSection
 from kmq.model.reply import Reply
 from kmq.phases import tls
 from kmq.phases.commands import Offers
+from kmq.phases.mechanisms import Secret
 from kmq.phases.reasons import reason
 from kmq.phases.replies import as_reply
+from kmq.phases.smtp_login import Wish, log_in
+from kmq.phases.smtp_source import bind
 from kmq.phases.targets import Address, Target
-
-#: How kmq logs in; over TLS the password itself is what every server understands.
-MECHANISMS = ("plain", "login")
+from kmq.phases.token import token_of
 
 
 class Opened(NamedTuple):
@@ -67,7 +69,6 @@ class _Opening:
         self._starttls = starttls or section.tls == "must"
         self._label = target.label
         self._client = SMTP(hostname=target.name, local_hostname=helo, start_tls=False)
-        self._client.AUTH_METHODS = MECHANISMS
         self._securing = False
 
     async def open(self, target: Target) -> Opened | NotOpened:
@@ -89,7 +90,7 @@ class _Opening:
 
     async def _connect(self, family: int, address: Address) -> None:
         context = await self._context() if self._section.tls == "implicit" else None
-        sock = await _connected(self._section.connect_timeout, family, address)
+        sock = await self._connected(family, address)
         patience = self._section.greeting_timeout
         try:
             if context is None:
@@ -99,6 +100,28 @@ class _Opening:
         except BaseException:
             sock.close()
             raise
+
+    async def _connected(self, family: int, address: Address) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+            )  # ten minutes of silence after the dot are allowed
+            if self._section.source_address:
+                self._bind(sock)
+            async with asyncio.timeout(self._section.connect_timeout):
+                await asyncio.get_running_loop().sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _bind(self, sock: socket.socket) -> None:
+        refusal = bind(sock, self._section.source_address)
+        if refusal is not None:
+            raise _Refusal(refusal)
 
     async def _greet(self) -> None:
         """EHLO; HELO for a server that does not know it (RFC 5321 3.2)."""
@@ -126,15 +149,31 @@ class _Opening:
 
     async def _log_in(self) -> None:
         client, section = self._client, self._section
-        if client.get_transport_info("ssl_object") is None:  # as the configuration has it, said once more
-            raise _Refusal(Reply(451, "4.7.11", "no password goes over a connection without TLS"))
-        if not client.supported_auth_methods:
-            raise _Refusal(Reply(451, "4.7.4", "the server offers no way to log in that is known (PLAIN, LOGIN)"))
+        secured = client.get_transport_info("ssl_object") is not None
+        secret = Secret(section.auth_user, await self._password(), await self._token())
+        refusal = await log_in(client, Wish(section.auth, secret, secured, section.ehlo_timeout))
+        if refusal is not None:
+            raise _Refusal(refusal)
+
+    async def _password(self) -> str:
+        section = self._section
+        if not section.password_file:
+            return ""
         try:
-            secret = await asyncio.to_thread(password, section)
+            return await asyncio.to_thread(password, section)
         except (OSError, ValueError) as error:
             raise _Refusal(Reply(451, "4.3.5", f"password_file {section.password_file}: {reason(error)}")) from None
-        await client.login(section.auth_user, secret, timeout=section.ehlo_timeout)
+
+    async def _token(self) -> str:
+        section = self._section
+        named = section.token_file or " ".join(section.token_command)
+        if not named:
+            return ""
+        try:
+            return await token_of(section)
+        except (OSError, ValueError) as error:
+            option = "token_file" if section.token_file else "token_command"
+            raise _Refusal(Reply(451, "4.3.5", f"{option} {named}: {reason(error)}")) from None
 
     def _take_over(self) -> Opened:
         """The transport at a command boundary. Bytes that nobody asked for would be taken for the reply to MAIL."""
@@ -146,20 +185,6 @@ class _Opening:
         transport = cast(asyncio.Transport, client.transport)
         secured = tls.described(transport, self._section)
         return Opened(transport, _offers(client.esmtp_extensions), self._label, secured)
-
-
-async def _connected(patience: float, family: int, address: Address) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # ten minutes of silence after the dot are allowed
-        async with asyncio.timeout(patience):
-            await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _offers(extensions: dict[str, str]) -> Offers:
@@ -180,7 +205,8 @@ def _as_reply(error: Exception, label: str) -> Reply:
         said = as_reply(error.code, error.message.encode("utf-8", "surrogateescape"))
         return Reply(451, "4.4.0", f"{label} said: {said}")
     if isinstance(error, _Refusal):
-        return error.reply._replace(text=f"{label}: {error.reply.text}")
+        text = error.reply.text
+        return error.reply._replace(text=f"{label} {text}" if text.startswith("said: ") else f"{label}: {text}")
     if isinstance(error, aiosmtplib.SMTPTimeoutError):
         return Reply(451, "4.4.2", f"{label} did not answer in time")
     if isinstance(error, aiosmtplib.SMTPConnectError) and _of_the_system(error.__cause__):
