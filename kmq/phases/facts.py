@@ -43,10 +43,11 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     disposition: `attachment`, `inline`, or "".
     encoding:    `base64`, `quoted-printable`, `7bit`, ..; lower case, "" for none.
     start, text, end: the part is body[start:end], its header ahead of `text`; the line end ahead of the boundary is
-                 the boundary's, and not within it.
+                 the boundary's, and not within it. end is -1 when it could not be found, in mail that is unreadable.
     size:        bytes of its text decoded; 0 for what has parts.
     magic:       the type that its first bytes look like, "" when unknown.
     sealed:      it lies in something signed: taking it out breaks the signature.
+    message:     its header is that of a whole message: of this one, or of one that is attached.
     within:      number of the part with a transfer encoding around it, in which it has no byte range of its own (a
                  message in base64); -1 for none. start and end are those of that part then.
     """
@@ -64,6 +65,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int = 0
     magic: str = ""
     sealed: bool = False
+    message: bool = False
     within: int = -1
 
     @property

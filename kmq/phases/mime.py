@@ -2,9 +2,10 @@
 
 Promise:  linear in the bytes; in memory are one header of 100 kB at most, the boundaries that are open, and a piece. A
           line counts as the boundary that a mail reader takes it for. Joined, the texts of all events are the message.
-Errors:   Unfit, for what is deeper, or has larger headers or more parts, than a mail has that somebody can read.
+Errors:   Unfit, for what readers of mail would not agree on; Beyond, a kind of it, for what is deeper, or has larger
+          headers or more parts, than a mail has that somebody can read.
 On crash: nothing is kept.
-Callers:  phases.quoted.
+Callers:  phases.quoted, phases.part_reading.
 """
 
 import re
@@ -29,7 +30,11 @@ _FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:").match
 
 
 class Unfit(Exception):
-    """The message cannot be converted; the text says why."""
+    """The message has no sure reading; the text says why."""
+
+
+class Beyond(Unfit):
+    """It is deeper, or has larger headers or more parts, than anybody's."""
 
 
 class Form(Enum):
@@ -54,11 +59,12 @@ class Part(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A part begins. end: its empty line, b"" when it has none."""
+    """A part begins. end: its empty line, b"" when it has none. default: its type when no field says it."""
 
     part: Part
     fields: Sequence[Field]
     end: bytes
+    default: bytes
 
 
 class Text(NamedTuple):
@@ -76,10 +82,16 @@ class Between(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """A line that ends a part. inner: it is one of the innermost multipart that was open."""
+    """A line that ends a part. inner: it is one of the innermost multipart that was open.
+
+    level: of the multipart whose line it is, 0 for the outermost: parts of it and within those end here. left: how many
+    multiparts are open behind it.
+    """
 
     line: bytes
     inner: bool
+    level: int
+    left: int
 
 
 Event = Header | Text | Between | Boundary
@@ -170,7 +182,7 @@ class Walk:
         header.append(line)
         self._size += len(line)
         if self._size > 2 * fields.LIMIT:
-            raise Unfit("the header of a part is too big")
+            raise Beyond("the header of a part is too big")
         return True
 
     def _boundary(self, text: bytes, at: int) -> tuple[int, int]:
@@ -192,9 +204,10 @@ class Walk:
         assert self._header is not None
         found = fields.read(b"".join(self._header))
         part, content = self._judge(found)
+        default = self._default
         self._parts += 1
         if self._parts > PARTS:
-            raise Unfit("the message has too many parts")
+            raise Beyond("the message has too many parts")
         self._header = None
         if part.form is Form.MULTIPART:
             self._open(content)
@@ -202,7 +215,7 @@ class Walk:
             self._begin_header(message=True, default=b"text/plain")
         else:
             self._part = part
-        return Header(part, found, end)
+        return Header(part, found, end, default)
 
     def _judge(self, found: Sequence[Field]) -> tuple[Part, ContentType]:
         types = [one.value for one in found if one.name == b"content-type"]
@@ -215,7 +228,7 @@ class Walk:
 
     def _open(self, content: ContentType) -> None:
         if len(self._levels) >= DEPTH:
-            raise Unfit("the message is nested too deep")
+            raise Beyond("the message is nested too deep")
         sealed = content.minor == b"signed" or (bool(self._levels) and self._levels[-1].sealed)
         default = b"message/rfc822" if content.minor == b"digest" else b"text/plain"
         delimiter = b"--" + (content.boundary or b"")
@@ -239,7 +252,7 @@ class Walk:
         self._part = None
         if not closing:
             self._begin_header(message=False, default=self._levels[level].parts)
-        return Boundary(line, inner)
+        return Boundary(line, inner, level, left)
 
     def _listen(self) -> None:
         """Which lines end a part now."""
