@@ -92,3 +92,8 @@ def _encoded(text: bytes) -> bytes:
         else:
             words.append(sign)
     return b"\r\n ".join(b"=?%b?b?%b?=" % (charset, b64encode(word)) for word in words)
+
+
+def worded(text: str) -> str:
+    """Text for a field that people read: as it is, or in encoded words where it is not ASCII."""
+    return text if text.isascii() else _encoded(text.encode("utf-8", "replace")).decode("ascii")
