@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kmq.config import kinds
 from kmq.config.rule_text import Pattern, address, field_name, like, one_text, opening, values
+from kmq.model.linear import Search
 
 
 class Subject(Enum):
@@ -161,7 +162,7 @@ _size = kinds.size().parse
 
 def _patterns(subject: Subject, name: str, comparator: Comparator, text: str, example: str) -> tuple[Pattern, ...]:
     if comparator is Comparator.MATCHES:
-        return (Pattern(one_text(text, 'subject matches "invoice [0-9]+"')),)
+        return (_expression(one_text(text, 'subject matches "invoice [0-9]+"')),)
     found = values(text, example)
     if comparator is Comparator.CONTAINS:
         return tuple(Pattern(one.text) for one in found)
@@ -174,6 +175,14 @@ def _patterns(subject: Subject, name: str, comparator: Comparator, text: str, ex
             if not one.wild and ("*" in one.text or "?" in one.text):
                 raise ValueError(f'"{one.text}": in quotes * and ? stand for themselves: leave the quotes out')
     return found
+
+
+def _expression(text: str) -> Pattern:
+    try:
+        Search(text)
+    except ValueError as wrong:
+        raise ValueError(f"{text!r} is no regular expression: {wrong}") from None
+    return Pattern(text)
 
 
 def _address_pattern(pattern: Pattern, subject: str) -> Pattern:
