@@ -13,6 +13,7 @@ KMQ = Path(__file__).resolve().parents[1] / "kmq"
 #: Lower may be imported by higher; siblings of one rank never import each other.
 RANK = {
     "errors": 0,
+    "jail": 1,
     "languages": 1,
     "model": 1,
     "config": 2,

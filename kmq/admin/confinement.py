@@ -7,7 +7,6 @@ On crash: of ours: the child ends by its own clock.
 Callers:  admin.poison. Not from a process with threads.
 """
 
-import ctypes
 import faulthandler
 import json
 import os
@@ -19,26 +18,15 @@ import time
 import traceback
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from kmq.admin import syscalls
+from kmq.jail import leaving, syscalls
+from kmq.jail.leaving import NOBODY as NOBODY
 
 #: Bytes that a child may say; the rest is thrown away.
 _SAID_LIMIT = 256 << 10
 #: Seconds that it has to end after its time is over.
 _GRACE = 2.0
-#: The user that nothing belongs to.
-NOBODY = 65534
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_NO_NEW_PRIVS = 38
-#: landlock(7), the same numbers on all machines: handled rights are those of writing, removing and making (ABI 1).
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
-_CHANGES = 1 << 1 | sum(1 << right for right in range(4, 13))
-#: What Python itself is kept from, where the kernel might not do it (PEP 578).
-_FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "ctypes.dlopen")
 
 
 class Fate(Enum):
@@ -140,10 +128,10 @@ def _child(work: Callable[[], list[str]], limits: Limits, result: int, trace: in
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         faulthandler.enable(trace)
         lacking = (
-            [] if _leave_network() else ["a network of its own"]
+            [] if leaving.leave_network() else ["a network of its own"]
         )  # while there is one thread: the next line has one
         faulthandler.dump_traceback_later(limits.seconds, exit=True, file=trace)
-        kept = _forbid_changes()
+        kept = leaving.forbid_changes()
         _limit(limits)
         bound = syscalls.give_up()
         lacking += [] if kept or bound else ["files that cannot be changed"]
@@ -170,42 +158,7 @@ def _done(work: Callable[[], list[str]]) -> dict[str, object]:
 def _limit(limits: Limits) -> None:
     """Takes away what the work does not need, and no kernel refuses."""
     seconds = int(limits.seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    most = _mapped() + limits.memory
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    sys.addaudithook(_audit)
-
-
-def _leave_network() -> bool:
-    """A network without any interface; without root only in a user namespace, which not every system allows."""
-    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
-    return bool(_libc.unshare(flags) == 0)
-
-
-def _forbid_changes() -> bool:
-    """No file can be opened for writing, made or removed from now on, whoever we are (landlock(7), Linux 5.13)."""
-    handled = ctypes.c_uint64(_CHANGES)
-    rules = _libc.syscall(_LANDLOCK_CREATE, ctypes.byref(handled), ctypes.c_size_t(8), 0)
-    if rules < 0:
-        return False
-    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    done = _libc.syscall(_LANDLOCK_RESTRICT, rules, 0)
-    os.close(rules)
-    return bool(done == 0)
-
-
-def _mapped() -> int:
-    """Bytes of address space that this process has (proc_pid_statm(5))."""
-    return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _audit(event: str, arguments: tuple[object, ...]) -> None:
-    if event.startswith(_FORBIDDEN):
-        raise PermissionError(f"{event} is not allowed here")
+    leaving.limit_memory(limits.memory)
+    leaving.begin_nothing()

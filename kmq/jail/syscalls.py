@@ -5,7 +5,7 @@ What:     `give_up` loads a filter into the kernel. From then on the calls below
 Promise:  False where the kernel, or this table, does not know how; nothing is given up then. It cannot be undone.
           The calling thread alone is bound, and those that it begins.
 On crash: the filter ends with the process.
-Callers:  admin.confinement, in its child.
+Callers:  admin.confinement, in its child; phases.examiner.
 """
 
 import ctypes
