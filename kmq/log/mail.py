@@ -29,6 +29,7 @@ KEYS: dict[str, str] = {
     "dsn": "The enhanced status code of the reply (RFC 3463).",
     "status": "What became of it: sent, deferred, bounced or expired.",
     "reply": "The reply, ours or the other server's.",
+    "phase": "The phase of the message, as kmq processes names it.",
     "queue": "The queue (next hop), as kmq queues shows it.",
     "attempt": "The number of this attempt for this recipient.",
     "until": "When it is tried next.",
@@ -55,7 +56,7 @@ KEYS: dict[str, str] = {
     "gone": "How many were not there any more.",
     "skipped": "How many were left as they are, for a reason that the operator heard.",
     "exit": "The exit status of the answer; 0 is done.",
-    "by": "Who asked for it, as the kernel says.",
+    "by": "Who asked for it, as the kernel says; or which rule or scanner.",
     "reason": "Why.",
 }
 
@@ -70,7 +71,7 @@ class Word(NamedTuple):
 
 _RESULT = (
     "from", "to", "orig_to", "relay", "tls", "delay", "delays", "dsn", "status", "reply", "queue", "attempt", "until",
-    "held", "notice", "child", "size", "nrcpt", "rcpt",
+    "held", "notice", "child", "size", "nrcpt", "rcpt", "by", "reason",
 )  # fmt: skip
 
 #: What an operator did to one message; without rcpt to all of it.
@@ -111,6 +112,12 @@ WORDS: dict[str, Word] = {
     "expired": Word("A recipient was given up: the message's lifetime is over.", _RESULT),
     "expanded": Word("A recipient was an alias: another message goes on in its place.", _RESULT),
     "delayed": Word("The sender was told that a recipient has it not yet.", _RESULT),
+    "passed": Word(
+        "A phase ahead of routing found something, or changed or sent something.", ("phase", "child", "by", "reason")
+    ),
+    "discarded": Word("A rule or a scanner drops a recipient; nobody is told.", _RESULT),
+    "replaced": Word("A recipient goes on with another message, whose text or sender a phase has changed.", _RESULT),
+    "held": Word("A phase holds a recipient until an operator says otherwise.", _RESULT),
     "notice": Word(
         "A report to a sender (DSN) was made and queued.",
         ("from", "to", "parent", "proto", "size", "nrcpt"),

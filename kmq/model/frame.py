@@ -117,6 +117,8 @@ class Assign(Frame, tag="assign"):
     warn:    make that notice when recipients are deferred.
     configuration: by which it is to be done; a worker that does not have it yet holds the assignment until it has.
     forced:  for the categorizer: the connector that an operator gave these recipients to, or "".
+    before:  the number of the message's last event, for the categorizer and what goes ahead of it, 0 for none; edited:
+             its header is changed on its way out, by what its events say.
     """
 
     n: int
@@ -133,13 +135,15 @@ class Assign(Frame, tag="assign"):
     warn: bool = False
     configuration: int = 0
     forced: str = ""
+    before: int = 0
+    edited: bool = False
 
 
 class Child(msgspec.Struct, array_like=True):
     """A message that a worker made, to be put in one record with the result that it belongs to.
 
     count: recipients; tail, body: bytes of its head's tail and of its body in raw; stamp: as in Put.
-    kind:  notice, or expansion: what an alias stands for.
+    kind:  notice; expansion: what an alias stands for; letter: a phase sends it; replacement: it goes on instead.
     incoming, sha256: as in Put, when the body is not in raw. Its name is one that this worker made.
     """
 
@@ -167,7 +171,8 @@ class Done(Frame, tag="done"):
     events:      as encoded JSON, without seq.
     unavailable: reply of a next hop that could not be reached; hop says which.
     children:    messages made, whose bytes follow in raw, in this order. The first one that is a notice is that of what
-                 failed. An event Expanded names in `child` those of kind expansion by their places among these.
+                 failed. Expanded, Replaced and Passed name in `child` those of kind expansion, replacement and letter
+                 by their places among these.
     unnoticed:   some recipients failed for good and nobody can be told of it (a notice of ours, or another's).
     damaged:     the body is not what was accepted, so nothing was delivered.
     crashed:     our own program failed on this message, in this phase; trace says where.

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kmq.model import recipients
-from kmq.model.event import Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
+from kmq.model.event import (
+    Deferred,
+    Delayed,
+    Delivered,
+    Discarded,
+    Event,
+    Expanded,
+    Failed,
+    Replaced,
+    Routed,
+    Suspended,
+)
 from kmq.run.share import shared
 from kmq.run.slowdown import asks
 
@@ -20,11 +31,14 @@ NO_REPLY = "451 4.4.0 not delivered yet"
 
 
 class Part(NamedTuple):
-    """Recipients that go on. hop: where, "" for the queue they are in; reply: of their deferral, "" without one."""
+    """Recipients that go on. hop: where, "" for the queue they are in; reply: of their deferral, "" without one; held:
+    a phase says that an operator is to look at them first.
+    """
 
     rcpt: tuple[int, ...]
     hop: str
     reply: str
+    held: bool = False
 
 
 class Fates(NamedTuple):
@@ -78,6 +92,7 @@ def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
     going: dict[int, tuple[str, str]] = dict.fromkeys(rcpt, ("", ""))
     spoke: dict[str, None] = {}
     warned: list[int] = []
+    held: set[int] = set()
     for event in events:
         match event:
             case Routed():
@@ -91,18 +106,20 @@ def _of_each(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
                     hop = going[index][0]
                     spoke[hop] = None
                     going[index] = (hop, event.reply or NO_REPLY)
-            case Expanded():
+            case Expanded() | Replaced() | Discarded():
                 for index in _still(event.rcpt, going):
-                    del going[index]  # other messages have it now; no hop has said a word
+                    del going[index]  # other messages have it now, or nobody; no hop has said a word
+            case Suspended():
+                held.update(_still(event.rcpt, going))
             case Delayed():
                 warned += recipients.from_text(event.rcpt)
             case _:
                 pass
-    found: dict[tuple[str, str], list[int]] = {}
-    for index, fate in going.items():
-        found.setdefault(fate, []).append(index)
+    found: dict[tuple[str, str, bool], list[int]] = {}
+    for index, (hop, reply) in going.items():
+        found.setdefault((hop, reply, index in held), []).append(index)
     return Fates(
-        tuple(Part(shared(tuple(part)), hop, reply) for (hop, reply), part in found.items()),
+        tuple(Part(shared(tuple(part)), *fate) for fate, part in found.items()),
         tuple(spoke),
         tuple(warned),
     )

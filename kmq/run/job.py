@@ -10,8 +10,8 @@ import msgspec
 
 from kmq.model import moment
 from kmq.model.envelope import Head
-from kmq.model.event import Deferred, Delivered, Event, Failed
-from kmq.model.frame import Assign, Done
+from kmq.model.event import Deferred, Delivered, Event, Failed, Passed, Routed
+from kmq.model.frame import Assign, Child, Done
 from kmq.phases.work import Body
 from kmq.run.share import TAKEN_OUT
 
@@ -23,8 +23,11 @@ _FEW = 50
 
 
 class Job:
-    """One assignment in hand. routed: what Executing said, by which configuration; done: its result, once there is one;
-    raw: the children that follow it; slot: its line in the status file.
+    """One assignment in hand. routed: what the phases up to Executing said, by which configuration; done: its result,
+    once there is one; raw: the children that follow it; slot: its line in the status file.
+
+    past: steps that the message had passed when it was assigned. edits: of its header, on its way out. made, made_raw:
+    messages that phases made of it, and their bytes.
 
     events: of its result, for the log. taken, begun, ended: monotonic seconds at which it came, at which a connection
     was there (0 for none), and at which it had its result; at: the Unix time of that.
@@ -37,9 +40,13 @@ class Job:
         "body",
         "configuration",
         "done",
+        "edits",
         "ended",
         "events",
         "head",
+        "made",
+        "made_raw",
+        "past",
         "raw",
         "routed",
         "slot",
@@ -52,12 +59,30 @@ class Job:
         self.body = body
         self.slot = slot
         self.routed: list[Event] = []
+        self.past: tuple[Passed, ...] = ()
+        self.edits = head.edits
+        self.made: list[Child] = []
+        self.made_raw = b""
         self.configuration = 0
         self.done: Done | None = None
         self.raw = b""
         self.events: list[Event] = []
         self.taken = time.monotonic()
         self.begun = self.ended = self.at = 0.0
+
+    def recall(self, past: tuple[Passed, ...]) -> None:
+        """The steps that it has passed."""
+        self.past = past
+        self.edits = self.head.edits + tuple(edit for one in past for edit in one.headers)
+
+    @property
+    def route(self) -> Routed | None:
+        """Where Executing sent all of its recipients, None when it was not routed here, or to several hops."""
+        routed = self.routed
+        if len(routed) > 1:
+            routed = [event for event in routed if type(event) is not Passed]
+        first = routed[0] if len(routed) == 1 else None
+        return first if type(first) is Routed else None
 
     @property
     def given_up(self) -> bool:

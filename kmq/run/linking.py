@@ -1,4 +1,5 @@
-"""The bodies of child messages: a name in incoming/ for each, so that a large mail to a list is copied to nobody.
+"""The bodies of child messages: a name in incoming/ for each, so that a large mail to a list is copied to nobody; and
+texts that phases have made.
 
 Promise:  whoever asked is told once, in the loop; with names when every one is there and durable, and means the whole
           body (J6). A large body is linked, no link followed: its bytes were durable before its parent was accepted;
@@ -15,7 +16,9 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from kmq.phases.inspection import Pieces
 from kmq.phases.work import Body
+from kmq.run.written import SMALL, Measure, Written, normal
 from kmq.spool.disk import Disk
 from kmq.spool.incoming import FOLDER, Maker, maker_here, name
 
@@ -52,6 +55,45 @@ class Linking:
             then(names if error is None else error)
 
         placing.add_done_callback(placed)
+
+    async def linked(self, body: Body) -> str:
+        """One more name for a body. OSError; BodyLost."""
+        names = self._names(1)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._place, body, names)
+        return names[0]
+
+    def write(self, pieces: Pieces) -> "asyncio.Future[Written]":
+        """A text that a phase has made. OSError, and whatever making it raises."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._write, pieces, self._names(1)[0])
+
+    def _write(self, pieces: Pieces, name: str) -> Written:
+        """In a thread. What is small needs no file."""
+        measure, some, coming = Measure(), b"", normal(pieces())
+        for piece in coming:
+            measure.feed(piece)
+            some += piece
+            if measure.size > SMALL:
+                break
+        else:
+            return measure.done(some, "")
+        disk, path = self._disk, f"{FOLDER}/{name}"
+        assert disk is not None, "names come first"
+        fd = disk.create(path)
+        try:
+            try:
+                disk.write(fd, some)
+                for piece in coming:
+                    measure.feed(piece)
+                    disk.write(fd, piece)
+                disk.sync(fd)
+            finally:
+                disk.close_file(fd)
+            disk.sync_folder(FOLDER)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                disk.unlink(path)
+            raise
+        return measure.done(None, name)
 
     def _names(self, count: int) -> list[str]:
         if self._maker is None:

@@ -156,6 +156,8 @@ class Loader:
 
     def _add(self, one: Loaded) -> None:
         self.numbers.begin(one.id, one.state.next_seq)
+        if any(passed.headers for passed in one.state.passed):
+            self.numbers.edited.add(one.id)
         parts = open_parts(one.state, priority.of(one.head.priority), self.core.verbs.former)
         state = one.state
         if not one.head.sender and any(isinstance(end, Failed) and not end.notice for end in state.done.values()):

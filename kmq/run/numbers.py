@@ -13,9 +13,13 @@ _ROOM = 255
 
 
 class Numbers:
-    """The next sequence number of each message's events (J2); messages without events are not in here."""
+    """The next sequence number of each message's events (J2); messages without events are not in here.
+
+    edited: messages whose header phases have changed on its way out: a worker has to know their events.
+    """
 
     def __init__(self) -> None:
+        self.edited: set[int] = set()
         self._next: dict[int, int] = {}
         self._ids = array("Q")  # ascending
         self._seqs = bytearray()  # of the same messages; 0: not here, or in the table
@@ -34,6 +38,11 @@ class Numbers:
         self._next[number] = seq + 1
         return seq
 
+    def last(self, number: int) -> int:
+        """The number of the last event of a message, 0 when it has none."""
+        place = self._place(number)
+        return (self._seqs[place] if place >= 0 else self._next.get(number, 1)) - 1
+
     def begin(self, number: int, seq: int) -> None:
         """A message from the disk whose next event has this number."""
         self.forget(number)
@@ -48,6 +57,7 @@ class Numbers:
     def forget(self, number: int) -> None:
         """The message is gone."""
         self._next.pop(number, None)
+        self.edited.discard(number)
         place = self._place(number)
         if place >= 0:
             self._seqs[place] = 0

@@ -50,6 +50,7 @@ from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.inheritance import Inheritance
 from kmq.run.limits import limits_of
+from kmq.run.lines import SUBMISSION
 from kmq.run.link import Link
 from kmq.run.loader import Loader
 from kmq.run.metering import Metering
@@ -316,11 +317,13 @@ class QueueProcess:
             self._loop.call_later(_MAKING, self._hand_out, one)
             return
         rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
+        edited = one.mid in self.numbers.edited
+        before = self.numbers.last(one.mid) if edited or one.hop == SUBMISSION else 0
         name = queue_id.text(one.mid)
         worker.link.send(
             Assign(
                 *(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone),
-                *(one.expire, one.delay, one.warn, self.ward.number, one.share.forced),
+                *(one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited),
             ),
             line + body,
         )

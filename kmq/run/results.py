@@ -16,7 +16,7 @@ import msgspec
 
 from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed
+from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed, Passed
 from kmq.model.frame import Child, Done, Known
 from kmq.model.priority import of_line
 from kmq.run.arrivals import Fresh
@@ -125,6 +125,8 @@ class Results:
         for event in events:
             complete(event, fate)
             self._count(event)
+            if type(event) is Passed and event.headers:
+                self.numbers.edited.add(number)
             operations.append(self._append(number, event))
         if self.keeping.on:
             self.keeping.saw(number, done.hop, events)

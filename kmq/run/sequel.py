@@ -13,10 +13,10 @@ from kmq.model import moment
 from kmq.run.assignment import Assignment
 from kmq.run.backoff import UNCERTAIN, UNTRIED, Jitter
 from kmq.run.expiry import Expiry
-from kmq.run.fates import Fates
+from kmq.run.fates import Fates, Part
 from kmq.run.hopqueue import HopQueue
 from kmq.run.lines import Lines
-from kmq.run.share import RECORDING, Share, shared
+from kmq.run.share import RECORDING, SUSPENDED, Share, shared
 
 
 class Ended(NamedTuple):
@@ -43,27 +43,28 @@ class Sequel:
         out = ended.out
         if fates.warned:
             self._lines.warn(out.mid, fates.warned)
-        if out.delay and fates.parts == ((out.rcpt, "", ""),):
+        if out.delay and fates.parts == (Part(out.rcpt, "", ""),):
             out.share.rcpt = out.rcpt
             return (out.share,), ""  # it waits on, until when it did before
-        groups: dict[tuple[HopQueue, bool, str], list[int]] = {}
-        priority = out.share.priority
-        for rcpt, hop, reply in fates.parts:
+        groups: dict[tuple[HopQueue, bool, str, bool], list[int]] = {}
+        priority, word = out.share.priority, out.share.word
+        for rcpt, hop, reply, held in fates.parts:
             queue = self._lines.queue(hop, now) if hop else out.share.queue
             over = reply != "" and not out.expire and self._expiry.over(queue, out.mid, out.attempt, now, priority)
-            groups.setdefault((queue, reply != "", reply if over else ""), []).extend(rcpt)
+            groups.setdefault((queue, reply != "", reply if over else "", held), []).extend(rcpt)
         going = []
         until = ""
-        for (queue, deferred, last), found in groups.items():
+        for (queue, deferred, last, held), found in groups.items():
             part = self._part(out, queue, found, now)
             part.due = 0
+            part.word = word | SUSPENDED if held else word
             if deferred:
                 part.attempt = out.attempt + 1
                 part.owed = self._expiry.given_up(part, last, now) if last else None
                 if part.owed is None:
                     part.due = ceil(now + self._wait(queue, out.attempt, ended.uncertain))
                     until = moment.as_text(self._expiry.lifetime.wall(part.due))
-            elif queue is out.share.queue and queue is not ended.unreached:
+            elif queue is out.share.queue and queue is not ended.unreached and not held:
                 part.due = ceil(now + UNTRIED)
             going.append(part)
         return tuple(going), until

@@ -25,7 +25,19 @@ from kmq.log.text import shown
 from kmq.model import hop as hops
 from kmq.model import moment, recipients
 from kmq.model.envelope import read_head
-from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Routed
+from kmq.model.event import (
+    AnyEvent,
+    Deferred,
+    Delayed,
+    Delivered,
+    Discarded,
+    Event,
+    Expanded,
+    Failed,
+    Passed,
+    Replaced,
+    Suspended,
+)
 from kmq.model.hop import DeliveryType
 from kmq.run import tracing
 from kmq.run.grace_evidence import HELD, turned
@@ -49,8 +61,13 @@ _WORDS: dict[type, tuple[str, str | None]] = {
     Deferred: ("deferred", "deferred"),
     Expanded: ("expanded", None),
     Delayed: ("delayed", None),
+    Discarded: ("discarded", "discarded"),
+    Replaced: ("replaced", None),
+    Suspended: ("held", None),
 }
 _EXPIRED = ("expired", "expired")
+#: Events of recipients that went into no queue.
+_NOWHERE = frozenset({Expanded, Discarded, Replaced, Suspended})
 
 #: What the scheduler process adds to a result: the time of the next attempt, and the IDs of the messages that were made
 #: with it, by their kind.
@@ -85,6 +102,10 @@ def complete(event: Event, fate: Fate) -> None:
             event.notice = _named(made.get("notice", []), event.notice)
         if isinstance(event, Expanded):
             event.child = _named(made.get("expansion", []), event.child)
+    elif isinstance(event, Passed):
+        event.child = _named(made.get("letter", []), event.child)
+    elif isinstance(event, Replaced):
+        event.child = _named(made.get("replacement", []), event.child)
 
 
 def _named(made: list[str], places: str) -> str:
@@ -136,7 +157,8 @@ def _portion(saying: Iterator[None]) -> bool:
 
 def _lines(job: Job, fate: Fate) -> Iterator[None]:
     """One line per recipient and step."""
-    target = job.routed[0].hop if len(job.routed) == 1 and isinstance(job.routed[0], Routed) else job.assign.hop
+    route = job.route
+    target = route.hop if route is not None else job.assign.hop
     place, local = _place(target)
     times = _times(job)
     timing = f" delay={times[0]} delays={times[1]}" if times else ""
@@ -146,11 +168,13 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     for event in turned(job.events, held[0]) if held else job.events:
         complete(event, fate)
         found = _WORDS.get(type(event))
+        if type(event) is Passed:
+            _tell_passed(head.id, event)
         if found is None or _nobody_heard(event):
             continue
         word, status = _EXPIRED if job.given_up and type(event) is Failed else found
-        where = place if type(event) is not Expanded else ""  # it went into none
-        rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}"
+        where = place if type(event) not in _NOWHERE else ""  # it went into none
+        rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}{_why(event)}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
             to = head.recipients[index]
             original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
@@ -170,12 +194,21 @@ def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
     """A result that is durable, and whose worker died before it could hear so: what is known of it here."""
     for event in events:
         found = _WORDS.get(type(event))
+        if isinstance(event, Passed):
+            _tell_passed(name, event)
         if found is not None and not _nobody_heard(event):
             word, status = found
             rcpt = shown(getattr(event, "rcpt", ""))
-            mail.say(word, name, f"{_said(event, False, '', status)}{_more(event)} rcpt={rcpt}")
+            mail.say(word, name, f"{_said(event, False, '', status)}{_more(event)} rcpt={rcpt}{_why(event)}")
     if tracking.wanted():
         tracing.of_the_dead(name, events)
+
+
+def _tell_passed(name: str, event: Passed) -> None:
+    """What a phase found, where it found something."""
+    if event.by or event.verdict or event.headers or event.child:
+        keys = {"phase": event.phase, "child": event.child, "by": event.by, "reason": event.verdict}
+        mail.tell("passed", name, keys)
 
 
 def _said(event: Event, local: bool, timing: str, status: str | None) -> str:
@@ -207,12 +240,22 @@ def _more(event: Event) -> str:
     return text
 
 
+def _why(event: Event) -> str:
+    """Who of us decided it, and why; in the order of mail.KEYS."""
+    if not isinstance(event, (Discarded, Replaced, Suspended)):
+        return ""
+    return f" by={shown(event.by)} reason={shown(event.reason)}"
+
+
 _MORE: dict[type, tuple[str, ...]] = {
     Delivered: ("attempt", "notice"),
     Failed: ("attempt", "notice"),
     Deferred: ("attempt", "until", "held"),
     Expanded: ("notice", "child"),
     Delayed: ("notice",),
+    Discarded: (),
+    Replaced: ("child",),
+    Suspended: (),
 }
 
 

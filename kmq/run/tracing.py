@@ -14,7 +14,19 @@ from kmq.log.tracking import Details, Entry
 from kmq.model import hop as hops
 from kmq.model import recipients
 from kmq.model.envelope import Head
-from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Expanded, Failed, Removed, Routed
+from kmq.model.event import (
+    AnyEvent,
+    Deferred,
+    Delayed,
+    Delivered,
+    Discarded,
+    Event,
+    Expanded,
+    Failed,
+    Removed,
+    Replaced,
+    Routed,
+)
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.run.job import Job
 
@@ -27,8 +39,12 @@ _EVENTS: Final[dict[type, str]] = {
     Delayed: "DEFER",
     Routed: "RESOLVE",
     Removed: "DROP",
+    Discarded: "DROP",
+    Replaced: "TRANSFER",
 }
 _LOCAL = "STOREDRIVER"
+#: Events that say by whom and why.
+_BY = frozenset({Removed, Discarded, Replaced})
 
 
 def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
@@ -81,10 +97,7 @@ def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
 
 def _only_route(job: Job) -> Routed | None:
     """The routing of all its recipients, when their results follow it at once: it is told along with them."""
-    routed = job.routed
-    if len(routed) == 1 and isinstance(routed[0], Routed) and len(job.events) > 1:
-        return routed[0]
-    return None
+    return job.route if len(job.events) > 1 else None
 
 
 def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> Entry:
@@ -136,8 +149,8 @@ def _entry(event: Event, hop: str) -> Entry:
         details.rule = event.rule  # type: ignore[attr-defined]
     elif kind is Delayed:
         made.source = "DSN"
-    elif kind is Removed:
-        made.source = "ADMIN"
+    elif kind in _BY:
+        made.source = "ADMIN" if kind is Removed else "AGENT"
         details.by, details.reason = event.by, event.reason  # type: ignore[attr-defined]
     _heard(made, details, event)
     made.reference = tuple((getattr(event, "notice", "") or getattr(event, "child", "")).split())

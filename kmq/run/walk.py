@@ -1,7 +1,8 @@
 """A message's walk through the phases, in a worker's hands.
 
-Order:    `begin` -> `_categorize` (fresh mail: Executing; `_expand` for aliases) -> `_deliver` (Local or SMTP
-          delivery) -> `_reported` (Terminating: the notice) -> `finished`, which is told once for each job.
+Order:    `begin` -> `_inspect` (phases ahead of routing, where there are any) -> `_categorize` (fresh mail: Executing;
+          `_expand` for aliases) -> `_deliver` (Local or SMTP delivery) -> `_reported` (Terminating: the notice) ->
+          `finished`, which is told once for each job.
 Promise:  an exception of our own while a message is worked on is that message's crash, not the worker's.
 On crash: the status file says which phase each message was in; the walk begins again elsewhere (J9).
 Callers:  run.worker.
@@ -12,11 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
+import msgspec
+
 from kmq import log
 from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients, reply
 from kmq.model.envelope import Head
-from kmq.model.event import Event, Failed, Routed
+from kmq.model.event import Event, Failed, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
@@ -31,9 +34,12 @@ from kmq.routing.table import Routes
 from kmq.run.directory import Directories
 from kmq.run.expansion import draft, present
 from kmq.run.grace_evidence import blames_of
+from kmq.run.inspecting import Inspected, Inspecting
+from kmq.run.inspectors import inspectors_of
 from kmq.run.job import Job
 from kmq.run.linking import BodyLost, Linking, Placed
 from kmq.run.notice import office_of
+from kmq.run.past import Past, recall
 from kmq.run.terminating import Notices, concerns, delay_of, notices_of
 from kmq.spool import layout
 from kmq.spool.status import StatusFile, addressees
@@ -74,11 +80,21 @@ class Walk:
         connectors = self._take(settings, Routes(settings))
         self._directories = Directories()
         self.linking = Linking(self._spool)
+        self.inspecting = Inspecting(self.linking, self._entered)
         self._rewriting = Rewriting(settings.rewrites)
         directory = self._directories.of(settings)
         allotment = _allotment(settings, worker)
         self.smtp = Smtp(connectors, settings.kmq.hostname, allotment, directory, self._rewriting)
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
+        self._inspect_by(settings)
+
+    def _inspect_by(self, settings: Settings) -> None:
+        """The phases ahead of routing that a configuration wants."""
+        self.inspecting.configure(inspectors_of(settings, self._worker), self._is_local)
+
+    def _is_local(self, address: str) -> bool:
+        domain = address.rpartition("@")[2]
+        return domain == "" or self.routes.is_local(domain)
 
     def _take(self, settings: Settings, routes: Routes) -> dict[str, ConnectorSection]:
         """What of a configuration is ours; -> the connectors, by name."""
@@ -95,6 +111,7 @@ class Walk:
         self.smtp.configure(connectors, self._directories.of(settings))
         self.smtp.allot(_allotment(settings, self._worker))
         self.mailbox.configure(connectors)
+        self._inspect_by(settings)
 
     def abandon(self) -> None:
         """The process ends: a next hop that cannot be reached now is no trouble of the hop's."""
@@ -102,7 +119,7 @@ class Walk:
 
     async def close(self) -> None:
         """Ends connections; lets a file that is being written come to its end."""
-        await asyncio.gather(self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
+        await asyncio.gather(self.inspecting.close(), self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
         await self._directories.close()
 
     # --- a message's walk --------------------------------------------------------------------------------------------
@@ -123,7 +140,23 @@ class Walk:
         self._changed()
         text: bytes | None = raw[assign.head :] if assign.body else None
         job = self.jobs[assign.n] = Job(assign, head, Body(text, path + ".eml", head.size), slot)
-        self._guarded(job, self._work)
+        if assign.before and (assign.edited or (assign.hop == _SUBMISSION and self.inspecting.on)):
+            recall(path + ".env", assign.before, lambda past: self._recalled(job, past))
+        else:
+            self._guarded(job, self._work)
+
+    def _recalled(self, job: Job, past: Past) -> None:
+        """What the message has been through is known."""
+        if past is None:
+            log.error("the events of a message cannot be read, it is tried again", id=job.assign.m)
+            self._done(job, job.result())
+        else:
+            job.recall(past)
+            self._guarded(job, self._work)
+
+    def _entered(self, job: Job, phase: Phase) -> None:
+        self._status.enter(job.slot, phase)
+        self._changed()
 
     def _headless(self, assign: Assign) -> Job:
         job = self.jobs[assign.n] = Job(assign, _NO_HEAD, Body(b"", "", 0), self._status.begin(assign.m, 0, "", ""))
@@ -160,7 +193,7 @@ class Walk:
             made = delay_of(job, self._hop(job.assign.hop), self._office)
             self._done(job, _with_notices(job, [], made), made.raw)
         elif job.assign.hop == _SUBMISSION:
-            self._categorize(job)
+            self._inspect(job, recipients.from_text(job.assign.rcpt))
         else:
             self._deliver(job, self._hop(job.assign.hop), recipients.from_text(job.assign.rcpt))
 
@@ -180,26 +213,46 @@ class Walk:
         job.body = Body(text, job.body.path, job.body.size)
         return True
 
-    def _categorize(self, job: Job) -> None:
+    def _inspect(self, job: Job, rcpt: tuple[int, ...]) -> None:
+        """The phases ahead of routing, where there are any."""
+        if self.inspecting.on:
+            self.inspecting.begin(job, rcpt, lambda found: self._guarded(job, lambda one: self._inspected(one, found)))
+        else:
+            self._categorize(job, rcpt)
+
+    def _inspected(self, job: Job, found: Inspected) -> None:
+        if found.damaged:
+            self._done_damaged(job, found.damaged)
+        elif found.crashed:
+            self._done(job, job.result(crashed=found.crashed, trace=found.trace))
+        else:
+            job.routed, job.made, job.made_raw = found.events, found.children, found.raw
+            job.edits += tuple(edit for one in found.events if isinstance(one, Passed) for edit in one.headers)
+            if found.left:
+                self._categorize(job, found.left)
+            else:
+                self._done(job, *self._terminated(job, found.events, hop.SUBMISSION))
+
+    def _categorize(self, job: Job, rcpt: tuple[int, ...]) -> None:
         """Executing: every recipient gets its next hop. One hop that is open is delivered to in the same go."""
-        rcpt = recipients.from_text(job.assign.rcpt)
         forced, ways = job.assign.forced, self.routes.of(job.head)
         decide = self.routes.forced(forced, ways.decide) if forced else ways.decide
         found = categorize(job.head, rcpt, decide, job.assign.attempt)
-        job.routed, job.configuration = found.events, self.configuration
+        job.routed = job.routed + found.events if job.routed else found.events
+        job.configuration = self.configuration
         only = found.only
         if only is not None and self._open(only):
             self._deliver(job, self._hop(only.hop), rcpt)
         elif found.expansions:
             self._expand(job, found)
         else:
-            self._done(job, *self._terminated(job, found.events, hop.SUBMISSION))
+            self._done(job, *self._terminated(job, job.routed, hop.SUBMISSION))
 
     def _expand(self, job: Job, found: Categorized) -> None:
         """Aliases go on as messages of their own; for a large body names are made beside the loop."""
-        drafts = draft(job.head, found.expansions, present(job.head, found.events), job.assign.attempt)
+        drafts = draft(self._inherited(job), found.expansions, present(job.head, found.events), job.assign.attempt)
         if drafts.light(job.body):
-            self._expanded(job, found.events + drafts.events, *drafts.with_body(job.body))
+            self._expanded(job, job.routed + drafts.events, *drafts.with_body(job.body))
             return
 
         def placed(names: Placed) -> None:
@@ -211,9 +264,15 @@ class Walk:
                 self._crashed(job, names)
             else:
                 children, raw = drafts.with_names(names, job.head.sha256)
-                self._guarded(job, lambda _: self._expanded(job, found.events + drafts.events, children, raw))
+                self._guarded(job, lambda _: self._expanded(job, job.routed + drafts.events, children, raw))
 
         self.linking.place(job.body, len(drafts.children), placed)
+
+    def _inherited(self, job: Job) -> Head:
+        """The head of what a message goes on as: what it has been through, that has been through too."""
+        if not self.inspecting.on and not job.edits:
+            return job.head
+        return msgspec.structs.replace(job.head, passed=_ALL_PASSED, edits=job.edits)
 
     def _expanded(self, job: Job, events: list[Event], children: list[Child], raw: bytes) -> None:
         done, notices = self._terminated(job, events, hop.SUBMISSION)
@@ -237,7 +296,7 @@ class Walk:
         return found
 
     def _deliver(self, job: Job, target: NextHop, rcpt: tuple[int, ...]) -> None:
-        work = Work(job.head, job.body, rcpt, target, job.assign.attempt)
+        work = Work(job.head, job.body, rcpt, target, job.assign.attempt, job.edits)
         status, slot = self._status, job.slot
 
         def report(outcome: Outcome) -> None:
@@ -278,13 +337,18 @@ class Walk:
         self, job: Job, events: list[Event], target: NextHop, relayed: Sequence[int] = ()
     ) -> tuple[Done, bytes]:
         """The result with its notices, and the bytes of those."""
+        raw = b""
         if not concerns(job, events):
-            return job.result(events=events), b""
-        self._status.enter(job.slot, Phase.TERMINATING)
-        made = notices_of(job, events, target, relayed, self._office)
-        done = _with_notices(job, events, made)
-        done.blames = blames_of(job, events, target)
-        return done, made.raw
+            done = job.result(events=events)
+        else:
+            self._status.enter(job.slot, Phase.TERMINATING)
+            made = notices_of(job, events, target, relayed, self._office)
+            done, raw = _with_notices(job, events, made), made.raw
+            done.blames = blames_of(job, events, target)
+        if job.made:
+            done.children += job.made
+            raw += job.made_raw
+        return done, raw
 
     def _done_damaged(self, job: Job, why: str) -> None:
         self._done(job, job.result(damaged=why))
@@ -318,3 +382,4 @@ def _first_line(path: str) -> bytes:
 
 _NO_HEAD = Head("", "", "", "", [], 0)
 _SUBMISSION = str(hop.SUBMISSION)
+_ALL_PASSED = ",".join(phase.value for phase in (Phase.BACKUP, Phase.CONTENT, Phase.ANTIVIRUS))

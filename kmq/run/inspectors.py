@@ -1,0 +1,14 @@
+"""Which phases ahead of routing a configuration wants, in their order.
+
+Order:    Backup (of mail as it came), Content filtering, Antivirus control, Backup (of mail as it goes on).
+Promise:  a phase that is not configured is not loaded, and costs nothing.
+Callers:  run.walk.
+"""
+
+from kmq.config import Settings
+from kmq.phases.inspection import Inspector
+
+
+def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
+    """The steps of a worker."""
+    return []
