@@ -2,7 +2,8 @@
 
 Promise:  effects of one message happen in the order of their records. An effect that fails is owed: the later ones of
           its message wait behind it, those of other messages go on (J13). A message that is put and removed before its
-          files were begun needs none (J1), but for those that the safety net keeps (spool.net).
+          files were begun needs none (J1), but for those that the safety net keeps (spool.net); of one that is archived
+          they are made all the same (spool.archive).
 On crash: recovery does from the records what is missing here; doing an effect twice changes nothing.
 Callers:  `add` from the loop, all else from one thread.
 """
@@ -13,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kmq.spool import layout
+from kmq.spool.archive import Archives
+from kmq.spool.departures import Departures
 from kmq.spool.disk import Disk
 from kmq.spool.homes import Homes
 from kmq.spool.net import Net
-from kmq.spool.record import Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Archive, Dropped, Keep, Mark, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
@@ -39,7 +42,9 @@ class Effects:
     def __init__(self, disk: Disk, poison: Iterable[int] = ()) -> None:
         self.disk = disk
         self.homes = Homes(disk, poison)
-        self.net = Net(self.homes)
+        self.departures = Departures(self.homes)
+        self.net = Net(self.homes, self.departures)
+        self.archives = Archives(self.homes, self.departures)
         self.owed: dict[int, deque[tuple[int, Operation]]] = {}
         self.trouble: OSError | None = None
         self.stuck: OSError | None = None
@@ -50,6 +55,7 @@ class Effects:
         self._waiting: deque[Durable] = deque()
         self._doomed: set[int] = set()  # cancelled: a durable remove waits behind a put that had not had its turn
         self._fresh: set[int] = set()  # puts that wait for their turn: of them no file was begun
+        self._archived: set[int] = set()  # of those: a durable archive waits behind them, so nothing cancels them
         self._unmade: set[int] = set()  # puts, written or durable, whose files are not all there
         self._dropped: set[Dropped] = set()  # J12: files whose unlink is not done yet
         self._turn = threading.Lock()  # holds the decision whether a put and its remove cancel each other
@@ -66,11 +72,19 @@ class Effects:
                         self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
                     elif operation.id in self._fresh:
-                        if isinstance(operation, Remove):
-                            self._doomed.add(operation.id)
-                        elif isinstance(operation, Keep):
-                            self.net.gather(operation.id)
+                        self._follows_a_put(operation)
                 self._waiting.append(one)
+
+    def _follows_a_put(self, operation: Operation) -> None:
+        """Of which no file was begun."""
+        if isinstance(operation, Archive):
+            self._archived.add(operation.id)
+        elif operation.id in self._archived:
+            return
+        elif isinstance(operation, Remove):
+            self._doomed.add(operation.id)
+        elif isinstance(operation, Keep):
+            self.net.gather(operation.id)
 
     def claim(self, dropped: Dropped) -> bool:
         """Whether a dropped file may become a message: no written put names it with its unlink still to come (J12)."""
@@ -102,7 +116,7 @@ class Effects:
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self.owed and self.net.idle
+        return not self._waiting and not self.owed and self.net.idle and self.departures.idle
 
     # --- the thread's side ---------------------------------------------------------------------------------------
 
@@ -114,7 +128,8 @@ class Effects:
         """Whether every effect of this generation and of older ones is done or cancelled (J3)."""
         waiting = self._waiting[0].generation if self._waiting else generation + 1
         owed = min((operations[0][0] for operations in self.owed.values()), default=generation + 1)
-        return min(waiting, owed) > generation and self.net.finished(generation)
+        elsewhere = self.net.finished(generation) and self.departures.finished(generation)
+        return min(waiting, owed) > generation and elsewhere
 
     def apply_next(self) -> bool:
         """The effects of the next record; False when none waits. Never raises for the disk: what fails is owed."""
@@ -122,18 +137,18 @@ class Effects:
             return False
         one = self._waiting[0]
         ends = {operation.id for operation in one.operations if isinstance(operation, Remove)}
-        ends.difference_update([operation.id for operation in one.operations if isinstance(operation, Keep)])
+        ends.difference_update([operation.id for operation in one.operations if isinstance(operation, Keep | Archive)])
         for operation in one.operations:
             if not (isinstance(operation, Append) and operation.id in ends):  # its file goes with the same record
                 self._apply_or_owe(one.generation, operation)
-        if self.net.full or len(self._waiting) == 1:
+        if self.departures.full or len(self._waiting) == 1:
             self.let_go()
         self._waiting.popleft()  # only now: `finished` must not see a record gone whose effects are under way
         return True
 
     def let_go(self) -> None:
         """What is kept elsewhere by now leaves the queue. StorageFailed."""
-        for generation, number in self.net.let_go():
+        for generation, number in self.departures.let_go():
             self._apply_or_owe(generation, Remove(number))
 
     def retry_owed(self) -> bool:
@@ -196,6 +211,8 @@ class Effects:
                     self._keep(generation, operation)
                 case Mark():
                     self.net.mark(operation)
+                case Archive():
+                    self.archives.take(operation, generation)
                 case Move():
                     self._move(operation)
         except OSError as error:
@@ -208,6 +225,7 @@ class Effects:
         with self._turn:
             first = put.id in self._fresh
             self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
+            self._archived.discard(put.id)
         if put.id not in self._doomed and put.id in self._unmade:
             self._make(put, again=not first)
         elif self.net.gathers(put.id):
@@ -254,7 +272,7 @@ class Effects:
         if number in self._doomed:
             self._doomed.discard(number)
             return
-        if self.net.leaves(generation, number):
+        if self.departures.leaves(generation, number):
             return
         self.homes.leave(number, self.homes.of(number))
         self.homes.moved(number, "queue")

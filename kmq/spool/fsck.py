@@ -90,7 +90,7 @@ class Look:
         self._seen: set[int] = set()
 
     def everything(self) -> Iterator[Finding]:
-        """Every finding: of the journal, then of messages by ID, the queue's first, then of sent/ and incoming/."""
+        """Every finding: of the journal, of messages by ID, the queue's first, of sent/, backup/ and incoming/."""
         yield from self._journal()
         for folder in self.disk.names("queue"):
             yield from self._folder(folder)
@@ -107,7 +107,7 @@ class Look:
 
     def again(self, finding: Finding) -> list[Finding]:
         """What there is to say now about what a finding was about."""
-        if finding.path.startswith(f"{layout.SENT}/") and finding.id:
+        if finding.id and finding.path.startswith((f"{layout.SENT}/", f"{layout.BACKUP}/")):
             return net_fsck.message(self.disk, finding.path, self.deep)
         if finding.id:
             return self.message(finding.id)

@@ -41,6 +41,8 @@ FOLDERS = {
 HOMES = ("queue", "poison")
 #: Below it the safety net keeps delivered mail, a folder for each UTC day.
 SENT = "sent"
+#: Below it the phase Backup archives mail, a folder for each day, week or month.
+BACKUP = "backup"
 
 
 def folder(number: int, home: str = "queue") -> str:

@@ -1,9 +1,8 @@
 """The safety net: what was delivered gets names in sent/<day>/, and only then loses those in the queue.
 
-Promise:  a message whose files were made is linked, the new names are durable before the old ones go (J4), some hundred
-          messages with one sync. One that is removed before its files were begun (J1) gets them in sent/ alone. What
-          cannot be kept, because the disk is full or the body has too many names already, is delivered all the same:
-          mail never waits for the net.
+Promise:  a message whose files were made is linked, the new names are durable before the old ones go (departures). One
+          that is removed before its files were begun (J1) gets them in sent/ alone. What cannot be kept, because the
+          disk is full or the body has too many names already, is delivered all the same: mail never waits for the net.
 On crash: recovery makes from the records what is missing here (spool.net_recovery).
 Callers:  effects, and the store without a journal. One thread, but for `gather`: what that changes is only looked up.
 """
@@ -11,14 +10,11 @@ Callers:  effects, and the store without a journal. One thread, but for `gather`
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import chain
 
 from kmq.spool import layout
+from kmq.spool.departures import Departures
 from kmq.spool.homes import Homes
 from kmq.spool.record import Keep, Mark, Put
-
-#: Messages whose names in the queue go after one sync.
-TOGETHER = 200
 
 
 @dataclass(slots=True)
@@ -33,16 +29,15 @@ class Gathered:
 class Net:
     """What is kept. kept, lost: messages, since the start; bytes: of those; why: the last one was lost."""
 
-    def __init__(self, homes: Homes) -> None:
+    def __init__(self, homes: Homes, departures: Departures) -> None:
         self.homes = homes
+        self._departures = departures
         self.kept = 0
         self.lost = 0
         self.bytes = 0
         self.why: OSError | None = None
         self._gathered: dict[int, Gathered] = {}
         self._awaited: Counter[int] = Counter()  # puts among those, by generation
-        self._linked: dict[int, str] = {}  # whose names in sent/ may not be durable -> the day
-        self._leaving: dict[int, tuple[int, str]] = {}  # the same, removed: (generation, day)
 
     # --- messages without files ----------------------------------------------------------------------------------
 
@@ -98,7 +93,7 @@ class Net:
                     continue
                 self.homes.unlink(new)
             self.homes.link(old, new)
-        self._linked[keep.id] = keep.day
+        self._departures.named(keep.id, place)
 
     def _make(self, put: Put, lines: list[bytes], place: str) -> None:
         body = layout.body(put.id, place)
@@ -124,49 +119,10 @@ class Net:
             name = layout.envelope(mark.id, layout.kept_on(mark.day))
             self.homes.disk.append(name, b"\n" + mark.line)
 
-    # --- leaving the queue ---------------------------------------------------------------------------------------
-
-    def leaves(self, generation: int, number: int) -> bool:
-        """Whether the names in the queue of a removed message wait for those in sent/."""
-        day = self._linked.pop(number, None)
-        if day is not None:
-            self._leaving[number] = generation, day
-        return day is not None
-
-    def forget(self, number: int) -> None:
-        """Nobody waits for its names in sent/."""
-        self._linked.pop(number, None)
-
-    @property
-    def full(self) -> bool:
-        """Whether enough wait for one sync."""
-        return len(self._leaving) >= TOGETHER
-
     @property
     def idle(self) -> bool:
-        return not self._leaving and not self._gathered
+        return not self._gathered
 
     def finished(self, generation: int) -> bool:
         """Whether nothing of this generation or an older one is still to be done here (J3)."""
-        waits = chain(self._awaited, (made for made, _ in self._leaving.values()))
-        return min(waits, default=generation + 1) > generation
-
-    def let_go(self) -> list[tuple[int, int]]:
-        """The new names are durable, or StorageFailed; then the old ones go. -> (generation, ID) of what could not."""
-        if not self._leaving:
-            return []
-        disk = self.homes.disk
-        with self.homes.note.around(disk):
-            for day in {day for _, day in self._leaving.values()}:
-                with contextlib.suppress(FileNotFoundError):  # the net let go of the whole day
-                    disk.sync_folder(layout.kept_on(day))
-            disk.sync_folder(layout.SENT)
-        stuck = []
-        for number, (generation, _) in self._leaving.items():
-            try:
-                self.homes.leave(number, self.homes.of(number))
-                self.homes.moved(number, "queue")
-            except OSError:
-                stuck.append((generation, number))
-        self._leaving.clear()
-        return stuck
+        return min(self._awaited, default=generation + 1) > generation

@@ -1,7 +1,8 @@
-"""Is what the safety net keeps as it should be?
+"""Is what the safety net keeps, and what is archived, as it should be?
 
 Promise:  reads only. Each message there has an envelope of its own ID and a body that is what was accepted; damage is
-          told, and nobody mends it: it was delivered, and goes when its day is over.
+          told, and nobody mends it: what is in sent/ was delivered, and goes when its day is over. Compressed folders
+          are not looked into: each was read back when it was made (ageing), and gzip has its own checksum.
 On crash: only looks.
 Callers:  fsck.
 """
@@ -15,18 +16,27 @@ from kmq.spool import layout
 from kmq.spool.disk import Disk
 from kmq.spool.inspection import Finding
 from kmq.spool.net_clean import OLD
-from kmq.spool.strays import DAY
+from kmq.spool.strays import DAY, PERIOD
 
-_DAMAGED = "D11"
+#: The row of what is damaged, by the folder above.
+_DAMAGED = {layout.SENT: "D11", layout.BACKUP: "D13"}
+#: What ageing makes of a folder: whole, and half made.
+_COMPRESSED = (".tar.gz", ".tar.gz.new")
 
 
 def look(disk: Disk, deep: bool) -> Iterator[Finding]:
-    """Everything in sent/ that is not at rest. deep: bodies are read, and not only measured."""
+    """Everything in sent/ and backup/ that is not at rest. deep: bodies are read, and not only measured."""
     for name in disk.names(layout.SENT):
         folder = f"{layout.SENT}/{name}"
         if DAY.fullmatch(name):
             yield from _day(disk, folder, deep)
         elif name != "README.md" and not DAY.fullmatch(name.removesuffix(OLD)):
+            yield Finding("D7", folder)
+    for name in disk.names(layout.BACKUP):
+        folder = f"{layout.BACKUP}/{name}"
+        if PERIOD.fullmatch(name):
+            yield from _day(disk, folder, deep)
+        elif name != "README.md" and not (name.endswith(_COMPRESSED) and PERIOD.fullmatch(name.partition(".")[0])):
             yield Finding("D7", folder)
 
 
@@ -50,9 +60,11 @@ def _day(disk: Disk, folder: str, deep: bool) -> Iterator[Finding]:
 
 
 def message(disk: Disk, stem: str, deep: bool) -> list[Finding]:
-    """What there is to say of one kept message; stem: its path without ending."""
+    """What there is to say of one message there; stem: its path without ending."""
     flaw = _flaw(disk, stem, deep)
-    return [Finding(_DAMAGED, stem, flaw, queue_id.parse(stem.rpartition("/")[2]))] if flaw else []
+    return (
+        [Finding(_DAMAGED[stem.partition("/")[0]], stem, flaw, queue_id.parse(stem.rpartition("/")[2]))] if flaw else []
+    )
 
 
 def _flaw(disk: Disk, stem: str, deep: bool) -> str:

@@ -12,6 +12,7 @@ Shape of an operation: kind (8)  ID (64)  seq (32)  a (32)  b (32), then its tex
     4 remove
     5 keep    b = the day as a number (20261122); stands before the remove of a message that was delivered
     6 mark    a = length of the line, b = the day: one more line of a message that is kept
+    7 archive seq = the last event that the archived envelope has, a = length of the folder's name below the spool
 """
 
 import json
@@ -25,7 +26,7 @@ MAGIC = b"kmqR"
 HEADER = Struct("<4sIIQI")
 _POSITION = Struct("<IQIQ")
 _OPERATION = Struct("<BQIII")
-PUT, APPEND, MOVE, REMOVE, KEEP, MARK = 1, 2, 3, 4, 5, 6
+PUT, APPEND, MOVE, REMOVE, KEEP, MARK, ARCHIVE = 1, 2, 3, 4, 5, 6, 7
 NO_TOKEN = bytes(16)
 #: A record is at most this large, so that the smallest segment takes it.
 RECORD_LIMIT = 768 * 1024
@@ -125,7 +126,21 @@ class Mark:
         return _OPERATION.pack(MARK, self.id, self.seq, len(self.line), _number_of(self.day)) + self.line
 
 
-Operation = Put | Append | Move | Remove | Keep | Mark
+@dataclass(slots=True)
+class Archive:
+    """The phase Backup: the body gets a name in a folder (`backup/2026-11-22`), with the envelope beside it as it is
+    then: its head and its events up to seq (J4b)."""
+
+    id: int
+    seq: int
+    place: str
+
+    def encode(self) -> bytes:
+        place = self.place.encode()
+        return _OPERATION.pack(ARCHIVE, self.id, self.seq, len(place), 0) + place
+
+
+Operation = Put | Append | Move | Remove | Keep | Mark | Archive
 
 
 def _number_of(day: str) -> int:
@@ -190,6 +205,9 @@ def operations(payload: memoryview) -> Iterator[Operation]:
             yield Keep(number, _day_of(b))
         elif kind == MARK:
             yield Mark(number, seq, bytes(payload[at : at + a]), _day_of(b))
+            at += a
+        elif kind == ARCHIVE:
+            yield Archive(number, seq, bytes(payload[at : at + a]).decode())
             at += a
         else:
             raise ValueError(f"operation {kind} is of a later kmq")

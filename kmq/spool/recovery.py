@@ -17,13 +17,12 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from kmq.errors import StorageFailed
 from kmq.model import queue_id
 from kmq.model.envelope import Head, lines_of, read_event, read_head, unseal
 from kmq.model.event import Moved
-from kmq.spool import checkpoint, journal, layout, strays
+from kmq.spool import archive, checkpoint, journal, layout, strays
+from kmq.spool.archive import seq_of as _seq_of
 from kmq.spool.checkpoint import Checkpoint, Note
 from kmq.spool.disk import Disk
 from kmq.spool.journal import Journal, Segment
@@ -121,7 +120,7 @@ class Recovery:
             self._rename(plan)
         self._sync()
         set_aside = strays.sweep(self.disk, traced, plain)
-        strays.sweep_kept(self.disk, {one.kept for one in traced.values() if one.kept})
+        strays.sweep_kept(self.disk, {place for one in traced.values() for place in one.places})
         for plan in plans.values():
             for name in plan.gone:
                 self._drop(name)
@@ -190,6 +189,8 @@ class Recovery:
     def _plan(self, number: int, one: Traced) -> Plan:
         """Makes new files under temporary names; nothing that anybody reads is changed yet."""
         plan = Plan(gone=self._leavings(one))
+        for place, seq in one.archived.items():
+            self._plan_archived(number, one, place, seq, plan)
         if one.kept:
             return self._plan_kept(number, one, plan)
         if one.removed:
@@ -228,6 +229,22 @@ class Recovery:
         elif self.rewrite or not found or not found.whole or found.home != place or lines != old:
             self._make(layout.envelope(number, place), b"\n".join(lines), plan)
         return plan
+
+    def _plan_archived(self, number: int, one: Traced, place: str, seq: int, plan: Plan) -> None:
+        """Of what is archived nothing may be left anywhere: then it was compressed, or taken away."""
+        homes = (*layout.HOMES, *one.places)
+        found = self._best_envelope(number, one.put, homes)
+        old = found.lines if found else [one.put.line] if one.put else []
+        if not old:
+            return
+        text = b"\n".join(archive.up_to(_merged(old, one.lines), seq))
+        part = Plan()
+        self._plan_body(number, place, one, old[0], part, homes)
+        if not part.lost:
+            plan.made += part.made
+            name = layout.envelope(number, place)
+            if self.rewrite or not self._is_file(name) or self.disk.read(name) != text:
+                self._make(name, text, plan)
 
     def _best_envelope(self, number: int, put: Put | None, homes: Sequence[str] = layout.HOMES) -> Copy | None:
         """The copy that has most lines, the queue's of two that are alike. One whose head is damaged counts when the
@@ -299,16 +316,22 @@ class Recovery:
         fd = self.disk.create(temporary)
         try:
             self.disk.write(fd, text)
-            if self.rewrite:
-                self.disk.sync(fd)  # the syncfs that follows cannot be trusted (J7)
+            if self._is_alone(name.rpartition("/")[0]):
+                self.disk.sync(fd)
         finally:
             self.disk.close_file(fd)
         plan.made.append((temporary, name))
 
     def _link(self, old: str, name: str, plan: Plan) -> None:
         temporary = self._temporary(name)
-        self.disk.link(old, temporary)
-        plan.made.append((temporary, name))
+        try:
+            self.disk.link(old, temporary)
+        except OSError as error:
+            if error.errno not in archive.UNLINKABLE:
+                raise
+            self._make(name, self.disk.read(old), plan)
+        else:
+            plan.made.append((temporary, name))
 
     def _temporary(self, name: str) -> str:
         folder = name.rpartition("/")[0]
@@ -325,12 +348,17 @@ class Recovery:
         """In rewriting mode the note must outlive this: until all is written anew, a yes means nothing (J7)."""
         sync_all(self.disk, self.note, keep_note=self.rewrite)
 
+    def _is_alone(self, folder: str) -> bool:
+        """The spool's syncfs cannot be trusted, or does not reach the folder (J7, J12)."""
+        place = self.disk.status(folder)
+        return self.rewrite or (place is not None and place.st_dev != self.disk.device)
+
     def _rename(self, plan: Plan) -> None:
         """The body first: an envelope never stands without it."""
         for temporary, name in sorted(plan.made, key=lambda pair: pair[1].endswith(".env")):
             self.disk.rename(temporary, name)
-        if self.rewrite:
-            for folder in {name.rpartition("/")[0] for _, name in plan.made}:
+        for folder in {name.rpartition("/")[0] for _, name in plan.made}:
+            if self._is_alone(folder):
                 self.disk.sync_folder(folder)
                 self.disk.sync_folder(folder.rpartition("/")[0] or ".")
 
@@ -341,7 +369,7 @@ class Recovery:
         if place is None:
             return
         there = self.disk.status(name) is not None
-        alone = self.rewrite or place.st_dev != self.disk.device  # the spool's syncfs will not do it (J7, J12)
+        alone = self._is_alone(folder)
         if not there and alone:
             self.disk.close_file(self.disk.create(name))
         if there or alone:
@@ -450,16 +478,6 @@ def _merged(lines: list[bytes], missing: list[tuple[int, bytes]]) -> list[bytes]
     if not more:
         return lines
     return lines[:1] + sorted([*lines[1:], *more.values()], key=lambda line: _seq_of(line) or 0)
-
-
-def _seq_of(line: bytes) -> int | None:
-    event = read_event(line)
-    if event is not None:
-        return event.seq
-    try:  # an event of a later kmq
-        return int(msgspec.json.decode(unseal(line) or b"")["seq"])
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _home_of(lines: list[bytes]) -> str:

@@ -30,6 +30,7 @@ STATES = {
     "S7": State("no message; a name in incoming/ is of a receiver that is gone", _START),
     "S8": State("half made by a start that was cut; it counts for nothing", _START),
     "S9": State("kept after its delivery", ""),
+    "S10": State("archived", ""),
     "D0": State("FORMAT is missing or damaged", "the next start of kmqd if it is missing; else write it by hand"),
     "D1": State("a body without envelope and without record", _ASIDE),
     "D2": State("an envelope without body", _ASIDE),
@@ -55,10 +56,11 @@ STATES = {
         "a damaged line in state/: a suspended queue goes on, or a connector gets another GUID",
         "kmq fsck --repair, or the next change of that file: the other lines count",
     ),
+    "D13": State("archived, and damaged", "nobody: what is whole of it is there to read"),
 }
 
 #: Nothing is to be done about these.
-AT_REST = frozenset({"S3", "S5", "S9"})
+AT_REST = frozenset({"S3", "S5", "S9", "S10"})
 #: These last for moments while kmqd runs, and are not worth a word then.
 MOVING = frozenset({"S1", "S2", "S4", "S6", "S7", "S8"})
 

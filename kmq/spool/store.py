@@ -22,7 +22,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
@@ -193,6 +193,7 @@ class JournalStore(Store):
         assert self.effects.finished(generation)
         sync_all(self.disk, self.note)
         yield "syncfs"
+        self.effects.departures.synced(generation)
         self.effects.remove_empty_folders()
         yield "folders"
         checkpoint.write(self.disk, generation + 1, self.last_id + 1)
@@ -210,6 +211,7 @@ class JournalStore(Store):
 class FileStore(Store):
     """Plain files alone. A batch is made in two steps, each durable before the next begins:
 
+    0  what is archived
     1  bodies, and envelopes under a name that counts for nothing yet (<id>.put)
     2  that name gets its true one, <id>.env, beside it; events are added; envelopes of what is removed go
     Then it counts, and what is needless goes: dropped files (durably, J12), <id>.put, names in old homes, bodies.
@@ -235,6 +237,7 @@ class FileStore(Store):
         puts = [operation for operation in operations if isinstance(operation, Put)]
         try:
             self._promise_ids()
+            self._archive(operations)
             self._prepare(puts)
             for operation in operations:
                 self._commit(operation)
@@ -252,6 +255,16 @@ class FileStore(Store):
         if self.last_id >= self._promised:
             checkpoint.write(self.disk, self._generation, self.last_id + self.AHEAD + 1, plain=True)
             self._promised = self.last_id + self.AHEAD
+
+    def _archive(self, operations: list[Operation]) -> None:
+        """What is archived is durable before anything says so."""
+        wishes = [one for one in operations if isinstance(one, Archive)]
+        for wish in wishes:
+            lines = [one.line for one in operations if isinstance(one, Append) and one.id == wish.id]
+            self.effects.archives.take(wish, self._generation, lines)
+            self.effects.departures.forget(wish.id)
+        if wishes:
+            sync_all(self.disk, self.note)
 
     def _prepare(self, puts: list[Put]) -> None:
         for put in puts:
@@ -272,7 +285,7 @@ class FileStore(Store):
                     self._homes.moved(operation.id, operation.home)
             case Keep():
                 self.effects.net.keep(operation)
-                self.effects.net.forget(operation.id)
+                self.effects.departures.forget(operation.id)
             case Mark() if (operation.id, operation.seq) not in self._done:
                 self.effects.net.mark(operation)
                 self._done.add((operation.id, operation.seq))

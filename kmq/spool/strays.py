@@ -20,6 +20,8 @@ _NAME = re.compile(r"([0-9a-f]{8}-[0-9a-f]{8})\.(env|eml|put|env\.new|eml\.new)"
 _FOLDER = re.compile(r"[0-9a-f]{5}-[0-9a-f]{4}")
 #: The folder of a day below sent/.
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: A folder below backup/: of a day, a week, or a month.
+PERIOD = re.compile(r"[0-9]{4}-(?:[0-9]{2}-[0-9]{2}|W[0-9]{2}|[0-9]{2})")
 
 
 def names(disk: Disk, home: str) -> Iterator[tuple[int, str, str]]:
@@ -52,12 +54,12 @@ def sweep(disk: Disk, traced: Container[int], plain: bool) -> list[str]:
     return aside
 
 
-def sweep_kept(disk: Disk, days: Iterable[str]) -> None:
-    """Temporary names that a recovery which was cut left in sent/, where messages of these days were made."""
-    for day in days:
-        for name in disk.names(layout.kept_on(day)):
+def sweep_kept(disk: Disk, places: Iterable[str]) -> None:
+    """Temporary names that a recovery which was cut left in folders of sent/ and backup/, where it made messages."""
+    for place in places:
+        for name in disk.names(place):
             if name.endswith(".new"):
-                _unlink_file(disk, f"{layout.kept_on(day)}/{name}")
+                _unlink_file(disk, f"{place}/{name}")
 
 
 def _odd(disk: Disk, home: str) -> list[tuple[int, str, str]]:
@@ -115,9 +117,10 @@ def newest_ids(disk: Disk) -> list[int]:
 
 
 def newest_kept(disk: Disk) -> int:
-    """The newest ID of the last day in sent/, 0 when nothing is kept."""
-    newest = max((name for name in disk.names(layout.SENT) if DAY.fullmatch(name)), default="")
-    stems = (name[: queue_id.LENGTH] for name in (disk.names(layout.kept_on(newest)) if newest else ()))
+    """The newest ID of the last day in sent/, and of the last folder in backup/; 0 when nothing is kept."""
+    days = [f"{layout.SENT}/{name}" for name in disk.names(layout.SENT) if DAY.fullmatch(name)]
+    periods = [f"{layout.BACKUP}/{name}" for name in disk.names(layout.BACKUP) if PERIOD.fullmatch(name)]
+    stems = (name[: queue_id.LENGTH] for place in (days[-1:] + periods[-1:]) for name in disk.names(place))
     return max((queue_id.parse(stem) for stem in stems if queue_id.PATTERN.fullmatch(stem)), default=0)
 
 

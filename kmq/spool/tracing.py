@@ -8,19 +8,26 @@ Callers:  recovery, inspection.
 from dataclasses import dataclass, field
 
 from kmq.errors import SpoolError
-from kmq.spool import journal, record
+from kmq.spool import journal, layout, record
 from kmq.spool.journal import Segment
-from kmq.spool.record import Append, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Put, Remove
 
 
 @dataclass(slots=True)
 class Traced:
-    """One message. lines: (seq, line) of events, moves among them; kept: the day under which it lies in sent/."""
+    """One message. lines: (seq, line) of events, moves among them; kept: the day under which it lies in sent/;
+    archived: the folders in which it is archived, with the last event that its envelope has there."""
 
     put: Put | None = None
     lines: list[tuple[int, bytes]] = field(default_factory=list)
     removed: bool = False
     kept: str = ""
+    archived: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[str]:
+        """Folders that it has names in beside its home."""
+        return [*([layout.kept_on(self.kept)] if self.kept else ()), *self.archived]
 
     def take(self, operation: Operation) -> None:
         match operation:
@@ -32,6 +39,8 @@ class Traced:
                 self.lines.append((operation.seq, operation.line))
             case Keep():
                 self.kept = operation.day
+            case Archive():
+                self.archived[operation.place] = operation.seq
             case Mark():
                 self.kept = operation.day
                 self.lines.append((operation.seq, operation.line))

@@ -19,7 +19,7 @@ from tests.spool.ledger import Ledger
 from tests.spool.life import Life, recover
 
 #: What recovery must leave the same however often it is stopped. (What others bring is theirs until a put takes it.)
-FOLDERS = ("queue", "poison", "sent")
+FOLDERS = ("queue", "poison", "sent", "backup")
 
 
 @dataclass(slots=True)

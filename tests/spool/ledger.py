@@ -5,6 +5,7 @@ What:     a `Ledger` is told of every record that is written, and of every one t
 Promise:  what it names is wrong by the rules of the journal: acknowledged mail is in exactly one home, whole, with
           every event once; removed mail is nowhere; what was never told is whole or absent, record by record, in the
           order of writing; nothing is litter; no ID is issued twice. What is kept lies in sent/ alone, with every line.
+          What is archived lies in backup/ for ever, with the lines that it had then.
 Callers:  the tests of the spool.
 """
 
@@ -17,7 +18,7 @@ from kmq.model.envelope import lines_of, read_event, unseal
 from kmq.model.event import Moved
 from kmq.spool import layout, loading
 from kmq.spool.disk import Disk
-from kmq.spool.record import NO_TOKEN, Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import NO_TOKEN, Append, Archive, Dropped, Keep, Mark, Move, Operation, Put, Remove
 from kmq.spool.recovery import Recovered
 
 HOMES = ("queue", "poison")
@@ -72,6 +73,7 @@ class Ledger:
         self.offered: dict[Dropped, bool] = {}  # files of a drop directory -> a durable put took it
         self.highest = 0  # the last ID that was told
         self.kept: dict[int, Kept] = {}
+        self.archived: dict[int, Kept] = {}  # day: the folder below the spool
         self.lossy = not atomic
 
     # --- what is told ------------------------------------------------------------------------------------------------
@@ -91,6 +93,8 @@ class Ledger:
                 self.handed.add(operation.incoming)
             if isinstance(operation, Keep):
                 self.kept[operation.id] = self._kept(operation)
+            if isinstance(operation, Archive):
+                self.archived[operation.id] = self._archived(operation)
             if isinstance(operation, Mark) and operation.id in self.kept:
                 self.kept[operation.id].lines.append(operation.line)
 
@@ -98,6 +102,13 @@ class Ledger:
         story = [op for one in self.records if one.told for op in one.operations if op.id == keep.id]
         lines = [op.line for op in story if isinstance(op, Put | Append | Move)]
         return Kept(keep.day, lines, self.bodies[keep.id])
+
+    def _archived(self, wish: Archive) -> Kept:
+        """A record that is found after a cut is told later than some that were written behind it."""
+        story = [op for one in self.records for op in one.operations if op.id == wish.id]
+        lines = [op.line for op in story if isinstance(op, Put)]
+        lines += [op.line for op in story if isinstance(op, Append | Move) and op.seq <= wish.seq]
+        return Kept(wish.place, lines, self.bodies[wish.id])
 
     def refuse(self, one: Written) -> None:
         self.records.remove(one)
@@ -107,7 +118,7 @@ class Ledger:
         other = Ledger(self.atomic)
         other.records, other.bodies, other.offered = self.records, self.bodies, self.offered
         other.highest, other.handed = self.highest, self.handed
-        other.kept, other.lossy = self.kept, self.lossy
+        other.kept, other.archived, other.lossy = self.kept, self.archived, self.lossy
         other.incoming = dict.fromkeys(self.incoming, False)
         return other
 
@@ -124,6 +135,7 @@ class Ledger:
         wrong += self._judge_incoming(disk, stories)
         wrong += self._judge_dropped(disk, stories, found)
         wrong += self._judge_kept(disk, found)
+        wrong += self._judge_archived(disk, found)
         wrong += self._judge_order(found) if self.atomic else self._judge_notices(found)
         if recovered:
             wrong += self._judge_knowledge(disk, recovered, found)
@@ -236,6 +248,25 @@ class Ledger:
                 wrong.append(f"{queue_id.text(number)}: was kept, and is not in sent/ as it was: {missing}")
         return wrong
 
+    def _judge_archived(self, disk: Disk, found: dict[int, Found]) -> list[str]:
+        """What is archived is whole, as it was then, whatever became of the message."""
+        there = _look_into(disk, "backup")
+        wishes = {op.id: (one, op) for one in self.records for op in one.operations if isinstance(op, Archive)}
+        wrong = [
+            f"{queue_id.text(number)}: archived from nowhere"
+            for number in there.keys() - self.archived.keys() - {op.id for one, op in wishes.values() if one.sent}
+        ]
+        promised = dict(self.archived)
+        for number, (one, wish) in wishes.items():
+            passed = next((op.line for op in one.operations if isinstance(op, Append) and op.seq == wish.seq), None)
+            if passed in (found.get(number) or Found()).lines:
+                promised.setdefault(number, self._archived(wish))
+        for number, kept in promised.items():
+            parts = there.get(number, {})
+            if parts.get("eml") != kept.body or lines_of(parts.get("env", b"")) != kept.lines:
+                wrong.append(f"{queue_id.text(number)}: was archived, and is not in {kept.day} as it was: {parts}")
+        return wrong
+
     # --- what lies elsewhere -----------------------------------------------------------------------------------------
 
     def _judge_incoming(self, disk: Disk, stories: dict[int, list[tuple[Written, Operation]]]) -> list[str]:
@@ -273,6 +304,8 @@ class Ledger:
         """The same, with a look at sent/."""
         if isinstance(operation, Keep):
             return operation.id in _look_sent(disk)
+        if isinstance(operation, Archive):
+            return operation.id in _look_into(disk, "backup")
         if isinstance(operation, Mark):
             return operation.line in lines_of(_look_sent(disk).get(operation.id, {}).get("env", b""))
         return self._evidence(operation, found.get(operation.id) or Found())
@@ -286,7 +319,7 @@ class Ledger:
                 return operation.line in found.lines if found.there else None
             case Remove():
                 return not found.there
-            case Keep() | Mark():
+            case Keep() | Mark() | Archive():
                 return None
 
     def _judge_order(self, found: dict[int, Found]) -> list[str]:
@@ -372,9 +405,13 @@ def _look(disk: Disk) -> tuple[dict[int, Found], list[str]]:
 
 
 def _look_sent(disk: Disk) -> dict[int, dict[str, bytes]]:
-    """Of each message in sent/ the files that are there, by ending."""
+    return _look_into(disk, "sent")
+
+
+def _look_into(disk: Disk, place: str) -> dict[int, dict[str, bytes]]:
+    """Of each message in sent/ or backup/ the files that are there, by ending."""
     found: dict[int, dict[str, bytes]] = defaultdict(dict)
-    for folder, name in disk.walk("sent"):
+    for folder, name in disk.walk(place):
         found[queue_id.parse(name[:-4])][name[-3:]] = disk.read(f"{folder}/{name}")
     return dict(found)
 

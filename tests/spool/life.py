@@ -16,7 +16,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Dropped, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Archive, Dropped, Keep, Mark, Move, Operation, Put, Remove
 from kmq.spool.recovery import Recovered, Recovery
 from kmq.spool.store import FileStore, JournalStore, Pending, Store
 from tests.spool.ghost import GhostDisk, GhostNote, Kernel, Watch
@@ -27,6 +27,8 @@ from tests.spool.world import NOW, event, message
 SEGMENT = 24 << 10
 #: The day under which what is delivered is kept.
 DAY = "2025-11-22"
+#: The folder in which mail is archived.
+PLACE = "backup/2025-11-22"
 
 
 def recover(disk: Disk, note: Note, ledger: Ledger) -> tuple[Recovered, Journal]:
@@ -145,6 +147,18 @@ class Life:
         line = self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok")
         self.kept[number] = self.seq[number]
         self._add([line, Keep(number, DAY), Remove(number)])
+        self._gone(number)
+
+    def archive(self, number: int) -> None:
+        """The phase Backup: it has been through it, and its names are made, in one record."""
+        line = self.event(number, "passed", phase="Backup", archive=PLACE)
+        self._add([line, Archive(number, line.seq, PLACE)])
+
+    def archive_and_keep(self, number: int) -> None:
+        """The same in one go with its delivery, and it is kept."""
+        passed = self.event(number, "passed", phase="Backup", archive=PLACE)
+        line = self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok")
+        self._add([passed, Archive(number, passed.seq, PLACE), line, Keep(number, DAY), Remove(number)])
         self._gone(number)
 
     def mark(self, number: int) -> None:

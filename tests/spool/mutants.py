@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kmq.model import envelope
-from kmq.spool import checkpoint, effects, homes, journal, net, record, recovery, store
+from kmq.spool import archive, checkpoint, departures, effects, homes, journal, record, recovery, store
 from tests.spool import stories
 from tests.spool.life import Story
 
@@ -249,15 +249,15 @@ MUTANTS = (
     ),
     Mutant(
         "J4 names in the queue go before those in sent/ are durable",
-        net.Net,
-        "let_go",
-        (("                disk.sync_folder(layout.kept_on(day))", "                pass"),),
+        departures.Departures,
+        "_sync",
+        (("                disk.sync_folder(place)", "                pass"),),
         stories.kept_later,
     ),
     Mutant(
         "J4 the day's folder is not durable",
-        net.Net,
-        "let_go",
+        departures.Departures,
+        "_sync",
         (("        disk.sync_folder(layout.SENT)\n", ""),),
         stories.kept_later,
         seeds=8,
@@ -265,7 +265,7 @@ MUTANTS = (
     Mutant(
         "J1 cancelled mail is not gathered for the net",
         Apply,
-        "add",
+        "_follows_a_put",
         (("self.net.gather(operation.id)", "pass"),),
         stories.kept_fresh,
     ),
@@ -273,7 +273,7 @@ MUTANTS = (
         "J3 what is gathered for the net does not hold",
         Apply,
         "finished",
-        ((" and self.net.finished(generation)", ""),),
+        (("self.net.finished(generation) and ", ""),),
         stories.kept_fresh,
     ),
     Mutant(
@@ -287,10 +287,68 @@ MUTANTS = (
         "J5 half-made names stay in sent/",
         Recover,
         "_recover",
-        (("    strays.sweep_kept(self.disk, {one.kept for one in traced.values() if one.kept})\n", ""),),
+        (("    strays.sweep_kept(self.disk, {place for one in traced.values() for place in one.places})\n", ""),),
         stories.kept_later,
         seeds=1,
         depth=0.3,
+    ),
+    Mutant(
+        "J4b names in the queue go before what is archived is durable",
+        departures.Departures,
+        "_sync",
+        (("disk.sync_all()", "pass"),),
+        stories.archived_later,
+    ),
+    Mutant(
+        "J4b the names of what is archived are durable, its envelope is not",
+        departures.Departures,
+        "_sync",
+        (("if not all(place.startswith(_KEPT) for place in places):", "if False:"),),
+        stories.archived_later,
+        seeds=8,
+    ),
+    Mutant(
+        "J4b a removal does not wait for the archive",
+        Apply,
+        "_remove",
+        (("if self.departures.leaves(generation, number):", "if False:"),),
+        stories.archived_later,
+    ),
+    Mutant(
+        "J4b what is archived is cancelled",
+        Apply,
+        "_follows_a_put",
+        (("self._archived.add(operation.id)", "pass"),),
+        stories.archived_fresh,
+    ),
+    Mutant(
+        "J4b recovery forgets what is archived",
+        Recover,
+        "_plan",
+        (("for place, seq in one.archived.items():", "for place, seq in ():"),),
+        stories.archived_fresh,
+    ),
+    Mutant(
+        "J4b the archived envelope goes on growing",
+        archive,
+        "up_to",
+        ((" and found <= seq", ""),),
+        stories.archived_fresh,
+    ),
+    Mutant(
+        "J3 who is leaving does not hold",
+        Apply,
+        "finished",
+        ((" and self.departures.finished(generation)", ""),),
+        stories.archived_and_leaving,
+    ),
+    Mutant(
+        "FileStore: what is archived is not durable before anything says so",
+        store.FileStore,
+        "_archive",
+        (("        sync_all(self.disk, self.note)", "        pass"),),
+        stories.archived_later,
+        "files",
     ),
     # --- J5 ---------------------------------------------------------------------------------------------------------
     Mutant(

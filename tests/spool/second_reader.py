@@ -24,7 +24,7 @@ BLOCK = 4096
 RECORD = struct.Struct("<4sIIQI")
 SUMMED = struct.Struct("<IQIQ")
 OPERATION = struct.Struct("<BQIII")
-PUT, APPEND, MOVE, REMOVE, KEEP, MARK = 1, 2, 3, 4, 5, 6
+PUT, APPEND, MOVE, REMOVE, KEEP, MARK, ARCHIVE = 1, 2, 3, 4, 5, 6, 7
 NAME = re.compile(r"([0-9a-f]{8}-[0-9a-f]{8})\.(env|eml|put|reason)")
 SEGMENT = re.compile(r"([0-9a-f]{8})\.([0-9a-f]{4})\.log")
 OF_LOG = re.compile(SEGMENT.pattern + r"|spare\..*|damaged\..*|checkpoint|.*\.new|README\.md")
@@ -38,7 +38,8 @@ class Message:
     """Everything the files and the journal say of one ID.
 
     files: (home, ending) -> path; parts: the same -> "+" there and whole, "!" there and not whole, "x" another's.
-    kept: the day of a keep or a mark; added: seq -> event line that the journal holds.
+    kept: the day of a keep or a mark; archived: folder -> the last event of the envelope there.
+    added: seq -> event line that the journal holds.
     incoming: the body's name below incoming/, of a put without body.
     """
 
@@ -53,6 +54,7 @@ class Message:
     moved: bool = False
     removed: bool = False
     kept: str = ""
+    archived: dict[str, int] = field(default_factory=dict)
     head: Line | None = None
     events: list[Line] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)  # seq of events that the journal has and the envelope has not
@@ -176,6 +178,9 @@ def replay(payload: bytes, messages: dict[str, Message]) -> None:
             message.removed = True
         elif kind == KEEP:
             message.kept = _day(b)
+        elif kind == ARCHIVE:
+            message.archived[payload[offset : offset + a].decode()] = s
+            offset += a
         else:
             assert kind in (APPEND, MOVE, MARK)
             message.kept = _day(b) if kind == MARK else message.kept
@@ -319,9 +324,18 @@ def row(parts: list[str], put: bool, move: bool, remove: bool, reason: bool) -> 
 
 def read_kept(spool: Path) -> dict[str, tuple[str, str, list[Line]]]:
     """ID -> the day, S9 or D11, and the events of each message in sent/."""
+    return _read_folders(spool / "sent", r"\d{4}-\d\d-\d\d", "S9", "D11")
+
+
+def read_archived(spool: Path) -> dict[str, tuple[str, str, list[Line]]]:
+    """ID -> the folder, S10 or D13, and the events of each message in backup/."""
+    return _read_folders(spool / "backup", r"\d{4}-(\d\d-\d\d|W\d\d|\d\d)", "S10", "D13")
+
+
+def _read_folders(place: Path, named: str, whole: str, damaged: str) -> dict[str, tuple[str, str, list[Line]]]:
     found: dict[str, tuple[str, str, list[Line]]] = {}
-    for folder in sorted((spool / "sent").iterdir()):
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", folder.name):
+    for folder in sorted(place.iterdir()):
+        if not re.fullmatch(named, folder.name):
             continue
         for name in sorted({path.stem for path in folder.iterdir() if NAME.fullmatch(path.name)}):
             lines = lines_of(folder / f"{name}.env")
@@ -329,7 +343,7 @@ def read_kept(spool: Path) -> dict[str, tuple[str, str, list[Line]]]:
             own = head is not None and "recipients" in head and head.get("id") == name
             good = own and whole_body(folder / f"{name}.eml", head)
             events = {number_in(one, "seq"): one for one in map(unseal, lines[1:]) if one}
-            found[name] = (folder.name, "S9" if good else "D11", [events[seq] for seq in sorted(events)])
+            found[name] = (folder.name, whole if good else damaged, [events[seq] for seq in sorted(events)])
     return found
 
 
@@ -349,13 +363,14 @@ def read_state(spool: Path) -> tuple[dict[str, list[Line]], bool]:
 class Reading:
     """A whole spool: messages by ID, names that kmq did not make, and what is true of it as a whole (D7, D9, D10, D12).
 
-    kept: what lies in sent/.
+    kept: what lies in sent/; archived: in backup/.
     """
 
     messages: dict[str, Message]
     strange: list[str]
     damage: set[str]
     kept: dict[str, tuple[str, str, list[Line]]] = field(default_factory=dict)
+    archived: dict[str, tuple[str, str, list[Line]]] = field(default_factory=dict)
 
 
 def read_spool(spool: Path) -> Reading:
@@ -373,7 +388,8 @@ def read_spool(spool: Path) -> Reading:
     damage = {"D7"} if strange else set()
     damage |= ({"D9"} if lost else set()) | ({"D10"} if journal.damaged else set())
     damage |= {"D12"} if read_state(spool)[1] else set()
-    return Reading({name: messages[name] for name in sorted(messages)}, strange, damage, read_kept(spool))
+    found = {name: messages[name] for name in sorted(messages)}
+    return Reading(found, strange, damage, read_kept(spool), read_archived(spool))
 
 
 if __name__ == "__main__":

@@ -321,6 +321,82 @@ def kept_unsynced(life: Life) -> None:
     life.settle()
 
 
+def archived_later(life: Life) -> None:
+    """The phase Backup of a message that is covered, with an event before and after; then it leaves."""
+    number, other = life.put(), life.put_large("1-1-1-1")
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.defer(number)
+    life.archive(number)
+    life.archive(other)
+    life.defer(number)
+    life.settle()
+    life.deliver(number)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.move(other)
+    life.settle()
+
+
+def archived_fresh(life: Life) -> None:
+    """Archived and delivered before the files were begun: once by itself, once in one go, once kept beside."""
+    first, second, third = life.put(), life.put_large("1-1-1-1"), life.put()
+    life.sync()
+    life.archive(first)
+    life.archive_and_keep(second)
+    life.archive(third)
+    life.sync()
+    life.deliver(first)
+    life.keep(third)
+    life.sync()
+    life.apply(2)
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def archived_and_leaving(life: Life) -> None:
+    """A checkpoint is due while a removed message waits for its new names to be durable."""
+    number = life.put()
+    life.settle()
+    life.archive(number)
+    life.deliver(number)
+    life.sync()
+    life.turn()
+    life.put()
+    life.sync()
+    life.apply(2)
+    life.checkpoint()
+    life.settle()
+
+
+def archived_on_a_full_disk(life: Life) -> None:
+    """What cannot be archived now is owed, and the message leaves the queue after that."""
+    number, other = life.put(), life.put()
+    life.settle()
+    life.archive(number)
+    life.archive(other)
+    life.deliver(number)
+    life.sync_all()
+    life.disk.fault = Failing("create", errno.ENOSPC, name="backup")
+    life.effects.apply_next()
+    life.apply_all()
+    life.turn()
+    life.checkpoint()
+
+
+def archived_unsynced(life: Life) -> None:
+    """The sync before it leaves fails (J7)."""
+    number = life.put()
+    life.settle()
+    life.archive(number)
+    life.deliver(number)
+    life.disk.fault = Failing("sync_all")
+    life.settle()
+
+
 def before(life: Life) -> None:
     """What a start finds that has work to do: covered messages, and records of every kind whose files are not made."""
     kept, deferred, large, poisoned = life.put(), life.put(), life.put_large("1-1-1-1"), life.put()
@@ -524,6 +600,9 @@ STORIES: tuple[Story, ...] = (
     kept_later,
     kept_fresh,
     marked,
+    archived_later,
+    archived_fresh,
+    archived_and_leaving,
 )
 FAILURES: tuple[Story, ...] = (
     failed_put,
@@ -535,6 +614,8 @@ FAILURES: tuple[Story, ...] = (
     owed_then_deferred,
     kept_on_a_full_disk,
     kept_unsynced,
+    archived_on_a_full_disk,
+    archived_unsynced,
     full("create"),
     full("create", 1),
     full("write", half=True),

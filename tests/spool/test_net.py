@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kmq.spool import layout
+from kmq.spool.departures import TOGETHER
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable
-from kmq.spool.net import TOGETHER
 from kmq.spool.record import Append, Keep, Mark, Operation, Put, Remove
 from tests.spool.world import World, event, message, tree
 

@@ -215,6 +215,8 @@ class Walk:
         number = random.choice(durable)
         self.trace.append(f"verb on {number:x}")
         verbs: list[Callable[[int], object]] = [life.defer]
+        if number not in self.ledger.archived and not life.waiting[number]:
+            verbs += [life.archive, life.archive_and_keep] if life.home[number] == "queue" else []
         if not life.waiting[number]:
             other = "queue" if life.home[number] == "poison" else "poison"
             verbs += [life.deliver, life.remove, lambda one: life.move(one, other)]

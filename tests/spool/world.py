@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kmq.errors import StorageFailed
 from kmq.model import envelope, moment, queue_id
-from kmq.model.event import Deferred, Delivered, Failed, Moved
+from kmq.model.event import Deferred, Delivered, Failed, Moved, Passed
 from kmq.spool import layout, loading
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
@@ -30,9 +30,8 @@ def message(number: int, text: bytes = b"Subject: x\r\n\r\nhello\r\n", recipient
 
 def event(seq: int, kind: str, **keys: object) -> bytes:
     """A sealed line."""
-    made = {"delivered": Delivered, "failed": Failed, "deferred": Deferred, "moved": Moved}[kind](
-        seq=seq, at=moment.as_text(NOW + seq), **keys
-    )
+    kinds = {"delivered": Delivered, "failed": Failed, "deferred": Deferred, "moved": Moved, "passed": Passed}
+    made = kinds[kind](seq=seq, at=moment.as_text(NOW + seq), **keys)
     return envelope.event_line(made)
 
 
