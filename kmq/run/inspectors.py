@@ -7,8 +7,13 @@ Callers:  run.walk.
 
 from kmq.config import Settings
 from kmq.phases.inspection import Inspector
+from kmq.run.scanning import spam_steps, virus_steps
 
 
 def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
     """The steps of a worker."""
-    return []
+    return [
+        *spam_steps(settings, worker, "content"),
+        *virus_steps(settings, worker, None),
+        *spam_steps(settings, worker, "antivirus"),
+    ]

@@ -1,0 +1,49 @@
+"""The scanners of a configuration, as steps of the phases ahead of routing.
+
+Promise:  what is not configured is not loaded. Connections are dealt out to workers, so that the parts add up to what
+          the section says.
+Callers:  run.inspectors.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kmq.config import Settings
+from kmq.config.connections import part
+from kmq.config.sections import ScannerSection
+from kmq.phases.inspection import Inspector
+
+if TYPE_CHECKING:
+    from kmq.phases.antivirus_removal import Opener
+
+
+def spam_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]:
+    """Those of type rspamd whose phase is `content`, or `antivirus`."""
+    sections = [one for one in settings.scanners if one.type == "rspamd" and one.phase == phase]
+    if not sections:
+        return []
+    from kmq.phases.antispam import Antispam
+
+    return [Antispam(one, _places(one, settings, worker), settings.kmq.hostname) for one in sections]
+
+
+def virus_steps(settings: Settings, worker: int, opener: "Opener | None") -> list[Inspector]:
+    """One step for all of type clamd. opener: takes mail apart where infected parts are to be removed."""
+    sections = [one for one in settings.scanners if one.type == "clamd"]
+    if not sections:
+        return []
+    from kmq.phases.antivirus import Antivirus
+    from kmq.phases.rules_letters import Office
+
+    places = {one.name: _places(one, settings, worker) for one in sections}
+    return [Antivirus(sections, places, Office(settings.kmq.postmaster, settings.kmq.hostname), opener)]
+
+
+def removes(scanners: Sequence[ScannerSection]) -> bool:
+    """Whether some scanner has infected parts taken out of mail."""
+    return any(one.type == "clamd" and one.infected == "remove" for one in scanners)
+
+
+def _places(one: ScannerSection, settings: Settings, worker: int) -> int:
+    """Of its connections, those of this worker; a worker that is on its way out keeps one to end what it has."""
+    return max(1, part(one.connections, worker, settings.kmq.workers, one.name))
