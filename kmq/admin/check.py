@@ -16,6 +16,7 @@ from pathlib import Path
 from kmq.admin.check_dns import dns
 from kmq.admin.check_drops import drops
 from kmq.admin.check_groups import groups
+from kmq.admin.check_languages import languages
 from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
 from kmq.admin.check_sendmail import programs
@@ -42,6 +43,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from certificates(settings)
     yield from routing(settings)
     yield from rewriting(settings)
+    yield from languages(settings)
     yield from dns(settings)
     yield from spool(settings)
     yield from drops(settings)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kmq.model.address import NotAnAddress, on_wire
 from kmq.model.envelope import Head, Recipient
+from kmq.model.orcpt import seven_bit
 from kmq.model.reply import Reply
 
 
@@ -68,7 +69,7 @@ def opening(head: Head, rcpt: Sequence[int], offers: Offers) -> Opening:
             refused.append((index, _NOT_ASCII))
             continue
         try:
-            lines.append((index, _rcpt(recipient, offers)))
+            lines.append((index, _rcpt(recipient, offers, head)))
         except NotAnAddress:
             refused.append((index, _BAD_RECIPIENT))
     return Opening(mail, lines, refused)
@@ -91,17 +92,25 @@ def _mail(head: Head, offers: Offers) -> bytes:
         line += b" SIZE=%d" % head.size
     if head.eight_bit:
         line += b" BODY=8BITMIME"
-    if offers.smtputf8 and (head.smtputf8 or not _ascii_envelope(head)):
+    if _utf8(head, offers):
         line += b" SMTPUTF8"
     if offers.dsn:
         line += _parameter(b" RET=", head.ret) + _parameter(b" ENVID=", head.envid)
     return line + b"\r\n"
 
 
-def _rcpt(recipient: Recipient, offers: Offers) -> bytes:
+def _utf8(head: Head, offers: Offers) -> bool:
+    """Whether the transaction has SMTPUTF8 (RFC 6531 3.4)."""
+    return offers.smtputf8 and (head.smtputf8 or not _ascii_envelope(head))
+
+
+def _rcpt(recipient: Recipient, offers: Offers, head: Head) -> bytes:
     line = b"RCPT TO:" + _path(recipient.address)
     if offers.dsn:
-        line += _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", recipient.orcpt)
+        orcpt = recipient.orcpt
+        if not orcpt.isascii() and not _utf8(head, offers):
+            orcpt = seven_bit(orcpt)
+        line += _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", orcpt)
     return line + b"\r\n"
 
 

@@ -7,10 +7,11 @@ Callers:  run.notices and its parts, run.terminating.
 from enum import Enum
 from typing import NamedTuple
 
-from kmq.config.sections import Settings
+from kmq.config.sections import NoticesSection, Settings
 from kmq.model import moment
 from kmq.model.envelope import Head, Recipient
 from kmq.model.reply import Reply
+from kmq.routing.languages import Languages
 from kmq.run.schedule import Schedules, schedules_of
 
 #: What stands in `source.how` of a notice, and of a copy for the postmaster.
@@ -68,7 +69,10 @@ class Lost(NamedTuple):
 
 
 class Office(NamedTuple):
-    """Who makes notices, and by which rules. until: Unix time up to which a message is tried, 0.0 for not known."""
+    """Who makes notices, and by which rules. until: Unix time up to which a message is tried, 0.0 for not known.
+
+    languages: who is told in which.
+    """
 
     hostname: str
     postmaster: str
@@ -76,13 +80,19 @@ class Office(NamedTuple):
     undeliverable: str
     schedules: Schedules
     until: float = 0.0
+    languages: Languages = Languages(NoticesSection())
 
 
 def office_of(settings: Settings) -> Office:
     """By this configuration."""
     kmq, queue = settings.kmq, settings.queue
     return Office(
-        kmq.hostname, kmq.postmaster, queue.bounce_size_limit, queue.undeliverable_notices, schedules_of(settings)
+        kmq.hostname,
+        kmq.postmaster,
+        queue.bounce_size_limit,
+        queue.undeliverable_notices,
+        schedules_of(settings),
+        languages=Languages(settings.notices),
     )
 
 

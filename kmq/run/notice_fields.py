@@ -7,24 +7,23 @@ Callers:  run.notices.
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 
+from kmq.model import orcpt
 from kmq.model.envelope import Head
 from kmq.run import notice_parts
 from kmq.run.notice import Action, Lost, Office, unix
 
-_DESCRIPTION = "Delivery report"
 
-
-def part(head: Head, lost: Sequence[Lost], office: Office, unicode: bool) -> bytes:
-    """The fields of the message, then of each recipient. unicode: the notice goes with SMTPUTF8."""
+def part(head: Head, lost: Sequence[Lost], office: Office, unicode: bool, called: str) -> bytes:
+    """The fields of the message, then of each recipient. unicode: the notice goes with SMTPUTF8; called: the part."""
     groups = [_message_fields(head, office.hostname), *(_recipient_fields(one, office, unicode) for one in lost)]
     content = b"\r\n\r\n".join(_group(group, unicode) for group in groups) + b"\r\n"
     if unicode and not content.isascii():
-        return notice_parts.part("message/global-delivery-status", "8bit", _DESCRIPTION, content)
-    return notice_parts.part("message/delivery-status", "7bit", _DESCRIPTION, content)
+        return notice_parts.part("message/global-delivery-status", "8bit", called, content)
+    return notice_parts.part("message/delivery-status", "7bit", called, content)
 
 
 def _message_fields(head: Head, hostname: str) -> list[tuple[str, str]]:
-    fields = [("Original-Envelope-Id", xtext_decoded(head.envid))] if head.envid else []
+    fields = [("Original-Envelope-Id", orcpt.xtext_decoded(head.envid))] if head.envid else []
     fields.append(("Reporting-MTA", f"dns; {hostname}"))
     if head.source.helo:
         fields.append(("Received-From-MTA", f"dns; {head.source.helo}"))
@@ -36,8 +35,7 @@ def _recipient_fields(lost: Lost, office: Office, unicode: bool) -> list[tuple[s
     recipient, said, host = lost.recipient, lost.reply, lost.host
     fields = []
     if recipient.orcpt:
-        kind, _, address = recipient.orcpt.partition(";")
-        fields.append(("Original-Recipient", f"{kind}; {xtext_decoded(address)}"))
+        fields.append(("Original-Recipient", _original(orcpt.read(recipient.orcpt), unicode)))
     fields.append(("Final-Recipient", _typed(recipient.address, unicode)))
     fields.append(("Action", lost.action.value))
     fields.append(("Status", lost.status))
@@ -54,23 +52,19 @@ def _typed(address: str, unicode: bool) -> str:
     """RFC 3464 2.1.2, and RFC 6533 3 for what is not ASCII: escaped, unless UTF-8 may stand as it is."""
     if address.isascii():
         return f"rfc822; {address}"
-    return f"utf-8; {address if unicode else escaped(address)}"
+    return f"utf-8; {address if unicode else orcpt.utf8_xtext(address)}"
+
+
+def _original(found: orcpt.Original, unicode: bool) -> str:
+    """As the sender wrote it, in the form that the notice can bear."""
+    return f"{found.kind}; {orcpt.utf8_xtext(found.address) if found.utf8 and not unicode else found.address}"
 
 
 def escaped(text: str) -> str:
-    """ASCII without control characters: \\x{HEX} for the rest, as in RFC 6533's utf-8-addr-xtext."""
+    """ASCII without control characters, blanks as they are: \\x{HEX} for the rest."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(sign if " " <= sign <= "~" else f"\\x{{{ord(sign):X}}}" for sign in text)
-
-
-def xtext_decoded(xtext: str) -> str:
-    """RFC 3461 4: +HH stands for a character; what is broken stays as it is."""
-    first, *rest = xtext.split("+")
-    try:
-        return first + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
-    except ValueError:
-        return xtext
+    return "".join(sign if " " <= sign <= "~" else f"\\x{{{ord(sign):02X}}}" for sign in text)
 
 
 def _group(fields: Iterable[tuple[str, str]], unicode: bool) -> bytes:

@@ -6,6 +6,9 @@ Callers:  run.notices, notice_words, notice_fields.
 
 from collections.abc import Iterable
 
+from kmq.languages.wording import Wording
+from kmq.model.fields import Field
+from kmq.phases.encoded_words import seven_bit
 from kmq.run.notice import Letter
 
 HEADER_LIMIT = 50_000  #: bytes of the original header that go back to the sender
@@ -31,43 +34,51 @@ def multipart(boundary: bytes, parts: Iterable[bytes]) -> bytes:
     return body + b"\r\n--%b--\r\n" % boundary
 
 
-def text_part(kind: str, text: bytes, description: str) -> bytes:
-    """A part of lines that end in LF; quoted-printable when it is not plain ASCII with lines of ordinary length."""
+def text_part(kind: str, text: bytes, description: str, language: str = "") -> bytes:
+    """A part of lines that end in LF; quoted-printable when it is not plain ASCII with lines of ordinary length.
+
+    language: that of the text (RFC 3282), "" for what is no text of ours.
+    """
     plain = text.isascii() and b"\0" not in text and b"\r" not in text and max(map(len, text.split(b"\n"))) < 990
     content = text.replace(b"\n", b"\r\n") if plain else quoted_printable(text)
-    return part(f"{kind}; charset=utf-8", "7bit" if plain else "quoted-printable", description, content)
+    encoding = "7bit" if plain else "quoted-printable"
+    tagged = f"{encoding}\r\nContent-Language: {language}" if language else encoding
+    return part(f"{kind}; charset=utf-8", tagged, description, content)
 
 
 def part(kind: str, encoding: str, description: str, content: bytes) -> bytes:
     """A part whose content is encoded already."""
-    header = (
-        f"Content-Description: {description}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    )
-    return header.encode() + content
+    header = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    return field("Content-Description", description) + header.encode() + content
+
+
+def field(name: str, text: str) -> bytes:
+    """A field of plain text, whole, as every server can carry it (RFC 2047)."""
+    made = seven_bit(Field(name.lower().encode(), f"{name}: {text}\r\n".encode()))
+    assert made is not None, "fields of text have such a form"
+    return made
 
 
 # --- what goes back to the sender -------------------------------------------------------------------------------------
 
 
-def returned(letter: Letter, limit: int, unicode: bool) -> bytes:
+def returned(letter: Letter, limit: int, unicode: bool, words: Wording) -> bytes:
     """The third part: the message, when it is at hand and within the limit, else its header.
 
     unicode: the notice goes with SMTPUTF8 (RFC 6533), so that UTF-8 may stand as it is.
     """
     text, head = letter.text, letter.head
     if head.size <= limit and len(text) == head.size:
-        return _whole(text, unicode or head.smtputf8)
+        return _whole(text, unicode or head.smtputf8, words.message)
     header = text.partition(b"\r\n\r\n")[0][:HEADER_LIMIT]
     if len(header) == HEADER_LIMIT:
         header = header.rpartition(b"\r\n")[0]
-    description = "The header of your message"
     if unicode and not header.isascii() and _utf_8(header):
-        return part("message/global-headers", "8bit", description, header + b"\r\n")
-    return text_part("text/rfc822-headers", header.replace(b"\r\n", b"\n") + b"\n", description)
+        return part("message/global-headers", "8bit", words.header, header + b"\r\n")
+    return text_part("text/rfc822-headers", header.replace(b"\r\n", b"\n") + b"\n", words.header)
 
 
-def _whole(text: bytes, unicode: bool) -> bytes:
-    description = "Your message"
+def _whole(text: bytes, unicode: bool, description: str) -> bytes:
     if text.isascii():
         return part("message/rfc822", "7bit", description, text)
     if unicode and _utf_8(text):  # which may be encoded, as message/rfc822 may not (RFC 6532 3.7)

@@ -4,7 +4,8 @@ Promise:  pure. A notice goes to the sender and from nobody (RFC 5321 6.1), so n
           plain words what happened (notice_words), and for programs field by field (notice_fields). Whatever the
           addresses, replies and headers of the message hold, the notice is well-formed. It is 7-bit, unless the
           sender's own address is not, or an 8-bit message goes back whole. Recipients whose sender wants no such notice
-          are left out. What nobody may be told of goes to the postmaster, and no further.
+          are left out. What nobody may be told of goes to the postmaster, and no further. Whoever is told reads it in
+          his language (routing.languages); what is for programs is the same in all.
 On crash: made again; a result and its notices become durable together or not at all.
 Callers:  run.terminating.
 """
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from typing import NamedTuple
 
+from kmq.languages.tables import WORDINGS
 from kmq.model import moment, reply
 from kmq.model.address import NotAnAddress, on_wire
 from kmq.model.envelope import Head, Recipient, Source, head_tail
@@ -95,16 +97,18 @@ def _made(letter: Letter, lost: Sequence[Lost], office: Office, now: float, send
     """sender: who is told, "" for the postmaster."""
     head = letter.head
     to = sender or office.postmaster
+    words = WORDINGS[office.languages.of(to, letter.text if sender else b"")]
     unicode = not to.isascii()
     whole = not sender or (head.ret.upper() == "FULL" and lost[0].action is Action.FAILED)
-    returned = notice_parts.returned(letter, office.size_limit if whole else 0, unicode)
+    returned = notice_parts.returned(letter, office.size_limit if whole else 0, unicode, words)
     parts = [
-        notice_words.part(head, lost, office, "" if sender else office.postmaster),
-        notice_fields.part(head, lost, office, unicode),
+        notice_words.part(head, lost, office, words, copied=not sender),
+        notice_fields.part(head, lost, office, unicode, words.report),
         returned,
     ]
     boundary = notice_parts.boundary(head.id, returned)
-    ahead = _opening(letter, lost, office, now, to)
+    subject = words.subject_copy if not sender else notice_words.subject(lost[0].action, words)
+    ahead = _opening(letter, subject, office, now, to)
     stamp = ahead.index(_ID_ROOM)
     body = ahead + notice_parts.multipart(boundary, parts)
     return Notice(head_tail(_head(head, body, now, to, NOTICE if sender else COPY)), body, stamp)
@@ -128,7 +132,7 @@ def _head(original: Head, body: bytes, now: float, to: str, how: str) -> Head:
     )
 
 
-def _opening(letter: Letter, lost: Sequence[Lost], office: Office, now: float, to: str) -> bytes:
+def _opening(letter: Letter, subject: str, office: Office, now: float, to: str) -> bytes:
     """The header of the notice, which threads with the message (RFC 5322 3.6.4) and is no person's mail (RFC 3834)."""
     head, host = letter.head, office.hostname.encode()
     about = notice_parts.message_id(letter.text)
@@ -136,7 +140,7 @@ def _opening(letter: Letter, lost: Sequence[Lost], office: Office, now: float, t
     lines = [
         b"From: Mail Delivery System <MAILER-DAEMON@%b>" % host,
         b"To: %b" % on_wire(to),
-        b"Subject: %b" % (b"A notice could not be delivered" if copied else notice_words.SUBJECTS[lost[0].action]),
+        notice_parts.field("Subject", subject).removesuffix(b"\r\n"),
         b"Date: %b" % formatdate(now).encode(),
         b"Message-ID: <%b@%b>" % (_ID_ROOM, host),
     ]

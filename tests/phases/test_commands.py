@@ -36,6 +36,24 @@ LINES = [
         b"MAIL FROM:<s@x.test>\r\n",
         b"RCPT TO:<a@b.test>\r\n",
     ),
+    (
+        head(recipients=[Recipient("a@b.test", "", "utf-8;ж+@b.test")], smtputf8=True),
+        ALL,
+        b"MAIL FROM:<s@x.test> SIZE=100 SMTPUTF8\r\n",
+        "RCPT TO:<a@b.test> ORCPT=utf-8;ж+@b.test\r\n".encode(),
+    ),
+    (
+        head(recipients=[Recipient("a@b.test", "", "utf-8;ж+@b.test")], smtputf8=True),
+        Offers(dsn=True),  # offers no SMTPUTF8: RFC 6533 3 has a form for it
+        b"MAIL FROM:<s@x.test>\r\n",
+        b"RCPT TO:<a@b.test> ORCPT=utf-8;\\x{436}\\x{2B}@b.test\r\n",
+    ),
+    (
+        head(recipients=[Recipient("a@b.test", "", "utf-8;ж@b.test")]),
+        ALL._replace(sized=False),  # an alias of mail that came as ASCII goes on so
+        b"MAIL FROM:<s@x.test>\r\n",
+        b"RCPT TO:<a@b.test> ORCPT=utf-8;\\x{436}@b.test\r\n",
+    ),
 ]  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def test_people_read_what_happened_and_what_they_can_do() -> None:
     assert "2026-11-22 05:50 UTC" in words
     assert "<a@b.test> The server mx.b.test[192.0.2.1]:25 answered: 550 5.1.1 no such user" in words
     assert "<full@b.test> Our own server says: 552 5.2.2 over quota" in words
-    assert "check the address for spelling mistakes" in words
+    assert "What you can do: Check the address for spelling mistakes" in words
     assert "the mailbox is full" in words
     assert ID in words
 
@@ -220,6 +220,28 @@ def test_an_international_recipient() -> None:
     assert found == "utf-8; \\x{43F}\\x{440}\\x{438}\\x{43C}\\x{435}\\x{440}@b.test"
     assert "<пример@b.test>" in parts(parsed)[0].get_content()
     assert not read_head(notice).smtputf8, "it goes to a sender with an ordinary address"
+
+
+def test_the_first_address_of_an_international_recipient_comes_back_in_either_form() -> None:
+    """RFC 6533 3 and 4: as it is where UTF-8 can go, else in ASCII; what was typed rfc822 stays xtext."""
+    to = Recipient("пример@b.test", orcpt="utf-8;п\\x{2B}\\x{436}@a.test")
+    for sender, original, final in (
+        (
+            "s@x.test",
+            "utf-8; \\x{43F}\\x{2B}\\x{436}@a.test",
+            "utf-8; \\x{43F}\\x{440}\\x{438}\\x{43C}\\x{435}\\x{440}@b.test",
+        ),
+        ("ñ@x.test", "utf-8; п+ж@a.test", "utf-8; пример@b.test"),
+    ):
+        notice = noticed(head(to, sender=sender, smtputf8=True), [(0, "550 no", "")])
+        assert notice is not None
+        assert f"Original-Recipient: {original}\r\nFinal-Recipient: {final}\r\n".encode() in notice.body
+
+
+def test_a_quoted_international_recipient_is_one_word_for_programs() -> None:
+    to = '"ж \\\\ ü=+"@b.test'
+    found = fields(made(head(to, smtputf8=True), [(0, "550 no", "")])[1])[1]["Final-Recipient"]
+    assert found == 'utf-8; "\\x{436}\\x{20}\\x{5C}\\x{5C}\\x{20}\\x{FC}\\x{3D}\\x{2B}"@b.test'
 
 
 def test_an_international_sender() -> None:
