@@ -57,6 +57,7 @@ def lacking(rule: RuleSection) -> Iterator[tuple[str, str]]:
 def mistakes(rules: Iterable[RuleSection]) -> Iterator[tuple[str, str, str]]:
     """(section, option, what is wrong): actions that exclude each other, conditions that cannot be met together."""
     for rule in rules:
+        yield from ((rule.name, *found) for found in lacking(rule))
         ends = [one.verb.value for one in rule.action if one.verb in ENDS]
         if len(ends) > 1:
             text = f"{' and '.join(ends)} exclude each other: a rule has one of them at most"

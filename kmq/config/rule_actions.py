@@ -114,15 +114,18 @@ def _header(verb: Verb, row: str, rest: str) -> Action:
         raise ValueError(f"the name of a header field is missing: {EXAMPLES[verb]}")
     if verb is not Verb.REMOVE_HEADER and ":" not in rest:
         raise ValueError(f"a colon stands behind the name of a header field: {EXAMPLES[verb]}")
-    name, value = field_name(rest)
+    written, _, value = rest.partition(":")
+    name, behind = field_name(written.strip())
+    if behind:
+        raise ValueError(f"{written.strip()!r} is no name of a header field: it has no blank in it: {EXAMPLES[verb]}")
     why = _UNTOUCHED.get(name.lower())
     if why and (verb is not Verb.ADD_HEADER or name.lower().startswith(("mime", "content"))):
         raise ValueError(f"{name} cannot be changed: {why}")
-    if verb is Verb.REMOVE_HEADER and value:
-        raise ValueError(f"{value!r} stands behind the name: all fields of a name are removed")
-    if verb is not Verb.REMOVE_HEADER and not value:
+    if verb is Verb.REMOVE_HEADER and value.strip():
+        raise ValueError(f"{value.strip()!r} stands behind the name: all fields of a name are removed")
+    if verb is not Verb.REMOVE_HEADER and not value.strip():
         raise ValueError(f"a value is missing: {EXAMPLES[verb]}")
-    return Action(verb, row, name=name, text=_text(value))
+    return Action(verb, row, name=name, text=_text(value.strip()))
 
 
 def _notify(row: str, rest: str) -> Action:
