@@ -60,6 +60,8 @@ WRITERS = {
     "kmq/admin/exporting.py": "copies of messages, in a folder that the operator names",
     "kmq/cli/alone.py": "the run directory, for the lock",
     "kmq/phases/maildir.py": "mailboxes",
+    "kmq/phases/agent_file.py": "copies of messages that programs read, in a folder of their own",
+    "kmq/phases/drop_folder.py": "folders of gateways",
     "kmq/run/ground.py": "the folders of spool and run directory themselves",
     "kmq/run/listeners.py": "sockets in the run directory",
 }

@@ -25,18 +25,19 @@ class Delivery:
     uncertain: a final dot may have been sent and no reply came.
     relayed:   recipients who were handed to a server that knows nothing of notices.
     begun:     the loop's time at which a connection first had it; 0.0 before.
-    rendering: how it is written differently from how it lies in the queue; None when it is not.
+    rendering: how it is written differently from how it lies in the queue; None when it is not. rewriter: of the
+               connector's addresses.
     """
 
     __slots__ = (
-        "_replies", "_rewriter", "begun", "left", "limit", "relayed", "rendering", "report", "show", "uncertain",
+        "_replies", "begun", "left", "limit", "relayed", "rendering", "report", "rewriter", "show", "uncertain",
         "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, report: Report, show: Show, rewriter: Rewriter | None = None) -> None:
         """rewriter: of the connector's addresses."""
         self.work = work
-        self._rewriter = rewriter
+        self.rewriter = rewriter
         self.rendering: Rendering | None = None
         self.report = report
         self.show = show
@@ -57,14 +58,14 @@ class Delivery:
     def unrendered(self, eight_bit: bool) -> bool:
         """Whether it has to be written differently for a server that offers 8BITMIME, or does not, and is not yet."""
         wide = self.work.head.eight_bit and not eight_bit
-        if self._rewriter is None and not wide and not self.work.edits:
+        if self.rewriter is None and not wide and not self.work.edits:
             self.rendering = None
             return False
         return self.rendering is None or self.rendering.seven_bit is not self._seven_bit(eight_bit)
 
     def rendered(self, eight_bit: bool) -> Rendering | Reply:
         """How it is written for such a server, or why it cannot be. Blocks on a large body."""
-        return render(self.work, self._rewriter, self._seven_bit(eight_bit))
+        return render(self.work, self.rewriter, self._seven_bit(eight_bit))
 
     def take(self, rendering: Rendering | Reply) -> None:
         """What came of `rendered`."""
@@ -72,7 +73,7 @@ class Delivery:
             self.judge_left(rendering, "")
             return
         self.rendering = rendering
-        note_rewritten(self.work, self._rewriter)
+        note_rewritten(self.work, self.rewriter)
 
     def _seven_bit(self, eight_bit: bool) -> bool:
         """A message with a UTF-8 header has no other form (RFC 6531 3.2): it is refused in `phases.commands`."""

@@ -7,7 +7,8 @@ Promise:  the body on the disk stays as it is. The size that is told is the size
           converted once before, without being kept. Memory is bounded by a header and a piece.
 Errors:   BodyDamaged, OSError, as reading a body has them.
 On crash: nothing is kept.
-Callers:  phases.delivery; `render` blocks and counts every byte, so it is run in threads for large bodies.
+Callers:  phases.delivery, phases.drop_folder, phases.agent_file; `render` blocks and counts every byte, so it is run
+          in threads for large bodies.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -88,6 +89,23 @@ def render(work: Work, rewriter: Rewriter | None, seven_bit: bool) -> Rendering 
         eight_bit=not seven_bit and (head.eight_bit or not ascii_only),
     )
     return Rendering(head, change, found, text)
+
+
+def as_it_is(work: Work, rewriter: Rewriter | None) -> Rendering:
+    """How a message is written where 8-bit text may stand: into files, for programs."""
+    rendering = render(work, rewriter, seven_bit=False)
+    assert isinstance(rendering, Rendering), "what is not converted cannot be unfit"
+    return rendering
+
+
+def written(work: Work, rendering: Rendering) -> Iterator[bytes]:
+    """The whole of it in pieces, as it goes out. Blocks; BodyDamaged or OSError where the body cannot be read."""
+    if rendering.text is not None:
+        yield rendering.text
+        return
+    stream = rendering.stream()
+    yield from map(stream.feed, _pieces(work))
+    yield stream.end()
 
 
 def _change(work: Work, rewriter: Rewriter | None) -> Change | None:

@@ -11,6 +11,7 @@ import os
 import stat
 from pathlib import Path
 
+from kmq import log
 from kmq.config import Settings
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.errors import SpoolError
@@ -49,6 +50,7 @@ def build(spool: Path) -> None:
         disk = Disk(spool)
         try:
             layout.prepare(disk)
+            _empty(disk, layout.AGENTS)
         finally:
             disk.close()
         device = os.lstat(spool).st_dev
@@ -57,6 +59,15 @@ def build(spool: Path) -> None:
                 raise SpoolError(f"{spool / name} is on another file system than {spool}; files are linked across")
     except OSError as error:
         raise SpoolError(f"{error.filename or spool}: {error.strerror}") from None
+
+
+def _empty(disk: Disk, folder: str) -> None:
+    """Takes away what processes of an earlier kmqd left there, which is no mail."""
+    for name in disk.names(folder):
+        try:
+            disk.unlink(f"{folder}/{name}")
+        except OSError as error:
+            log.warning("a file that is left over cannot be removed", name=f"{folder}/{name}", why=error.strerror)
 
 
 def _folder(path: Path, hint: str = "") -> None:

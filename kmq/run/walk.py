@@ -17,7 +17,7 @@ import msgspec
 
 from kmq import log
 from kmq.config import ConnectorSection, Settings
-from kmq.model import envelope, hop, recipients, reply
+from kmq.model import envelope, hop, recipients
 from kmq.model.envelope import Head
 from kmq.model.event import Event, Failed, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
@@ -29,6 +29,7 @@ from kmq.phases.executing import Categorized, categorize
 from kmq.phases.mailbox import Mailbox
 from kmq.phases.rewriting import Rewriting
 from kmq.phases.smtp import Smtp
+from kmq.phases.ways import Ways
 from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
 from kmq.run.directory import Directories
@@ -86,6 +87,7 @@ class Walk:
         allotment = _allotment(settings, worker)
         self.smtp = Smtp(connectors, settings.kmq.hostname, allotment, directory, self._rewriting)
         self.mailbox = Mailbox(connectors, settings.kmq.hostname)
+        self.ways = Ways(connectors, self._spool, allotment, self._rewriting)
         self._inspect_by(settings)
 
     def _inspect_by(self, settings: Settings) -> None:
@@ -111,6 +113,7 @@ class Walk:
         self.smtp.configure(connectors, self._directories.of(settings))
         self.smtp.allot(_allotment(settings, self._worker))
         self.mailbox.configure(connectors)
+        self.ways.configure(connectors, _allotment(settings, self._worker))
         self._inspect_by(settings)
 
     def abandon(self) -> None:
@@ -119,7 +122,8 @@ class Walk:
 
     async def close(self) -> None:
         """Ends connections; lets a file that is being written come to its end."""
-        await asyncio.gather(self.inspecting.close(), self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE))
+        ends = (self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE), self.ways.close(_CLOSE))
+        await asyncio.gather(self.inspecting.close(), *ends)
         await self._directories.close()
 
     # --- a message's walk --------------------------------------------------------------------------------------------
@@ -285,7 +289,7 @@ class Walk:
         target = self._hop(routed.hop)
         if target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             return self.smtp.ready(target)
-        return target.delivery_type is DeliveryType.MAILBOX
+        return target.delivery_type is DeliveryType.MAILBOX or self.ways.ready(target)
 
     def _hop(self, text: str) -> NextHop:
         found = self._hops.get(text)
@@ -313,7 +317,8 @@ class Walk:
             status.enter(slot, Phase.SMTP)
             self.smtp.deliver(work, report, show)
         else:
-            report(Outcome(unavailable=reply.Reply(451, "4.4.0", f"this kmq has no way to deliver {target}")))
+            status.enter(slot, Phase.SMTP if target.delivery_type is DeliveryType.DELIVERY_AGENT else Phase.LOCAL)
+            self.ways.deliver(work, report, show)
 
     def _reported(self, job: Job, target: NextHop, outcome: Outcome) -> None:
         """Terminating: results, and the notice about those that failed."""

@@ -9,6 +9,7 @@ index/                    what listings read, a cache
 state/                    suspended queues, GUIDs of connectors
 status/  run/             status files; sockets and locks
 pickup/ replay/ shadow/ sent/ backup/ drop/   for what comes and goes by folder
+agents/                   messages that programs of connectors are reading
 log/                      the tracking log
 """
 
@@ -20,7 +21,8 @@ from kmq.spool.disk import Disk
 
 VERSION = 1
 #: folder -> mode, as kmq-spool(5) says; pickup is open to a group of programs, and who may pass through the spool finds
-#: the sockets. Everything else is kmq's own. A start takes away what others may do beyond that, as after a `git clone`.
+#: the sockets, and a folder in drop whose name he knows. Everything else is kmq's own. A start takes away what others
+#: may do beyond that, as after a `git clone`.
 FOLDERS = {
     "queue": 0o700,
     "poison": 0o700,
@@ -35,12 +37,15 @@ FOLDERS = {
     "shadow": 0o700,
     "sent": 0o700,
     "backup": 0o700,
-    "drop": 0o700,
+    "drop": 0o711,
+    "agents": 0o700,
     "log": 0o750,
 }
 HOMES = ("queue", "poison")
 #: Below it the safety net keeps delivered mail, a folder for each UTC day.
 SENT = "sent"
+#: What programs of connectors are reading.
+AGENTS = "agents"
 #: Below it the phase Backup archives mail, a folder for each day, week or month.
 BACKUP = "backup"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmq.admin.exporting import block
+from kmq.phases.injected import block
 from kmq.config.drop import ReplaySection
 from kmq.intake.completion import Completion
 from kmq.intake.dropped import BadFile, Letter, NotYet
