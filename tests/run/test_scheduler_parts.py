@@ -4,7 +4,17 @@ import tracemalloc
 
 import pytest
 
-from kmq.model.event import Deferred, Delivered, Failed, Resumed, Routed
+from kmq.model.event import (
+    Deferred,
+    Delivered,
+    Discarded,
+    Failed,
+    Passed,
+    Replaced,
+    Resumed,
+    Routed,
+    Suspended,
+)
 from kmq.run.fates import NO_REPLY, Fates, Part, read
 from kmq.run.hopqueue import HopQueue
 from kmq.run.share import HELD, READY, RECORDING, WAITING, Share, all_recipients, shared, turn
@@ -43,6 +53,20 @@ from tests.run.desk import DEAD, ISP, MAILBOX, SUBMISSION, Desk
             id="a deferral before the routing counts as a result, as it does on disk (J10)",
         ),
         pytest.param((0, 1), [Failed(rcpt="0"), Delivered(rcpt="0-1")], [], [""], id="the first end counts"),
+        pytest.param(
+            (0, 1, 2),
+            [Passed(step="rules"), Discarded(rcpt="0"), Replaced(rcpt="1", child="0"), Routed(rcpt="2", hop=ISP)],
+            [((2,), ISP, "")],
+            [],
+            id="a phase ended some, and no hop has said a word",
+        ),
+        pytest.param(
+            (0, 1),
+            [Passed(step="rules"), Suspended(rcpt="0"), Routed(rcpt="1", hop=ISP), Delivered(rcpt="1")],
+            [((0,), "", "", True)],
+            [ISP],
+            id="a phase holds one",
+        ),
     ],
 )
 def test_what_events_mean(rcpt, events, parts, spoke):
