@@ -14,6 +14,16 @@ def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
     """The steps of a worker."""
     return [
         *spam_steps(settings, worker, "content"),
+        *_content_filters(settings),
         *virus_steps(settings, worker, None),
         *spam_steps(settings, worker, "antivirus"),
     ]
+
+
+def _content_filters(settings: Settings) -> list[Inspector]:
+    """Server rules and attachment rules."""
+    if not settings.rules and not settings.attachments:
+        return []
+    from kmq.phases.content_filtering import steps_of
+
+    return steps_of(settings)
