@@ -52,6 +52,8 @@ WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPF
 
 #: Who changes files outside kmq/spool, and which.
 WRITERS = {
+    "kmq/phases/examining.py": "a file without a name, for a part that is decoded",
+    "kmq/phases/examiner_child.py": "a file without a name, for archives that are looked into",
     "kmq/log/outlet.py": "its own standard error, opened once more, and the mail log",
     "kmq/log/tracking_files.py": "the tracking log",
     "kmq/cli/letter.py": "a file without a name, for a large message on its way to kmqd",

@@ -97,10 +97,11 @@ class ContentSection:
         kinds.whole(1, 16), default="1", doc="Programs that examine mail, for each worker; begun when first needed."
     )
     time_limit: float = option(
-        kinds.duration("100ms", "10m"),
-        default="30s",
-        doc="Longest time for one message, of the clock and of the processor. Beyond it the program is ended, and that"
-        " counts as a crash of the message (`poison_threshold`).",
+        kinds.duration("1s", "10m"),
+        default="10s",
+        doc="Longest time of the processor for one message. Beyond it the program is ended, and that counts as a crash"
+        " of the message (`poison_threshold`). One that does not answer for six times as long is ended too, and the"
+        " mail is tried again.",
     )
     memory: int = option(
         kinds.size("16M", "2G"),

@@ -209,6 +209,8 @@ class Reading:
             one.close(self._found)
             one.end = end
             one.text = min(one.text, max(end, one.start))
+            if one.size and one.encoding not in ("base64", "quoted-printable"):
+                one.size = max(0, end - one.text)  # the last line end is the boundary's
 
     # --- a part begins ------------------------------------------------------------------------------------------------
 

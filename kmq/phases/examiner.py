@@ -1,0 +1,218 @@
+"""The program that reads what strangers send: a process of its own, so that nothing it reads can do harm.
+
+What:     `python -m kmq.phases.examiner SOCKET SCRATCH MEMORY`, begun by a worker with two descriptors. It answers one
+          question after the other (phases.examiner_frames): what is in a message, and a part of it decoded.
+Promise:  it has no network, begins no program, and changes no file but those that it is handed; memory, processor time
+          and sizes of files have limits. It reads bodies in pieces and keeps nothing from one message to the next.
+On crash: and beyond a limit, it dies, with its trace on standard error; the worker begins another. It ends when its
+          worker does.
+Callers:  phases.examining.
+"""
+
+import faulthandler
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+
+from kmq.jail import leaving, syscalls
+from kmq.phases.decoding import decoder
+from kmq.phases.examiner_frames import (
+    LENGTH,
+    Answer,
+    Broken,
+    Damaged,
+    Examine,
+    Examined,
+    Extract,
+    Extracted,
+    Hindered,
+    Question,
+    Ready,
+)
+from kmq.phases.facts import Member, Verdict
+from kmq.phases.part_reading import Archive, Bounds, Found, Reading
+from kmq.phases.zip_listing import Broken as BrokenArchive
+from kmq.phases.zip_listing import Limits, Region, Tally, TooMuch, members
+
+PIECE = 128 << 10
+#: Largest file that may be written, whatever a question says.
+_LARGEST = 8 << 30
+
+
+class ScratchFile:
+    """What archives lie in while they are listed. used: it has been written to."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.used = False
+
+    def write(self, at: int, piece: bytes) -> None:
+        self.used = True
+        _write(self._fd, at, piece)
+
+    def read(self, at: int, count: int) -> bytes:
+        found = b""
+        while len(found) < count and (piece := os.pread(self._fd, count - len(found), at + len(found))):
+            found += piece
+        return found
+
+
+class ZipArchive:
+    """A ZIP archive that comes piece by piece: part_reading.Archive. Only one is open at a time."""
+
+    def __init__(self, found: Found, scratch: ScratchFile, tally: Tally) -> None:
+        self._found = found
+        self._scratch = scratch
+        self._tally = tally
+        self._size = 0
+
+    def feed(self, piece: bytes) -> None:
+        self._scratch.write(self._size, piece)
+        self._size += len(piece)
+
+    def members(self, part: int, part_names: Sequence[str]) -> list[Member]:
+        listed: list[Member] = []
+        try:
+            for one in members(Region(self._scratch, 0, self._size), self._tally, part, part_names):
+                listed.append(one)
+        except BrokenArchive as why:
+            self._found.note(Verdict.UNREADABLE, str(why))
+        except TooMuch as why:
+            self._found.note(Verdict.LIMITS, str(why))
+        return listed
+
+
+def examined(said: Examine, body: int, scratch: ScratchFile) -> Answer:
+    """Reads the whole body once."""
+    limits = Limits(said.archive_depth, said.archive_files, said.archive_size, said.archive_ratio)
+    tally = Tally(limits)
+
+    def archive(found: Found) -> Archive:
+        return ZipArchive(found, scratch, tally)
+
+    found = Found(Bounds(said.depth, said.parts), archive)
+    reading = Reading(found)
+    checksum = sha256()
+    at = 0
+    while at < said.size and (piece := os.pread(body, min(PIECE, said.size - at), at)):
+        checksum.update(piece)
+        at += len(piece)
+        reading.feed(piece)
+    if at != said.size or checksum.hexdigest() != said.sha256:
+        return Damaged("the body is not what was accepted")
+    reading.end(said.size)
+    return Examined(found.facts(), scratch.used)
+
+
+def extracted(said: Extract, body: int, out: int) -> Answer:
+    """Decodes a part. It was read whole before, when its place was found."""
+    undoing = decoder(said.encoding)
+    kept = b""
+    at, written = said.start, 0
+    while at < said.end and (piece := os.pread(body, min(PIECE, said.end - at), at)):
+        at += len(piece)
+        lines, newline, kept = (kept + piece).rpartition(b"\n")
+        written += _write(out, written, undoing.feed(lines + newline))
+    written += _write(out, written, undoing.feed(kept) + undoing.end())
+    return Extracted(written)
+
+
+def _write(fd: int, at: int, piece: bytes) -> int:
+    """All of a piece; -> its length."""
+    done = 0
+    while done < len(piece):
+        done += os.pwrite(fd, piece[done:] if done else piece, at + done)
+    return done
+
+
+# --- one question after the other -------------------------------------------------------------------------------------
+
+
+def _answered(said: Question, descriptors: list[int], scratch: ScratchFile) -> Answer:
+    _allow(said.seconds)
+    try:
+        if isinstance(said, Examine):
+            scratch.used = False
+            return examined(said, descriptors[0], scratch)
+        return extracted(said, descriptors[0], descriptors[1])
+    except OSError as error:
+        return Hindered(f"{error.strerror or error}")
+
+
+def _allow(seconds: float) -> None:
+    """So much processor time from now on; beyond, the kernel ends us (SIGXCPU)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def _serve(worker: socket.socket, scratch: ScratchFile) -> None:
+    question = msgspec.json.Decoder(Question)
+    while True:
+        text, descriptors = _asked(worker)
+        if not text:
+            return
+        try:
+            answer = _answered(question.decode(text), descriptors, scratch)
+        except Exception as error:
+            _tell(worker, Broken(f"{type(error).__name__}: {error}"[:1000], traceback.format_exc(-20)[-20_000:]))
+            return
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        _tell(worker, answer)
+
+
+def _asked(worker: socket.socket) -> tuple[bytes, list[int]]:
+    """The next question with its descriptors; b"" when the worker is gone."""
+    text = b""
+    descriptors: list[int] = []
+    wanted = LENGTH.size
+    while len(text) < wanted:
+        piece, more, _, _ = socket.recv_fds(worker, wanted - len(text), 2)
+        if not piece:
+            return b"", []
+        descriptors += more
+        text += piece
+        if len(text) == LENGTH.size:
+            wanted = LENGTH.size + int(LENGTH.unpack(text)[0])
+    return text[LENGTH.size :], descriptors
+
+
+def _tell(worker: socket.socket, answer: Answer) -> None:
+    text = msgspec.json.encode(answer)
+    worker.sendall(LENGTH.pack(len(text)) + text)
+
+
+def _confined(memory: int) -> list[str]:
+    """Gives up all that is not needed; -> what this kernel did not grant."""
+    lacking = [] if leaving.leave_network() else ["a network of its own"]
+    kept = leaving.forbid_changes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+    leaving.limit_memory(memory)
+    leaving.begin_nothing()
+    bound = syscalls.give_up()
+    return lacking + ([] if kept or bound else ["files that cannot be changed"])
+
+
+def main() -> int:
+    """The program; its standard error is the worker's, for a trace."""
+    fd, scratch, memory = map(int, sys.argv[1:])
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the worker says when
+    with socket.socket(fileno=fd) as worker:
+        _tell(worker, Ready(_confined(memory)))
+        _serve(worker, ScratchFile(scratch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
