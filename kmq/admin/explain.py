@@ -227,6 +227,7 @@ def _unserved(found: Found, indices: Sequence[int], share: Share, _: Facts) -> F
 
 #: What the rule of what is unreachable says (routing/table).
 _LACKS = (
+    ("enabled = no", "connector-disabled"),
     ("no connector serves the domain", "no-connector"),
     ("has no hosts yet", "no-hosts"),
     ("no connector of type mailbox", "no-mailboxes"),

@@ -137,6 +137,12 @@ CAUSES: Mapping[str, Cause] = {
         _RELOAD,
         "write its hosts into {path}",
     ),
+    "connector-disabled": Cause(
+        "the connector that would serve {domain} is disabled: {why}",
+        "the envelope's event `routed`",
+        _RELOAD,
+        "write enabled = yes into its section of {path}",
+    ),
     "no-mailboxes": Cause(
         "{domain} is a local domain, and no connector has its mailboxes: {why}",
         "the envelope's event `routed`",
@@ -201,11 +207,35 @@ CAUSES: Mapping[str, Cause] = {
         _RETRY,
         "mend auth_user or the password_file of [{connector} : connector], then kmq reload",
     ),
+    "no-source-address": Cause(
+        "this machine has not the address that the connector's mail is to come from: {why}",
+        _REPLY,
+        _RETRY,
+        "give the machine that address, or change source_address in [{connector} : connector], then kmq reload",
+    ),
     "own-files": Cause(
         "a file that the connector needs cannot be used: {why}",
         _REPLY,
         _RETRY,
         "mend the file that is named; kmq check looks at it",
+    ),
+    "scheduled": Cause(
+        "its connector is offline: it waits for the timetable, {why}",
+        _QUEUE,
+        _RETRY,
+        "kmq flush sends all that waits; send_at and send_every in [{connector} : connector] say when it goes by itself",
+    ),
+    "on-demand": Cause(
+        "its connector is offline and has no timetable: it waits until somebody has it sent",
+        _QUEUE,
+        _RETRY,
+        until="somebody has it sent: kmq retry, kmq flush, or the domain itself with ETRN",
+    ),
+    "out-of-hours": Cause(
+        "its connector works at other hours: {why}",
+        _QUEUE,
+        _RETRY,
+        "between and days in [{connector} : connector] say which",
     ),
     "probe-running": Cause("the next hop failed before, and one message tries now whether it is back", _QUEUE, _SEE),
     "throttled": Cause(

@@ -19,6 +19,7 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"4\.7\.4 .*TLS is required", "no-tls-there"),
         (r"said: (454|[45]\d\d 5\.7\.[04]|530 .*STARTTLS)", "tls-failed"),
         (r"said: (535|534|538|530|[45]\d\d [45]\.7\.(8|9)\b)|way to log in|no password goes over", "login-failed"),
+        (r"4\.3\.5 .*source_address ", "no-source-address"),
         (r"4\.3\.5 ", "own-files"),
         (r"wrong version number", "no-tls-at-once"),
         (r"\bssl\b|\btls\b|handshake|alert", "tls-failed"),

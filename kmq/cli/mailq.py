@@ -200,7 +200,7 @@ def _unfilled(call: Call, tally: "Tally") -> str:
     from kmq.config.checks import covers
 
     for connector in call.settings.connectors:
-        empty = connector.type == "smarthost" and not connector.hosts
+        empty = connector.type == "smarthost" and not connector.hosts and connector.enabled
         if empty and any(covers(connector.address_spaces, domain) for domain in tally.unserved):
             return f"{connector.name} : connector"
     return ""

@@ -10,6 +10,7 @@ Callers:  routing.table, routing.expanding.
 """
 
 from kmq.config import Settings
+from kmq.config.local_connector import LOCAL
 from kmq.model.address import Address, parse, split
 from kmq.model.domain import canonical
 from kmq.model.mailbox import POSTMASTER, user_of
@@ -35,7 +36,7 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         kmq = settings.kmq
-        served = Spaces(one for one in settings.connectors if one.type == "mailbox")
+        served = Spaces(one for one in settings.connectors if one.type in LOCAL and one.enabled)
         self.directory = Directory()
         self.aliases = Aliases(kmq.alias_files)
         self._aliased = bool(kmq.alias_files)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kmq.config import ConnectorSection, Settings
 from kmq.config.kinds import write_endpoint
+from kmq.config.local_connector import LOCAL
 from kmq.model.address import split
 from kmq.model.domain import canonical
 from kmq.model.envelope import Head, Recipient, Source
@@ -27,6 +28,8 @@ from kmq.routing.mailboxes import Mailboxes
 from kmq.routing.spaces import Match, Spaces
 
 CACHE_LIMIT = 10_000
+#: What a connector says that is to serve nobody.
+DISABLED = "enabled = no"
 #: Tables for mail that meets different conditions.
 WAYS_LIMIT = 100
 
@@ -53,18 +56,18 @@ Decision = Route | Expansion | Reply
 class Ways:
     """The table for mail that meets the same conditions. precisions: connector's name -> how precisely, where it does.
 
-    A domain is served by a smart host or by the DNS, whichever is the better; one without hosts yet by nobody.
+    A domain is served by whichever connector is the best; by one without hosts yet, or disabled, it is not.
     """
 
     __slots__ = ("_filled", "_known", "_local", "_served", "_settings", "_unfilled")
 
     def __init__(self, settings: Settings, local: Local, precisions: dict[str, int]) -> None:
-        remote = [one for one in settings.connectors if one.type != "mailbox"]
+        remote = [one for one in settings.connectors if one.type not in LOCAL]
         remote = [one for one in remote if not conditional(one) or one.name in precisions]
         self._settings = settings
         self._local = local
-        self._filled = Spaces((one for one in remote if not _lacks_hosts(one)), precisions)
-        self._unfilled = Spaces((one for one in remote if _lacks_hosts(one)), precisions)
+        self._filled = Spaces((one for one in remote if not _lack_of(one)), precisions)
+        self._unfilled = Spaces((one for one in remote if _lack_of(one)), precisions)
         self._known: dict[str, Known] = {}
         self._served: dict[Match | None, Known] = {}
 
@@ -167,7 +170,7 @@ class Ways:
             local = f"{name} is this machine: {local}"
         connector = boxes.connector
         if connector is None:
-            rule = f"{local}, and no connector of type mailbox serves it"
+            rule = f"{local}, and no connector of type mailbox serves it{self._disabled(boxes.domain)}"
             return Known(Route(UNREACHABLE, rule), boxes, None)
         hop = NextHop(DeliveryType.MAILBOX, boxes.domain, connector.name)
         heading = self._settings.origin(connector.name, "").heading
@@ -184,7 +187,13 @@ class Ways:
     def _lack(self, match: Match | None) -> str:
         if match is None:
             return "no connector serves the domain"
-        return f"{self._rule(match)} would serve the domain, but has no hosts yet"
+        return f"{self._rule(match)} would serve the domain, but {_lack_of(match.connector)}"
+
+    def _disabled(self, domain: str) -> str:
+        """Who has the mailboxes of a domain, and may not serve it."""
+        found = Spaces(one for one in self._settings.connectors if one.type in LOCAL and not one.enabled)
+        match = found.find(domain)
+        return f": {self._place(match.connector.name, 'enabled', DISABLED)}" if match is not None else ""
 
     def _rule(self, match: Match) -> str:
         connector, space = match
@@ -240,7 +249,7 @@ class Routes:
         Where it is no way out for them (any more), `decide` does.
         """
         connector = next((one for one in self._settings.connectors if one.name == name), None)
-        if connector is None or connector.type == "mailbox" or _lacks_hosts(connector):
+        if connector is None or connector.type in LOCAL or _lack_of(connector):
             return decide
         rule = f"an operator redirected it to [{self._settings.origin(name, '').heading}]"
         if connector.type != "dns":
@@ -279,8 +288,11 @@ class Routes:
         return self._common.learn(domain).mailboxes is not None
 
 
-def _lacks_hosts(connector: ConnectorSection) -> bool:
-    return connector.type == "smarthost" and not connector.hosts
+def _lack_of(connector: ConnectorSection) -> str:
+    """Why it serves nobody now, "" when it does."""
+    if not connector.enabled:
+        return f"is disabled ({DISABLED})"
+    return "has no hosts yet" if connector.type == "smarthost" and not connector.hosts else ""
 
 
 def _whole(connector: ConnectorSection, rule: str) -> Route:

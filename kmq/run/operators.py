@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import cast
 
 from kmq import log
-from kmq.config import Settings
+from kmq.config import ConnectorSection, Settings
+from kmq.config.local_connector import LOCAL
 from kmq.log import mail
 from kmq.model import hop as hops
 from kmq.model import moment, queue_id, recipients
@@ -87,7 +88,7 @@ class Operators:
     def _take(self, settings: Settings) -> None:
         """connector -> why no mail can be redirected to it, "" when it can."""
         self.grace.grace.limit = settings.queue.grace_hold
-        self._connectors = {one.name: _unfit(one.type, bool(one.hosts)) for one in settings.connectors}
+        self._connectors = {one.name: _unfit(one) for one in settings.connectors}
 
     def ask(self, verb: str, arguments: Mapping[str, Argument], uid: int) -> Answer | AsyncIterator[Line | Answer]:
         """The answer to a verb whose form was checked already."""
@@ -214,8 +215,10 @@ def _deed(verb: str, arguments: Mapping[str, Argument], by: str) -> Deed:
     return Deed(verb, by, reason, arguments.get("ndr") is True, connector)
 
 
-def _unfit(kind: str, hosts: bool) -> str:
+def _unfit(connector: ConnectorSection) -> str:
     """Why no mail can be redirected to a connector, "" when it can."""
-    if kind == "mailbox":
+    if connector.type in LOCAL:
         return "a connector of type mailbox takes mail of local domains only"
-    return "" if hosts or kind != "smarthost" else "the connector has no hosts yet"
+    if not connector.enabled:
+        return "the connector is disabled (enabled = no)"
+    return "" if connector.hosts or connector.type != "smarthost" else "the connector has no hosts yet"

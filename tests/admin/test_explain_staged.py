@@ -370,6 +370,15 @@ def test_what_no_connector_serves(stage: Stage, to: str, code: str) -> None:
     assert found.code == code and routed.rule in found.evidence[0]
 
 
+def test_what_a_disabled_connector_would_serve(stage: Stage) -> None:
+    text = CONFIGURATION.replace("[isp : connector]", "[isp : connector]\nenabled = no")
+    (Path(stage.settings.path)).write_text(text)
+    stage.settings = stage.facts.settings = load(stage.settings.path)
+    found = stage.only(stage.lay(stage.routed()))
+    assert found.code == "connector-disabled" and "[isp : connector]" in found.says
+    assert found.command == "kmq reload" and found.first.startswith("write enabled = yes")
+
+
 def test_deadlines_and_redirection(stage: Stage) -> None:
     name = stage.lay(stage.routed(), Redirected(by="uid 0", reason="line down", connector="isp"), stage.routed())
     found = find(stage.bag.spool, queue_id.parse(name))
@@ -489,6 +498,8 @@ def test_every_cause_is_told_whatever_is_known(code: str) -> None:
         ("451 4.4.5 all connections to isp[192.0.2.1]:25 are busy", "connections-busy"),
         ("451 4.3.5 the configuration has no connector 'x' of type dns", "connector-gone"),
         ("451 4.4.2 isp[192.0.2.1]:25 did not answer in time", "connection-lost"),
+        ("451 4.3.5 isp[192.0.2.1]:25: source_address 192.0.2.9 is no address of this machine", "no-source-address"),
+        ("451 4.4.0 isp[192.0.2.1]:465 said: 535 5.7.8 no (AUTH XOAUTH2: status 400)", "login-failed"),
         ("whatever", "unreachable-host"),
         ("", "unreachable-host"),
     ],

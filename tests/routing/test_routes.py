@@ -10,6 +10,7 @@ from kmq.model.envelope import Recipient, Source
 from kmq.model.hop import UNREACHABLE, DeliveryType, NextHop
 from kmq.model.hop import parse as parse_hop
 from kmq.routing import table
+from kmq.routing.standing import stands
 from kmq.routing.table import Route, Routes
 
 TEXT = """
@@ -335,3 +336,54 @@ def test_where_that_connector_is_no_way_out_any_more_routing_decides(connector: 
     decide = found.ways("", Source()).decide
     recipient = Recipient("bob@partner.example")
     assert found.forced(connector, decide)(recipient) == decide(recipient)
+
+
+# --- connectors that are disabled -------------------------------------------------------------------------------------
+
+DISABLED = (
+    TEXT
+    + "\n[deputy : connector]\ntype = smarthost\nhosts = deputy.example\naddress_spaces = partner.example\ncost = 9\n"
+)
+
+
+def disabled(*names: str) -> Routes:
+    """The same routes with these connectors out of service."""
+    text = DISABLED
+    for name in names:
+        text = text.replace(f"[{name} : connector]", f"[{name} : connector]\nenabled = no")
+    return routes(text)
+
+
+def test_what_a_disabled_connector_served_goes_to_the_next_best() -> None:
+    assert disabled().route("a@partner.example").hop.connector == "partner"
+    assert disabled("partner").route("a@partner.example").hop.connector == "deputy"
+    assert disabled("partner", "deputy").route("a@partner.example").hop.connector == "isp"
+    assert disabled("isp").route("a@far.example").hop.connector == "dear"
+
+
+def test_what_nobody_else_serves_is_unreachable_and_says_why() -> None:
+    found = disabled("isp", "dear").route("a@far.example")
+    assert found.hop == UNREACHABLE
+    assert "[isp : connector] address_spaces = * would serve the domain, but is disabled (enabled = no)" in found.rule
+
+
+def test_mailboxes_that_are_disabled_take_nothing_and_say_so() -> None:
+    found = disabled("here").route("alice@example.org")
+    assert found.hop == UNREACHABLE
+    assert "no connector of type mailbox serves it: " in found.rule
+    assert found.rule.endswith("[here : connector] enabled = no")
+
+
+def test_an_operator_s_word_does_not_lead_to_a_disabled_connector() -> None:
+    table = disabled("partner")
+    decide = table.forced("partner", table.ways("", Source()).decide)
+    found = decide(Recipient("a@far.example"))
+    assert isinstance(found, Route)
+    assert found.hop.connector == "isp"
+
+
+def test_what_waits_for_a_disabled_connector_is_routed_anew() -> None:
+    hop = routes().route("a@partner.example").hop
+    text = TEXT.replace("[partner : connector]", "[partner : connector]\nenabled = no")
+    assert stands(hop, read(TEXT, "kmq.conf", "/etc"))
+    assert not stands(hop, read(text, "kmq.conf", "/etc"))
