@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from kmq.admin.maillog import Entry
 from kmq.model import moment, recipients
 from kmq.model.envelope import Head, State
-from kmq.model.event import Delivered, Event, Expanded, Failed, Removed
+from kmq.model.event import Delivered, Discarded, Event, Expanded, Failed, Removed, Replaced
 
-_ENDS = frozenset({"delivered", "failed", "expired", "expanded", "removed"})
+_ENDS = frozenset({"delivered", "failed", "expired", "expanded", "removed", "discarded", "replaced"})
 
 
 class Ends:
@@ -59,6 +59,11 @@ def _event(entry: Entry, ended: list[int], state: State) -> Event:
     rcpt, at = recipients.as_text(ended), moment.as_text(entry.at)
     if entry.word == "removed":
         return Removed(at=at, rcpt=rcpt, by=keys.get("by", ""), reason=keys.get("reason", ""))
+    by, reason = keys.get("by", ""), keys.get("reason", "")
+    if entry.word == "discarded":
+        return Discarded(at=at, rcpt=rcpt, by=by, reason=reason)
+    if entry.word == "replaced":
+        return Replaced(at=at, rcpt=rcpt, child=keys.get("child", ""), by=by, reason=reason)
     attempt = max(state.results[index] for index in ended) + 1
     reply, host = keys.get("reply", ""), keys.get("relay", "")
     if entry.word == "delivered":

@@ -15,7 +15,7 @@ from kmq.admin.maillog import Entry
 NAMES = 100_000
 
 #: Results that end a recipient's way.
-ENDS = frozenset({"delivered", "failed", "expired", "expanded"})
+ENDS = frozenset({"delivered", "failed", "expired", "expanded", "discarded", "replaced"})
 
 
 class Top:

@@ -15,13 +15,13 @@ EVENT_IDS: Mapping[str, str] = {
     "RECEIVE": "A message was taken in.",
     "TRANSFER": "A message was made, as which others go on (an alias).",
     "RESOLVE": "The categorizer gave recipients their next hops, which is all that was done this time.",
-    "EXPAND": "Recipients were an alias; reference: the messages that go on in their place.",
+    "EXPAND": "Recipients go on with the messages in reference: they were an alias, or a phase changed the message.",
     "SEND": "Another server took responsibility.",
     "DELIVER": "It lies in a mailbox of this machine.",
     "DEFER": "It was refused for now. Without an ID: a next hop could not be reached. Source DSN: its sender was told.",
     "FAIL": "It was refused for good, or given up (status expired); reference: the notice to its sender.",
     "DSN": "A notice was made; reference: the message that it is about.",
-    "DROP": "An operator took it out of the queue; nobody was told.",
+    "DROP": "An operator took it out of the queue, or (source AGENT) a rule or scanner dropped it; nobody was told.",
     "POISONMESSAGE": "It was set aside in poison/.",
     "BADMAIL": "A dropped file cannot be a message.",
     "RESUBMIT": "An operator sent it back through the categorizer, or out of the safety net, as `reference`.",
@@ -32,7 +32,7 @@ EVENT_IDS: Mapping[str, str] = {
     "LOST": "So many lines could not be written.",
 }
 
-SOURCES = ("SMTP", "STOREDRIVER", "PICKUP", "ROUTING", "QUEUE", "DSN", "ADMIN", "LOG")
+SOURCES = ("SMTP", "STOREDRIVER", "PICKUP", "ROUTING", "QUEUE", "DSN", "ADMIN", "AGENT", "LOG")
 
 #: Property -> how it is read.
 Reading = Callable[[Entry], object]

@@ -40,7 +40,7 @@ _EVENTS: Final[dict[type, str]] = {
     Routed: "RESOLVE",
     Removed: "DROP",
     Discarded: "DROP",
-    Replaced: "TRANSFER",
+    Replaced: "EXPAND",
 }
 _LOCAL = "STOREDRIVER"
 #: Events that say by whom and why.
