@@ -51,8 +51,8 @@ class Letter:
 
     sender:     of its envelope, "" for nobody (what answers or warns somebody has none, RFC 3834).
     recipients: of its envelope.
-    text:       its body, CRLF line ends; None: that of the message itself, as it came, with the edits so far, those of
-                 the phase that makes it among them.
+    text:       its body, CRLF line ends; None: that of the message itself, as it came, with the edits so far.
+    edits:       further ones, when it is the message itself.
     pieces:     the same for what is large, instead of text.
     how:        what `kmq show` says of its origin: `archive`, `rule`, `antivirus`, `warning`, ..
     passed:     phases that it need not go through; all of them, unless it is mail that somebody sends on.
@@ -66,6 +66,7 @@ class Letter:
     how: str = "rule"
     passed: tuple[Phase, ...] = (Phase.BACKUP, Phase.CONTENT, Phase.ANTIVIRUS)
     quiet: bool = False
+    edits: tuple[HeaderEdit, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

@@ -123,7 +123,9 @@ class _Making:
         wishes = {head.recipients[index].notify for index in applied.rcpt} if verb is Verb.REDIRECT else {""}
         notify = "NEVER" if quiet else wishes.pop() if len(wishes) == 1 else ""
         addressed = tuple(Recipient(one, notify=notify) for one in to)
-        return Letter(head.sender, addressed, how=HOW, passed=(Phase.BACKUP,), quiet=quiet or head.quiet)
+        return Letter(
+            head.sender, addressed, how=HOW, passed=(Phase.BACKUP,), quiet=quiet or head.quiet, edits=tuple(self.edits)
+        )
 
     def _notice(self, action: Action, applied: Applied) -> Iterator[Letter]:
         """Nobody is told because of what a program sent (RFC 3834 2): that is how mail goes round for ever."""

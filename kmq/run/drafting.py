@@ -48,7 +48,7 @@ async def letter(origin: Origin, made: Letter, linking: Linking) -> tuple[Child,
         parent=origin.head.id,
         quiet=made.quiet,
         passed=passed,
-        edits=origin.edits,
+        edits=origin.edits + made.edits,
     )
     if made.text is not None:
         return _child(LETTER, _own(head), measured(made.text))

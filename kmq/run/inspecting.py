@@ -145,10 +145,10 @@ class _Steps:
 
     async def _take_passed(self, step: Inspector, passed: Passed, finding: Finding) -> None:
         passed.phase, passed.step = step.phase.value, step.step
-        self._earlier.append(passed)
         origin = self._origin()
         places = [await self._add(drafting.letter(origin, one, self._linking)) for one in finding.letters]
         passed.child = " ".join(places)
+        self._earlier.append(passed)
         self.inspected.events.append(passed)
 
     def _take_event(self, event: Discarded | Failed | Deferred | Suspended) -> None:
