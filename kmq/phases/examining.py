@@ -14,7 +14,6 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import IO
 from weakref import WeakValueDictionary
 
 from kmq.config.content import ContentSection
@@ -99,21 +98,25 @@ class Examiners:
             self._facts.popitem(last=False)
         return answer.facts
 
-    async def extract(self, head: Head, body: Body, part: Part) -> IO[bytes] | Trouble:
-        """A part decoded, as a file without a name, at its beginning; of a part in an encoded message, all of that."""
+    async def extract(self, head: Head, body: Body, part: Part) -> int | Trouble:
+        """A part decoded: a descriptor of a file without a name, at its beginning, for the caller to close. Of a part
+        within one that is encoded, all of that.
+        """
         if part.end < part.text:
             return Trouble(Cause.UNAVAILABLE, "the end of the part could not be found")
-        size = part.end - part.text
         try:
-            out = self._nameless() if size > _SMALL else os.fdopen(os.memfd_create("kmq-part"), "r+b", 0)
+            out = self._nameless() if part.end - part.text > _SMALL else os.memfd_create("kmq-part")
         except OSError as error:
             return _hindered(error)
         question = Extract(part.text, part.end, part.encoding, self._section.time_limit)
-        answer = await self._ask(question, lambda: [_opened(head, body), os.dup(out.fileno())])
+        try:
+            answer = await self._ask(question, lambda: [_opened(head, body), os.dup(out)])
+        except BaseException:
+            os.close(out)
+            raise
         if isinstance(answer, Trouble):
-            out.close()
+            os.close(out)
             return answer
-        assert isinstance(answer, Extracted), "an examiner answers what it is asked"
         return out
 
     async def close(self) -> None:
@@ -183,9 +186,8 @@ class Examiners:
         self._all.discard(child)
         await child.end()
 
-    def _nameless(self) -> IO[bytes]:
-        fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        return os.fdopen(fd, "r+b", 0)
+    def _nameless(self) -> int:
+        return os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _opened(head: Head, body: Body) -> int:
