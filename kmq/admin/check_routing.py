@@ -12,6 +12,7 @@ from itertools import islice
 
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
+from kmq.config.local_connector import LOCAL
 from kmq.config.people import FILE
 from kmq.model.address import Address, split
 from kmq.model.envelope import Recipient, Source
@@ -59,7 +60,7 @@ def _postmaster(routes: Routes, settings: Settings) -> Iterator[Verdict]:
 def _files(settings: Settings) -> Iterator[Verdict]:
     for path in settings.kmq.alias_files:
         yield from _some(_alias_file(path))
-    for users in dict.fromkeys(one.users for one in settings.connectors if one.type == "mailbox"):
+    for users in dict.fromkeys(one.users for one in settings.connectors if one.type in LOCAL):
         if isinstance(users, str) and (users == "passwd" or users.startswith(FILE)):
             yield from _user_file(users)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kmq.config import content, identity, line_checks, rule, scanner, way_out
+from kmq.config import content, identity, line_checks, local_connector, rule, scanner, way_out
 from kmq.config.kinds import Endpoint, write_endpoint
 from kmq.config.line_checks import hour_mistakes, login_mistakes
+from kmq.config.local_connector import LOCAL
 from kmq.config.sections import (
     AttachmentSection,
     ConnectorSection,
@@ -50,7 +51,7 @@ def mistakes(
     for connector in connectors:
         yield from lacking(connector)
         yield from _connector_mistakes(connector)
-        for option, text in hour_mistakes(connector, queue) if queue and connector.type != "mailbox" else ():
+        for option, text in hour_mistakes(connector, queue) if queue and connector.type not in LOCAL else ():
             yield Finding(connector.name, option, text)
     yield from _listen_conflicts(receivers)
     for name, other in identity.twice((one.name, one.guid) for one in connectors):
@@ -71,13 +72,13 @@ def lacking(
         case ReceiverSection(listen=()):
             yield Finding(section.name, "listen", "listen is missing: write listen = 0.0.0.0:25, [::]:25")
         case ConnectorSection(type=""):
-            text = "type is missing: write type = smarthost, dns, mailbox, agent, foreign, discard or error"
+            text = "type is missing: write type = smarthost, dns, mailbox, lmtp, pipe, agent, foreign, discard or error"
             yield Finding(section.name, "type", text)
         case ConnectorSection(type="smarthost" | "dns", address_spaces=()):
             text = "address_spaces is missing: write address_spaces = * for all mail that is not local"
             yield Finding(section.name, "address_spaces", text)
-        case ConnectorSection(type="mailbox", maildir=""):
-            yield Finding(section.name, "maildir", "maildir is missing: write maildir = /var/mail/{user}")
+        case ConnectorSection(type="mailbox" | "lmtp" | "pipe"):
+            yield from (Finding(section.name, *found) for found in local_connector.lacking(section))
         case ConnectorSection(type="agent" | "foreign" | "discard" | "error"):
             yield from (Finding(section.name, *found) for found in way_out.lacking(section))
         case ScannerSection():
@@ -111,7 +112,12 @@ def _receiver_mistakes(receiver: ReceiverSection) -> Iterator[Finding]:
 
 
 #: Options that have a meaning for one type of connector alone; written for another, something else was meant.
-_ALONE = {"maildir": "mailbox", "hosts": "smarthost", "auth_user": "smarthost", "token_file": "smarthost"}
+_ALONE = {
+    "maildir": ("mailbox",),
+    "hosts": ("smarthost", "lmtp"),
+    "auth_user": ("smarthost",),
+    "token_file": ("smarthost",),
+}
 
 
 #: Options that no mailbox connector has.
@@ -119,10 +125,12 @@ _ELSEWHERE = ("senders", "authenticated_users", "clients")
 
 
 def _connector_mistakes(connector: ConnectorSection) -> Iterator[Finding]:
-    for option, kind in _ALONE.items():
-        if connector.type not in ("", kind) and getattr(connector, option):
-            yield Finding(connector.name, option, f"{option} is for type = {kind}; this one is type = {connector.type}")
-    for option in _ELSEWHERE if connector.type == "mailbox" else ():
+    for option, kinds in _ALONE.items():
+        if connector.type not in ("", *kinds) and getattr(connector, option):
+            text = f"{option} is for type = {' or '.join(kinds)}; this one is type = {connector.type}"
+            yield Finding(connector.name, option, text)
+    yield from (Finding(connector.name, *found) for found in local_connector.mistakes(connector))
+    for option in _ELSEWHERE if connector.type in LOCAL else ():
         if getattr(connector, option):
             text = f"{option} is for mail that goes elsewhere; whose mailboxes are here is not a question of who writes"
             yield Finding(connector.name, option, text)
@@ -193,7 +201,7 @@ def doubts(
         text = "there is no receiver and no connector: no mail comes in and none goes out"
         yield Finding("kmq", "", text)
     for domain in kmq.local_domains:
-        if not any(one.type == "mailbox" and one.enabled and covers(one.address_spaces, domain) for one in connectors):
+        if not any(one.type in LOCAL and one.enabled and covers(one.address_spaces, domain) for one in connectors):
             text = f"no connector of type mailbox serves {domain}: its mail waits in the Unreachable queue"
             yield Finding("kmq", "local_domains", text)
     if "." not in kmq.hostname and any(one.hosts or one.type == "dns" for one in connectors):
@@ -230,7 +238,7 @@ def _connector_doubts(kmq: KmqSection, connectors: Iterable[ConnectorSection]) -
 def _unreached(connectors: tuple[ConnectorSection, ...]) -> Iterator[Finding]:
     """Connectors that no address comes to: for each of their spaces another one goes before them."""
     for kind in ("mailbox", "elsewhere"):
-        same = [one for one in connectors if (one.type == "mailbox") == (kind == "mailbox") and not _asks_whose(one)]
+        same = [one for one in connectors if (one.type in LOCAL) == (kind == "mailbox") and not _asks_whose(one)]
         ready = [one for one in same if one.enabled and (one.type != "smarthost" or one.hosts)]
         taken: dict[str, ConnectorSection] = {}
         for connector in sorted(ready, key=lambda one: one.cost):
@@ -281,7 +289,7 @@ def _is_ours(host: Endpoint, listener: Endpoint, hostname: str) -> bool:
 
 
 def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> Iterator[Finding]:
-    if connector.type == "mailbox" and not local:
+    if connector.type in LOCAL and not local:
         text = "local_domains is empty: no mail comes to this connector"
         yield Finding(connector.name, "type", text)
         return
@@ -289,7 +297,7 @@ def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> 
         if connector.type in ("smarthost", "dns") and space in local:
             text = f"{space} is one of local_domains: its mail goes to mailboxes and never to this connector"
             yield Finding(connector.name, "address_spaces", text)
-        if connector.type == "mailbox" and not any(covers((space,), domain) for domain in local):
+        if connector.type in LOCAL and not any(covers((space,), domain) for domain in local):
             text = f"{space} is not in local_domains: no mail comes to this connector for it"
             yield Finding(connector.name, "address_spaces", text)
 

@@ -5,13 +5,14 @@ Promise:  as in `sections`, where they are exported with the others.
 
 from kmq.config import identity, kinds, limits, login, people, steps, timetable, way_out
 from kmq.config.kinds import Endpoint, Network
+from kmq.config.local_connector import LocalOptions
 from kmq.config.options import option, section
 from kmq.config.timetable import Range
 from kmq.model.reply import Reply
 
 
 @section
-class ConnectorSection:
+class ConnectorSection(LocalOptions):
     """A way out: to a smart host, to the servers that the DNS names, or into the mailboxes of this machine.
 
     A connector is any section whose line of parents ends in [connector]; what [connector] itself says holds for all.
@@ -19,12 +20,14 @@ class ConnectorSection:
 
     name: str
     type: str = option(
-        kinds.choice("smarthost", "dns", "mailbox", "agent", "foreign", "discard", "error"),
+        kinds.choice("smarthost", "dns", "mailbox", "lmtp", "pipe", "agent", "foreign", "discard", "error"),
         derived="",
         doc="`smarthost`: hands mail to the servers in `hosts`. `dns`: hands mail for each domain to the servers that"
-        " its MX records name, the domain itself where there are none. `mailbox`: puts it into Maildirs. `agent`: hands"
-        " it to a program of yours, kmq-agent(5), which answers for each recipient. `foreign`: writes it as files for a"
-        " gateway, kmq-drop(5). `discard`: says that it is delivered, and throws it away. `error`: refuses it. Needed.",
+        " its MX records name, the domain itself where there are none. `mailbox`: puts it into Maildirs or"
+        " mbox files. `lmtp`: hands it to a server of mailboxes, as Dovecot is one. `pipe`: has a command run for each"
+        " message or recipient. The others are not for local domains: `agent`: hands it to a program of yours,"
+        " kmq-agent(5), which answers for each recipient. `foreign`: writes it as files for a gateway, kmq-drop(5)."
+        " `discard`: says that it is delivered, and throws it away. `error`: refuses it. Needed.",
     )
     address_spaces: tuple[str, ...] = option(
         kinds.spaces(),
@@ -201,7 +204,8 @@ class ConnectorSection:
         way_out.command(),
         default="",
         doc="Agent: the program that is handed the mail, with its arguments. It lives on from message to message, as"
-        " kmqd's user, and is begun when the first one comes. Needed.",
+        " kmqd's user, and is begun when the first one comes. Needed. `pipe`: the command that is run, as kmqd's"
+        " user; what words in braces stand for is told under LOCAL DELIVERY. Needed.",
     )
     processes: int = option(
         kinds.whole(1, 100),

@@ -6,6 +6,7 @@ Callers:  `checks`.
 
 from collections.abc import Iterator
 
+from kmq.config.local_connector import LOCAL
 from kmq.config.sections import ConnectorSection, QueueSection, ReceiverSection
 from kmq.config.timetable import DAY, Range
 
@@ -75,7 +76,7 @@ def doubts(
     for connector in connectors:
         if not connector.enabled:
             yield (connector.name, "enabled", "enabled = no: it serves nobody")
-        elif connector.type != "mailbox" and offline(connector, queue) and not _is_sent(connector, asked):
+        elif connector.type not in LOCAL and offline(connector, queue) and not _is_sent(connector, asked):
             text = "delivery is offline without send_every or send_at, and no receiver has etrn_from"
             yield (connector.name, "delivery", f"{text}: mail leaves only by kmq retry --queue or kmq flush")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from kmq.config.page_dns import WAY_OUT
 from kmq.config.page_limits import LIMITS
+from kmq.config.page_local import LOCAL_DELIVERY
 from kmq.config.page_timetable import TIMETABLES
 from kmq.config.reading import ENVIRONMENT, SYSTEM_PATH
 from kmq.config.sections import KINDS, OPTIONS, SINGLE, Option
@@ -192,7 +193,7 @@ somebody@far.example
 def manual() -> str:
     """kmq.conf(5) as man(7) source."""
     options = "".join(line + "\n" for kind in KINDS for line in _section(kind))
-    return _OPENING + options + _CLOSING + WAY_OUT + LIMITS + TIMETABLES + _EXAMPLE
+    return _OPENING + options + _CLOSING + LOCAL_DELIVERY + WAY_OUT + LIMITS + TIMETABLES + _EXAMPLE
 
 
 def _section(kind: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from kmq.config.address_maps import AddressMap, address_map
 from kmq.config.connector import ConnectorSection
 from kmq.config.kinds import Kind, nearest, parts
+from kmq.config.local_connector import LOCAL
 from kmq.config.options import option, section
 
 
@@ -64,6 +65,6 @@ def mistakes(
                 known = f"there are {', '.join(types)}" if types else "there is none at all"
                 text = f"there is no connector {name!r}: {known}{nearest(name, tuple(types))}"
                 yield rewrite.name, "connectors", text
-            elif types[name] == "mailbox":
-                text = f"{name} is of type mailbox: addresses are replaced on the way to other servers alone"
+            elif types[name] in LOCAL:
+                text = f"{name} is of type {types[name]}: addresses are replaced on the way to other servers alone"
                 yield rewrite.name, "connectors", text

@@ -364,7 +364,9 @@ SINGLE = ("kmq", "queue", "back_pressure", "backup", "sendmail", "pickup", "repl
 
 
 def _options(declared: type[Section]) -> dict[str, Option]:
-    return {one.name: Option(one.name, *one.metadata["option"]) for one in fields(declared) if "option" in one.metadata}
+    found = {one.name: one.metadata["option"] for one in fields(declared) if "option" in one.metadata}
+    order = sorted(found, key=lambda name: name not in declared.__annotations__)  # inherited ones behind its own
+    return {name: Option(name, *found[name]) for name in order}
 
 
 #: Kind of section -> name -> option.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kmq.config.connections import Connections, connections_of, key_of, part
+from kmq.config.local_connector import LOCAL
 from kmq.config.sections import ConnectorSection, QueueSection, Settings
 from kmq.model.priority import Parts
 
@@ -43,7 +44,7 @@ class Limits:
         self._workers = workers
         self.parts: Parts = queue.priority_connections if queue.priority_queuing else None
         self._default = Limit(Connections(queue.per_hop, queue.per_hop, queue.per_hop))
-        self._of = {one.name: _limit(one, queue.per_hop) for one in connectors if one.type != "mailbox"}
+        self._of = {one.name: _limit(one, queue.per_hop) for one in connectors if one.type not in LOCAL}
 
     def of(self, connector: str) -> Limit:
         """Those of a connector; one that the configuration has no more has what [queue] says."""
