@@ -15,6 +15,7 @@ from kmq.config.options import option, section
 
 #: The one folder of the spool that may be the target.
 IN_SPOOL = "backup"
+BEFORE, AFTER = "before", "after"
 CLASSES = ("local", "incoming", "outgoing", "relayed")
 
 
@@ -37,9 +38,9 @@ class BackupSection:
     """Archiving: the phase Backup gives mail a further name, or sends a copy of it, before anything else happens to it.
 
     Off while none of the four classes is on. A message belongs to a class by its envelope: its sender is of this
-    server or not, each recipient is or is not; who writes to both kinds is of two classes. Notices that kmq makes are
-    sent by this server, notices of others (null sender) are not. A message is archived once, whatever classes it has;
-    what aliases, rules and filters make of it later is not archived again.
+    server or not, each recipient is or is not; what goes to both kinds is of two classes. A null sender is not of this
+    server; notices that kmq makes itself are not archived. A message is archived once, whatever classes it has; what
+    an alias makes of it is archived only where it comes into a class that is archived by that.
     """
 
     local: bool = option(kinds.yes_or_no(), default="no", doc="Archive mail from this server's users to each other.")
@@ -73,8 +74,8 @@ class BackupSection:
         " the postmaster, and never to whoever wrote the message. A copy is never archived again.",
     )
     order: str = option(
-        kinds.choice("before", "after"),
-        default="before",
+        kinds.choice(BEFORE, AFTER),
+        default=BEFORE,
         doc="`before`: what comes is archived, with its viruses. `after`: what is left by content filter and antivirus,"
         " with removed attachments removed; what they hold, reject or discard is not archived.",
     )

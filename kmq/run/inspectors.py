@@ -6,6 +6,7 @@ Callers:  run.walk.
 """
 
 from kmq.config import Settings
+from kmq.config.backup import AFTER, BEFORE
 from kmq.phases.inspection import Inspector
 from kmq.run.scanning import spam_steps, virus_steps
 
@@ -13,11 +14,22 @@ from kmq.run.scanning import spam_steps, virus_steps
 def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
     """The steps of a worker."""
     return [
+        *_backup(settings, BEFORE),
         *spam_steps(settings, worker, "content"),
         *_content_filters(settings),
         *virus_steps(settings, worker, None),
         *spam_steps(settings, worker, "antivirus"),
+        *_backup(settings, AFTER),
     ]
+
+
+def _backup(settings: Settings, order: str) -> list[Inspector]:
+    """Archiving, at its place."""
+    if not settings.backup.on or settings.backup.order != order:
+        return []
+    from kmq.phases.backup import Backup
+
+    return [Backup(settings.backup, settings.kmq.spool)]
 
 
 def _content_filters(settings: Settings) -> list[Inspector]:

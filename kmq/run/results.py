@@ -30,7 +30,7 @@ from kmq.run.outcasts import Outcasts
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
 from kmq.run.telling import NO_FATE, Fate, Troubles, complete, tell_of_a_child, tell_of_the_dead
-from kmq.spool.record import Append, Operation, Put
+from kmq.spool.record import Append, Archive, Operation, Put
 
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 
@@ -125,9 +125,12 @@ class Results:
         for event in events:
             complete(event, fate)
             self._count(event)
-            if type(event) is Passed and event.headers:
-                self.numbers.edited.add(number)
             operations.append(self._append(number, event))
+            if type(event) is Passed:
+                if event.headers:
+                    self.numbers.edited.add(number)
+                if event.archive:
+                    operations.append(Archive(number, event.seq, event.archive))
         if self.keeping.on:
             self.keeping.saw(number, done.hop, events)
         if done.crashed and not self.outcasts.counted(number, done.n):
