@@ -1,7 +1,8 @@
 """Values of several rows, each of which says something by itself: the conditions and actions of rules.
 
 Promise:  each mistake is told with the line of its own row. `${name}` of a placeholder, which is filled in for each
-          message, is left as it is where references to other options are filled in.
+          message, is left as it is where references to other options are filled in, and so is a $ alone: it is
+          the end of a text in regular expressions.
 Callers:  `rule`, which declares options with it; `reading` and `printed`, which know such values by their kind.
 """
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 #: Rows of one value.
 MOST = 100
 
-_DOLLAR = re.compile(r"\$\$|\$\{([^}:]*)\}")
+_DOLLAR = re.compile(r"\$\$|\$\{([^}:]*)\}|\$(?!\{)")
 
 
 class Misread(ValueError):
@@ -40,7 +41,7 @@ class Rows(Kind[tuple[T, ...]]):
         """The same text, so written that filling in leaves the placeholders."""
 
         def dollar(found: re.Match[str]) -> str:
-            return f"${found[0]}" if found[1] in self.placeholders else found[0]
+            return f"${found[0]}" if found[0] == "$" or found[1] in self.placeholders else found[0]
 
         return _DOLLAR.sub(dollar, text)
 

@@ -27,7 +27,7 @@ class Office(NamedTuple):
 def letter(head: Head, rule: str, to: Sequence[str], subject: str, text: Sequence[str], office: Office) -> Letter:
     """What somebody is told of a message. subject and text: lines without ends, of signs that can be seen."""
     lines = [
-        f"From: {worded('Mail rules of ' + office.hostname)} <{office.postmaster}>",
+        f'From: "Mail rules of {office.hostname}" <{office.postmaster}>',
         "To: " + ",\r\n ".join(f"<{one}>" for one in to),
         f"Subject: {worded(subject)}",
         f"Date: {formatdate()}",

@@ -71,6 +71,8 @@ def test_placeholders_stay_and_references_are_filled_in() -> None:
     assert rule.action[0].text == "mx.example.org takes no ${subject}"
     (same,) = settings(text.replace("${subject}", "$${subject}")).rules
     assert same.action[0].text == rule.action[0].text
+    (price,) = settings(text.replace("${subject}", "$5 ($$6)")).rules
+    assert price.action[0].text == "mx.example.org takes no $5 ($6)"
 
 
 def test_what_is_printed_gives_the_same_rules() -> None:

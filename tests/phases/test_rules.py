@@ -281,9 +281,9 @@ def test_what_a_message_says_stays_one_line_of_ascii() -> None:
     (edit,) = found.passed.headers
     assert edit.value.isascii() and edit.value.isprintable()
     read_back = email.message_from_string(f"Subject: {edit.value}\n\n", policy=email.policy.default)
-    assert read_back["Subject"] == "Jörg  Bcc: x ${id} 1000"
+    assert read_back["Subject"] == "JörgBcc: x ${id} 1000"
     (failed,) = found.events
-    assert isinstance(failed, Failed) and failed.reply == "550 5.7.1 Jörg  Bcc: x ${id}"
+    assert isinstance(failed, Failed) and failed.reply == "550 5.7.1 JörgBcc: x ${id}"
 
 
 def test_the_ends_of_recipients() -> None:
@@ -335,8 +335,8 @@ def test_somebody_is_notified() -> None:
     row = 'notify admin@here.test subject "Large: ${subject}" text "${from} sent ${size}\\nto ${recipients}."'
     found = acts(row, seen=seen)
     said = letter_of(found)
-    assert (said["Subject"], said["To"]) == ("Large: Grüße", "<admin@here.test>")
-    assert said["From"] == "Mail rules of mx.here.test <postmaster@here.test>"
+    assert (said["Subject"], said["To"]) == ("Large: Grüße", "admin@here.test")
+    assert said["From"] == '"Mail rules of mx.here.test" <postmaster@here.test>'
     assert said["Auto-Submitted"] == "auto-generated"
     assert said["Message-ID"] == f"<{ID}.rule.r@mx.here.test>"
     assert said.get_content().splitlines() == ["Me <me@there.test> sent 20.0M", f"to {', '.join(TO)}."]
