@@ -18,4 +18,8 @@ def steps_of(settings: Settings) -> list[Inspector]:
         from kmq.phases.server_rules import ServerRules
 
         found.append(ServerRules(settings, examiners_of(settings.content, str(settings.kmq.spool))))
+    if settings.attachments:
+        from kmq.phases.content_attachments import Attachments
+
+        found.append(Attachments(settings, examiners_of(settings.content, str(settings.kmq.spool))))
     return found

@@ -30,7 +30,6 @@ from kmq.phases.examiner_frames import (
     Examine,
     Examined,
     Extract,
-    Extracted,
     Hindered,
     Question,
 )
