@@ -1,14 +1,15 @@
 """The phases of a message, run for trial: all that a worker does to its bytes, and nothing of what comes of it.
 
 Phases:   Executing: the envelope and the body are read, every recipient gets its next hop or is expanded. Local
-          delivery: the copies as they would stand in the Maildirs, into nothing. SMTP delivery: what would go over the
-          wire, for servers with and without 8BITMIME, into nothing. Terminating: the notice that delivery failed.
+          delivery: the copies as they would stand in Maildirs and mbox files, into nothing. SMTP delivery: what would
+          go over the wire, for servers with and without 8BITMIME, into nothing. Terminating: the notice that delivery failed.
           Backup, Content filtering and Antivirus control do nothing in this version.
 Promise:  no mailbox, queue or server is touched, whatever the answers are.
 Callers:  admin.poison, in a confined child.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 from kmq.config import Settings
@@ -19,13 +20,14 @@ from kmq.model.frame import Assign
 from kmq.model.hop import SUBMISSION, DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
-from kmq.phases import maildir
+from kmq.phases.addressee import addressee, copy_text
 from kmq.phases.body import BodyFile, Stuffing, stuffed
+from kmq.phases.copy_text import CopyText
 from kmq.phases.executing import categorize
-from kmq.phases.mailbox import copy_for
-from kmq.phases.maildir import Copy
+from kmq.phases.mbox_text import quoted
 from kmq.phases.rendering import render
 from kmq.phases.rewriting import Rewriting
+from kmq.phases.storing import Refused, write_all
 from kmq.phases.work import Body, Work
 from kmq.routing.table import Route, Routes
 from kmq.run.expansion import draft, present
@@ -118,17 +120,22 @@ def _local(sample: Sample, message: _Message) -> list[str]:
         if hop.delivery_type is not DeliveryType.MAILBOX:
             continue
         work = Work(message.head, message.body, tuple(rcpt), hop, 1)
-        made = [copy_for(work, index, sections[hop.connector], sample.settings.kmq.hostname) for index in rcpt]
-        for one in made:
-            said.append(str(one) if isinstance(one, Reply) else f"a copy for {'/'.join(one.below)}")
-            if isinstance(one, Copy):
-                _written(one, sample.nothing)
+        for index in rcpt:
+            one = addressee(work, index, sections[hop.connector])
+            said.append(
+                str(one) if isinstance(one, Reply) else _copied(copy_text(work, index), one.user, sample.nothing)
+            )
     return said or ["no recipient has a mailbox here"]
 
 
-def _written(copy: Copy, nothing: int) -> None:
-    copy.fd = nothing
-    maildir.write_body(copy)
+def _copied(text: CopyText, user: str, nothing: int) -> str:
+    """What a Maildir or a command would get, and what an mbox would."""
+    try:
+        for piece in chain(text.pieces(), quoted(text.pieces())):
+            write_all(nothing, piece)
+    except Refused as refusal:
+        return str(refusal.reply)
+    return f"a copy for {user}"
 
 
 def _smtp(sample: Sample, message: _Message) -> list[str]:

@@ -4,7 +4,7 @@ Promise:  a large body is never in memory whole, and what leaves it is what was 
           the head, or BodyDamaged comes before the last piece does. Bodies hold CRLF line ends and no CR or LF alone
           (intake's promise), so a line begins at the start and behind each CRLF, nowhere else.
 On crash: nothing is kept.
-Callers:  phases.connection and phases.maildir; BodyFile blocks, so it is used in threads.
+Callers:  phases.connection, copy_text and others; BodyFile blocks, so it is used in threads.
 """
 
 import os

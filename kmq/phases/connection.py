@@ -20,6 +20,7 @@ from kmq.phases.berths import Berth
 from kmq.phases.body import BodyDamaged, stuffed
 from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
+from kmq.phases.lmtp import LmtpTransaction
 from kmq.phases.places import Places
 from kmq.phases.rendering import Rendering
 from kmq.phases.replies import Replies, as_reply
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._transport = opened.transport
         self._section = section
         self._limits = stage_limits(section)
+        self._kind = LmtpTransaction if section.type == "lmtp" else Transaction
         self._owner = owner
         self._threads = threads
         self._clock = asyncio.get_running_loop().time
@@ -231,7 +233,7 @@ class Connection(asyncio.Protocol):
                 delivery.judge(refused, "")
             if not rcpt:
                 continue
-            transaction = Transaction(mail, rcpt, self._offers.pipelining, self._unclean)
+            transaction = self._kind(mail, rcpt, self._offers.pipelining, self._unclean)
             self._delivery, self._transaction, self.state = delivery, transaction, State.BUSY
             self._since = self._clock()
             delivery.begun = delivery.begun or self._since

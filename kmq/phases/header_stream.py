@@ -3,7 +3,7 @@
 Promise:  nothing behind the header is looked at or changed; of a header without end the first 200 kB are changed. What
           is kept meanwhile is the header.
 On crash: nothing is kept.
-Callers:  phases.rendering, phases.maildir.
+Callers:  phases.rendering, phases.copy_text.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""Local delivery: a copy of the message into the Maildir of each recipient.
+"""Local delivery into Maildirs: a copy of the message for each recipient.
 
 Promise:  each Work is reported once, when all its copies are durable or have their reason why not. The loop never waits
           for the disk: a few threads write, and what comes while they are busy shares their next syncs.
 On crash: a Work without a report is done again; its second run finds the copies of the first (phases.maildir).
-Callers:  run.walk; a trial of a poisoned message.
+Callers:  phases.local_delivery; a trial of a poisoned message.
 """
 
 import asyncio
@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 from kmq.config.sections import ConnectorSection
 from kmq.model import queue_id
-from kmq.model.address import NotAnAddress, on_wire, parse, split
-from kmq.model.envelope import Head, Recipient
 from kmq.model.hop import NextHop
-from kmq.model.mailbox import POSTMASTER, folder, user_of
 from kmq.model.reply import Reply
 from kmq.phases import maildir
+from kmq.phases.addressee import NO_USER, addressee, copy_text, file_host, place
 from kmq.phases.delivery import Delivery
 from kmq.phases.maildir import Copy
+from kmq.phases.maildir_quota import Limits
 from kmq.phases.work import Outcome, Report, Show, Work
 
 WRITERS = 4  #: threads; their syncs share the file system's commits
@@ -43,7 +42,7 @@ class Mailbox:
 
     def __init__(self, connectors: Mapping[str, ConnectorSection], hostname: str) -> None:
         self._connectors = connectors
-        self._host = hostname.replace("/", "\\057").replace(":", "\\072")
+        self._host = file_host(hostname)
         self._waiting: deque[Letter] = deque()
         self._writing = 0
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="kmq-maildir")
@@ -125,72 +124,22 @@ def _settle(letter: Letter, error: BaseException | None) -> None:
 
 def copy_for(work: Work, index: int, section: ConnectorSection, host: str) -> Copy | Reply:
     """Where the copy of a recipient goes and what stands ahead of it, or why there can be none."""
-    head = work.head
-    recipient = head.recipients[index]
-    user = user_of(split(recipient.address).local)
-    domain = work.hop.domain
-    if user is None or not _allowed(user, section) or not _component(user) or not _component(domain):
-        return maildir.NO_USER
-    root, below = place(section.maildir, user, domain)
-    if not root or not all(map(_component, below)):
-        return maildir.NO_USER
+    found = addressee(work, index, section)
+    if isinstance(found, Reply):
+        return found
+    where = place(section.maildir, found.user, found.domain)
+    if where is None:
+        return NO_USER
+    root, below = where
     return Copy(
         root=root,
         below=below,
-        create=section.users != "existing" or user == POSTMASTER,
-        name=f"{head.id}.{index}.{host}",
-        header=header(head, recipient),
-        body=work.body,
-        sha256=head.sha256,
-        created=queue_id.created(queue_id.parse(head.id)),
+        create=found.create,
+        name=f"{work.head.id}.{index}.{host}",
+        text=copy_text(work, index),
+        created=queue_id.created(queue_id.parse(work.head.id)),
+        folder=found.extension,
+        create_folder=section.create_folders,
+        sized=section.sizes_in_names,
+        limits=Limits(*section.quota, section.over_quota == "return") if any(section.quota) else None,
     )
-
-
-def _allowed(user: str, section: ConnectorSection) -> bool:
-    return isinstance(section.users, str) or user in section.users or user == POSTMASTER
-
-
-def place(template: str, user: str, domain: str) -> tuple[str, tuple[str, ...]]:
-    """The folder ahead of the first {user} or {domain} of a template, and the path from there to a user's Maildir."""
-    root = template[: template.index("{")].rpartition("/")[0] if "{" in template else ""
-    below = folder(template[len(root) :].strip("/"), user, domain)
-    return root, tuple(below.split("/"))
-
-
-def _component(part: str) -> bool:
-    """A name that stays where it is; checked here again, since it becomes a path."""
-    return part not in ("", ".", "..") and part.isprintable() and "/" not in part and len(part.encode()) <= 255
-
-
-def header(head: Head, recipient: Recipient) -> bytes:
-    """The lines that final delivery puts on top (RFC 5321 4.4): who sent it, to whom it was delivered and addressed.
-
-    The latter is the address ahead of an alias, else the one that the first server knew (ORCPT).
-    """
-    to = _address(recipient.address)
-    return b"Return-Path: %b\nDelivered-To: %b\nX-Original-To: %b\n" % (
-        b"<%b>" % _address(head.sender),
-        to,
-        _address(recipient.original) if recipient.original else _original(recipient.orcpt) or to,
-    )
-
-
-def _address(text: str) -> bytes:
-    """An address made anew; one that is none (an envelope that somebody edited) is not let into a header."""
-    try:
-        return on_wire(text)[1:-1]
-    except NotAnAddress:
-        return b"unknown"
-
-
-def _original(orcpt: str) -> bytes:
-    """The address of an ORCPT parameter (RFC 3461 4.2: `rfc822;` and xtext), b"" when there is none of use."""
-    kind, _, xtext = orcpt.partition(";")
-    if kind.lower() != "rfc822":
-        return b""
-    first, *rest = xtext.split("+")
-    try:
-        text = first + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
-        return str(parse(text)).encode()
-    except (ValueError, UnicodeError):
-        return b""

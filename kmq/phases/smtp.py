@@ -1,4 +1,5 @@
-"""SMTP delivery: messages go to smart hosts or to the servers of their domain, over connections that are kept.
+"""SMTP delivery: messages go to smart hosts or to the servers of their domain, over connections that are kept; and by
+LMTP to servers of mailboxes.
 
 Promise:  each Work is reported once; a server that cannot be reached is a trouble of the queue (Outcome.unavailable),
           not of the messages. Memory and connections are bounded by what the scheduler gives and by the allotment.
@@ -82,7 +83,7 @@ class Smtp:
         section = self._connectors.get(work.hop.connector)
         if section is None or (section.type == "dns") is not (work.hop.delivery_type is DeliveryType.DNS):
             return report(Outcome(unavailable=_no_connector(work.hop)))
-        rewriter = self._rewriting.of(section.name)
+        rewriter = self._rewriting.of(section.name) if section.type != "lmtp" else None
         if isinstance(rewriter, Reply):
             return report(Outcome(unavailable=rewriter))
         hop = self._hops.get(_key(work.hop)) or self._make(work.hop)

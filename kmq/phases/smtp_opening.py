@@ -1,5 +1,5 @@
-"""Opening a connection to an SMTP server: TCP, greeting, EHLO or HELO, STARTTLS, AUTH. aiosmtplib speaks here, nobody
-else.
+"""Opening a connection to an SMTP server: TCP, greeting, EHLO or HELO, STARTTLS, AUTH; or to one that speaks LMTP,
+which hears LHLO. aiosmtplib speaks here, nobody else.
 
 Promise:  what comes out is a transport at a command boundary with nothing unread, or the reply that says why not; the
           library's exceptions and the system's errors end here, and what is not known is temporary.
@@ -66,7 +66,7 @@ class _Opening:
 
     def __init__(self, section: ConnectorSection, target: Target, helo: str, starttls: bool) -> None:
         self._section = section
-        self._starttls = starttls or section.tls == "must"
+        self._starttls = (starttls or section.tls == "must") and target.family != socket.AF_UNIX
         self._label = target.label
         self._client = SMTP(hostname=target.name, local_hostname=helo, start_tls=False)
         self._securing = False
@@ -105,7 +105,8 @@ class _Opening:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(
                 socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
             )  # ten minutes of silence after the dot are allowed
@@ -124,13 +125,22 @@ class _Opening:
             raise _Refusal(refusal)
 
     async def _greet(self) -> None:
-        """EHLO; HELO for a server that does not know it (RFC 5321 3.2)."""
+        """EHLO; HELO for a server that does not know it (RFC 5321 3.2); LHLO (RFC 2033 4.1)."""
+        if self._section.type == "lmtp":
+            return await self._greet_lmtp()
         try:
             await self._client.ehlo(timeout=self._section.ehlo_timeout)
         except aiosmtplib.SMTPHeloError as error:
             if error.code < 500 or not self._client.is_connected:
                 raise
             await self._client.helo(timeout=self._section.ehlo_timeout)
+
+    async def _greet_lmtp(self) -> None:
+        name = self._client.local_hostname or ""
+        said = await self._client.execute_command(b"LHLO", name.encode(), timeout=self._section.ehlo_timeout)
+        if said.code != aiosmtplib.SMTPStatus.completed:
+            raise aiosmtplib.SMTPHeloError(said.code, said.message)
+        self._client.last_ehlo_response = said
 
     async def _secure(self) -> None:
         if not self._client.supports_extension("starttls"):

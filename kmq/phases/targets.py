@@ -20,7 +20,8 @@ from kmq.phases.replies import printable
 
 ADDRESS_LIMIT = 5  #: addresses of one smart host that are tried
 
-Address = tuple[str, int] | tuple[str, int, int, int]
+#: Of an address family; of a Unix socket it is the path.
+Address = tuple[str, int] | tuple[str, int, int, int] | str
 
 _FAMILIES = {"both": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
@@ -37,7 +38,7 @@ class Target(NamedTuple):
     @property
     def label(self) -> str:
         """As results name it."""
-        return f"{self.name}[{self.address[0]}]:{self.port}"
+        return self.name if isinstance(self.address, str) else f"{self.name}[{self.address[0]}]:{self.port}"
 
 
 class MailHost(Protocol):
@@ -55,8 +56,10 @@ Servers = AsyncGenerator[MailHost | Reply, None]
 
 
 async def configured(section: ConnectorSection, hosts: Hosts) -> AsyncGenerator[Target | Reply, None]:
-    """The addresses of a smart-host connector's hosts."""
+    """The addresses of a connector's hosts, or its socket."""
     clock = asyncio.get_running_loop().time
+    if section.socket:
+        yield Target(section.socket, 0, socket.AF_UNIX, section.socket, (section.socket, 0))
     for host in hosts.order(clock()):
         name, port = host
         try:

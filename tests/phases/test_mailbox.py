@@ -9,7 +9,8 @@ import pytest
 
 from kmq.model.envelope import Recipient
 from kmq.model.hop import DeliveryType, NextHop
-from kmq.phases.mailbox import Mailbox, header, place
+from kmq.phases.addressee import header, place
+from kmq.phases.mailbox import Mailbox
 from kmq.phases.work import Outcome, Work
 from tests.phases.mailboxes import HOP, ID, NAME, TRACE, deliver, files, section, work
 from tests.phases.sending import kinds, results
