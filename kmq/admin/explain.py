@@ -239,9 +239,19 @@ def queue_waits(queue: QueueState) -> Finding | None:
     if queue.status == "Retry":
         code = explain_replies.of_hop(queue.last_error)
         return Finding(code, until=queue.next_retry, evidence=state_of(queue), words={"why": queue.last_error})
+    if queue.waits_for in HOURS:
+        return Finding(queue.waits_for, until=queue.next_retry or None, evidence=state_of(queue), words=_timetable(queue))
     if queue.waits_for == "throttled":
         return _throttled(queue, text_of(queue.told, "Throttled"))
     return None
+
+
+#: Why a queue is shut that its connector's hours keep from sending (run/hours).
+HOURS = ("scheduled", "on-demand", "out-of-hours")
+
+
+def _timetable(queue: QueueState) -> dict[str, str]:
+    return {"why": text_of(queue.told, "Timetable")}
 
 
 def _throttled(queue: QueueState, why: str) -> Finding:

@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 from kmq.config.sections import QueueSection
 from kmq.model import hop as hops
 from kmq.model.hop import DeliveryType
-from kmq.model.priority import NORMAL, Parts, part
+from kmq.model.priority import HIGH, NORMAL, Parts, part
 from kmq.run import rates
+from kmq.run.hours import Hours
 from kmq.run.line import Line, Ranks
 from kmq.run.schedule import Ranked, Schedule, Schedules
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
@@ -60,6 +61,7 @@ class QueueFacts(NamedTuple):
 
     deferred: shares that wait in the Submission queue, since the categorizer could not tell. priorities: shares that
     are high, normal, low. held_by: who suspended the queue and why; why: code of what keeps it from sending now.
+    timetable: of a queue that its connector's hours keep shut, in words; opens: when it is sent.
     """
 
     hop: str
@@ -83,6 +85,8 @@ class QueueFacts(NamedTuple):
     why: str = ""
     throttled: str = ""
     throttled_until: float | None = None
+    timetable: str = ""
+    opens: float | None = None
 
 
 class HopQueue:
@@ -98,7 +102,8 @@ class HopQueue:
     held_by:  who suspended it and why, "" when nobody did; first_retry, last_retry: when the first and the last of its
               failed connections were, 0.0 for never.
     sweeping: a look for notices that are due is going on, because of this reply; next_look: no other one begins before.
-    throttle: of a remote hop; carriers: the workers that may carry to it, None for all.
+    throttle: of a remote hop; carriers: the workers that may carry to it, None for all. hours: of its connector, None
+    when it sends at any time.
     line, ranks: mail of normal priority, and of all when there is some other; parts: connections of each; out: as
               in_flight, by priority.
     """
@@ -116,6 +121,7 @@ class HopQueue:
         "first_retry",
         "held_by",
         "hop",
+        "hours",
         "idling",
         "in_flight",
         "last_error",
@@ -154,6 +160,7 @@ class HopQueue:
         self.parts: Parts = None
         self.out = [0, 0, 0]
         self.throttle: Throttle | None = None
+        self.hours: Hours | None = None
         self.carriers: frozenset[int] | None = None
         self.waits = Waits()
         self.tally = [0] * len(ShareState)
@@ -186,6 +193,8 @@ class HopQueue:
             if self.ranks is None:
                 self.ranks = Ranks(line)
             line = self.ranks.lines[share.priority]
+            if share.priority == HIGH and self.hours is not None and self.hours.rule.on_high:
+                self.hours.send(self)
         line.put(share, front, warned)
 
     def take(self) -> Share | None:
@@ -220,7 +229,7 @@ class HopQueue:
 
     def reachable(self, now: float) -> bool:
         """The same for a message that is run alone: no rate holds that back, since it would hold up all suspects."""
-        if self.held_by:
+        if self.held_by or self.shut:
             return False
         if self.failures:
             return not self.probe and now >= self.next_retry and self.limit > 0
@@ -315,10 +324,17 @@ class HopQueue:
         return self.held_by != ""
 
     @property
+    def shut(self) -> bool:
+        """Whether its connector's hours keep it from sending now."""
+        return self.hours is not None and self.hours.shut(self)
+
+    @property
     def why(self) -> str:
         """What keeps it from sending now, as a code; "" when nothing does."""
         if self.held_by:
             return "grace-hold" if self.held_by.startswith(GRACE_HOLD) else "suspended"
+        if self.hours is not None and self.hours.shut(self):
+            return self.hours.why
         if self.failures:
             return "retry"
         if self.throttle is not None and self.throttle.parked and self.tally[READY]:
@@ -330,6 +346,8 @@ class HopQueue:
         """The status as people see it."""
         if self.suspended:
             return QueueStatus.SUSPENDED
+        if self.shut and not self.in_flight:
+            return QueueStatus.READY
         if self.failures:
             return QueueStatus.CONNECTING if self.probe else QueueStatus.RETRY
         if self.in_flight:
@@ -348,7 +366,7 @@ class HopQueue:
             tally[READY] + tally[ALONE] + tally[ShareState.OWING],
             tally[WAITING],
             tally[HELD],
-            self.next_retry if self.failures else None,
+            self._next_retry(),
             self.last_error,
             self.failures,
             self.arrived,
@@ -362,7 +380,20 @@ class HopQueue:
             self.held_by,
             self.why,
             *self._throttling(),
+            *self._timetable(),
         )
+
+    def _next_retry(self) -> float | None:
+        if not self.failures or self.shut:
+            return None
+        offline = self.hours is not None and self.hours.rule.offline
+        return self.hours.due if self.hours is not None and offline and self.hours.due < NEVER else self.next_retry
+
+    def _timetable(self) -> tuple[str, float | None]:
+        hours = self.hours
+        if hours is None or not hours.shut(self):
+            return "", None
+        return str(hours.rule) or "none", hours.due if hours.due < NEVER else None
 
     def _throttling(self) -> tuple[str, float | None]:
         if self.throttle is None or self.why != "throttled":

@@ -20,6 +20,7 @@ from kmq.run import rates
 from kmq.run.assignment import Held
 from kmq.run.backoff import UNTRIED
 from kmq.run.hopqueue import NEVER, HopQueue
+from kmq.run.hours import Timetable
 from kmq.run.limits import Limit, Limits
 from kmq.run.rota import Rota
 from kmq.run.schedule import Schedules
@@ -71,6 +72,8 @@ class Lines:
     def __init__(self, limits: Limits, schedules: Schedules, suspects: Suspects, now: float) -> None:
         self.limits = limits
         self.throttles = Throttles(limits)
+        self.timetable = Timetable()
+        self.timetable.configure(schedules.rules, schedules.zone)
         self.max_idle = 180.0
         self.schedules = schedules
         self.suspects = suspects
@@ -127,6 +130,7 @@ class Lines:
         wider one by its conversations."""
         self.schedules, self.limits = schedules, limits
         self.throttles.configure(limits)
+        self.timetable.configure(schedules.rules, schedules.zone)
         for queue in self.queues.values():
             self._follow(queue)
         self._widened = True
@@ -134,6 +138,7 @@ class Lines:
     def _follow(self, queue: HopQueue) -> None:
         """What the configuration says of the queue's connector, as it is named now."""
         queue.schedules = self.schedules.each(queue.connector)
+        queue.hours = self.timetable.of(queue.connector)
         if queue.remote:
             queue.limit = _ahead(self.limits.of(queue.connector))
             queue.width = min(queue.width, queue.limit)
@@ -153,8 +158,11 @@ class Lines:
                 del self.queues[queue.hop]
                 self._mark(queue.hop, False)
 
-    def look(self, now: float) -> None:
-        """Every second: how fast queues fill and empty is measured now and then."""
+    def look(self, now: float, wall: float) -> None:
+        """Every second: queues whose time has come are sent; how fast they fill and empty is measured now and then."""
+        if self.timetable:
+            for queue in self.timetable.look(now, wall, self.queues, self.rota):
+                self.alarm(queue, now)
         if now >= self._measured + rates.STEP:
             self._measured = now
             rates.look(self.queues.values())
@@ -426,7 +434,7 @@ class Lines:
         status = STATUS[share.state]
         if share.state is WAITING:
             due = share.due
-        elif share.state is READY and share.queue.failures:
+        elif share.state is READY and share.queue.failures and not share.queue.shut:
             status, due = MessageStatus.RETRY, share.queue.next_retry
         if share.word & REMOVING or share.mid in self.pending or share.mid in self.granted:
             status = MessageStatus.PENDING_REMOVE

@@ -105,12 +105,13 @@ class QueueVerbs:
             "Velocity": round(facts.outgoing - facts.incoming, 2),
             "FirstRetryTime": _time(facts.first_retry, offset),
             "LastRetryTime": _time(facts.last_retry, offset),
-            "NextRetryTime": _time(facts.throttled_until if facts.next_retry is None else facts.next_retry, offset),
+            "NextRetryTime": _time(_next(facts), offset),
             "LastError": facts.last_error or None,
             "RetryCount": facts.failures,
             "HeldBy": facts.held_by or None,
             "Why": facts.why or None,
             "Throttled": facts.throttled or None,
+            "Timetable": facts.timetable or None,
         }
 
 
@@ -123,6 +124,13 @@ def _nothing(deed: Deed, found: list[str]) -> str:
     if not found:
         return "no queue has this name; kmq queues shows them"
     return "it is suspended already" if deed.verb == "suspend" else "it is not suspended"
+
+
+def _next(facts: QueueFacts) -> float | None:
+    """When something is tried, or may go, at the earliest."""
+    if facts.timetable:
+        return facts.opens
+    return facts.throttled_until if facts.next_retry is None else facts.next_retry
 
 
 def _time(at: float | None, offset: float) -> str | None:

@@ -8,6 +8,7 @@ Callers:  kmq/run/lines (a queue gets its schedule when it is made, and with eac
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, tzinfo
 from itertools import chain
 from math import inf
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from kmq.config.retries import BUILT_IN, RetrySection
 from kmq.config.sections import ConnectorSection, QueueSection, Settings
 from kmq.config.steps import Steps, doubling
 from kmq.model.priority import NORMAL
+from kmq.run.timetable import Rule, machine_zone, rule_of
 
 #: Lifetime and warning of the profile rfc (RFC 5321 4.5.4.1: the give-up time generally needs to be at least 4-5 days).
 LIFETIME = 5 * 86400.0
@@ -41,13 +43,17 @@ Ranked = tuple[Schedule, Schedule, Schedule]
 
 
 class Schedules:
-    """Of a whole configuration."""
+    """Of a whole configuration. rules: the timetables of connectors that have one; zone: local time, as it was then."""
 
-    __slots__ = ("_default", "_of")
+    __slots__ = ("_default", "_of", "rules", "zone")
 
     def __init__(
         self, queue: QueueSection, connectors: Iterable[ConnectorSection] = (), retries: Iterable[RetrySection] = ()
     ) -> None:
+        connectors = tuple(connectors)
+        found = ((one.name, rule_of(one, queue)) for one in connectors)
+        self.rules: dict[str, Rule] = {name: rule for name, rule in found if rule is not None}
+        self.zone: tzinfo = machine_zone() if self.rules else UTC
         profiles = {"rfc": _rfc(queue)} | {one.name: _profile(one) for one in (*BUILT_IN.values(), *retries)}
         basis = _with(profiles[queue.retry_profile], queue.message_lifetime, queue.delay_warning)
         self._default = _ranked(basis, queue)

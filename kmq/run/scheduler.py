@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 
 from kmq.config.sections import QueueSection
+from kmq.model import queue_id
 from kmq.model.event import Event
 from kmq.model.frame import Done
 from kmq.model.priority import NORMAL
@@ -107,7 +108,7 @@ class Scheduler:
         """Both clocks; by how many seconds the wall clock jumped ahead, 0.0 when it did not. Expiry waits a cycle."""
         jump = self._lifetime.clock(now, wall)
         self._late = self._late_by(now)
-        self._lines.look(now)
+        self._lines.look(now, wall)
         return jump
 
     def _late_by(self, now: float) -> float:
@@ -151,13 +152,21 @@ class Scheduler:
             self._lines.enter(share, now)
             queue.arrived -= 1  # it was here before
             self._lines.line_up(share, now)
+            if queue.hours is not None:
+                queue.hours.catch_up(queue, queue_id.created(mid))
+                self._lines.rota.list(queue, now)
         return True
 
     def expire_unreachable(self, now: float) -> None:
-        """What no connector serves is never tried; when its lifetime is over its sender hears of it all the same."""
-        queue = self._lines.queues.get(UNREACHABLE)
+        """What no connector serves is never tried, nor what nobody has sent; when its lifetime is over its sender
+        hears of it all the same."""
+        lines = self._lines
+        queue = lines.queues.get(UNREACHABLE)
         if queue is not None and not queue.suspended:
             self._expiry.begin(queue, "554 5.4.4 no connector serves the address", now)
+        for one in lines.timetable.demanded(lines.queues.values()) if lines.timetable else ():
+            if not one.suspended:
+                self._expiry.begin(one, "451 4.4.7 nobody has asked for the mail of this domain", now)
 
     def expire_held(self, now: float) -> None:
         """An operator lets go what the brake has held back."""

@@ -62,15 +62,17 @@ class Sequel:
                 part.attempt = out.attempt + 1
                 part.owed = self._expiry.given_up(part, last, now) if last else None
                 if part.owed is None:
-                    part.due = ceil(now + self._wait(queue, out.attempt, ended.uncertain))
+                    part.due = ceil(now + self._wait(queue, out.attempt, ended.uncertain, now))
                     until = moment.as_text(self._expiry.lifetime.wall(part.due))
             elif queue is out.share.queue and queue is not ended.unreached and not held:
                 part.due = ceil(now + UNTRIED)
             going.append(part)
         return tuple(going), until
 
-    def _wait(self, queue: HopQueue, failures: int, uncertain: bool) -> float:
+    def _wait(self, queue: HopQueue, failures: int, uncertain: bool, now: float) -> float:
         wait = self.jitter.spread(queue.schedule.deferral.after(failures))
+        if queue.hours is not None:
+            wait = queue.hours.wait(wait, now)
         return max(wait, UNCERTAIN) if uncertain else wait
 
     def _part(self, out: Assignment, queue: HopQueue, rcpt: list[int], now: float) -> Share:

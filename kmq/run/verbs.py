@@ -249,7 +249,10 @@ class Verbs:
             self.retry_queue(hop, now)
 
     def _reach(self, queue: HopQueue, now: float) -> None:
-        """A queue in Retry may try its hop at once; the failure, if it is one, sets its time anew."""
+        """A queue in Retry may try its hop at once; the failure, if it is one, sets its time anew. One that its
+        connector's hours keep shut is sent."""
+        if queue.shut and queue.hours is not None and queue.hours.send(queue):
+            self._lines.rota.list(queue, now)
         if queue.failures:
             queue.next_retry = now
             self._lines.rota.list(queue, now)
