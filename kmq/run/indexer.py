@@ -2,7 +2,8 @@
 
 Does:     hears from the scheduler process which messages have changed, reads their envelopes, and says in a file of
           which moment the index is (`index/as_of`). At first, and whenever something was lost, it compares all.
-          Beside that it has others begun that look for who cannot read the files (`Looks`, as the wiring gives it).
+          Beside that it has others begun that look for who cannot read the files (`Looks`, as the wiring gives it),
+          and archived mail compressed when it is old (`ArchiveAge`).
 Promise:  never in the way of mail: it is nice where it may be, it works in small portions, and the scheduler process
           waits for none of its words. When the index cannot be written nothing else suffers: who looks reads the files.
 On crash: the next one compares. A damaged index is thrown away and made anew.
@@ -25,6 +26,7 @@ from kmq.config import Settings
 from kmq.errors import SpoolError
 from kmq.model.frame import AnyFrame, Changed, Hello, Indexed
 from kmq.run import rotation
+from kmq.run.archive_age import ArchiveAge
 from kmq.run.changes import ROLE, TYPECODE
 from kmq.run.cord import Gift, Ward
 from kmq.run.inheritance import Inheritance
@@ -76,6 +78,7 @@ class IndexProcess:
         self._as_of = AsOf(self._spool)
         self._troubled = False
         self._said = 0
+        self._archive = ArchiveAge(given.settings)
 
     async def run(self) -> None:
         """Keeps the index until told to stop."""
@@ -92,6 +95,7 @@ class IndexProcess:
             working.result()
         working.cancel()
         self._joining.cancel()
+        self._archive.close()
         await self._looks.close()
         self._close(clean=True)
         self.ward.close()
@@ -105,6 +109,7 @@ class IndexProcess:
     def _count(self, settings: Settings) -> None:
         log.begin(f"{ROLE}-{self._number}", settings.kmq)
         self._looks.settings = settings
+        self._archive.configure(settings)
 
     # --- the scheduler process ---------------------------------------------------------------------------------------
 
