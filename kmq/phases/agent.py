@@ -161,7 +161,7 @@ class Agent:
         self._why = why
         if program.served:
             self._failures, self._not_before = 0, 0.0
-        elif not self._closed:
+        elif program.section is self._section and not self._closed:
             wait = WAITS[min(self._failures, len(WAITS) - 1)]
             self._failures += 1
             self._not_before = asyncio.get_running_loop().time() + wait

@@ -9,17 +9,17 @@ Callers:  phases.agent.
 """
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, cast
+from typing import Protocol
 
 from kmq import log
 from kmq.config.sections import ConnectorSection
 from kmq.model.reply import Reply
 from kmq.phases import agent_words
+from kmq.phases.agent_child import Child
 from kmq.phases.agent_file import FOLDER, File
 from kmq.phases.agent_words import Answer, Greeting, Lines, Nonsense, Progress, Sentence
 from kmq.phases.budget import Budget
@@ -67,7 +67,7 @@ class Handed:
     timer: asyncio.TimerHandle
 
 
-class Program(asyncio.SubprocessProtocol):
+class Program:
     """See above. reserved: messages that are being written down for it; served: answers that it gave."""
 
     def __init__(self, section: ConnectorSection, spool: str, crew: Crew) -> None:
@@ -78,23 +78,20 @@ class Program(asyncio.SubprocessProtocol):
         self._crew = crew
         self._folder = f"{spool}/{FOLDER}"
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.SubprocessTransport | None = None
         self._handed: dict[int, Handed] = {}
         self._late: dict[int, set[int]] = {}  # messages that are overdue -> recipients without an answer
         self._lines = Lines()
         self._errors = b""
         self._why = ""
         self._notices = False
-        self._deaf = self._mute = False  # its input, its output is closed
         self._timers: list[asyncio.TimerHandle] = []
         self._progress, self._spilt, self._logged = Budget(*PROGRESS), Budget(*ERRORS), Budget(*LOGGED)
-        self._starting = self._loop.create_task(self._begin())
-        self._starting.add_done_callback(self._begun)
+        self._child = self._begin()
 
     @property
     def room(self) -> int:
         """Messages that it may be handed now; of one that has not said hello yet, that it will be."""
-        if self.state not in (State.STARTING, State.SERVING) or self._deaf or self._mute:
+        if self.state not in (State.STARTING, State.SERVING):
             return 0
         return max(0, self.section.in_flight - self.reserved - len(self._handed) - len(self._late))
 
@@ -104,36 +101,19 @@ class Program(asyncio.SubprocessProtocol):
 
     # --- its beginning ------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> None:
-        pipe = asyncio.subprocess.PIPE
+    def _begin(self) -> Child | None:
         section = self.section
         environment = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": self._folder, "KMQ_CONNECTOR": section.name}
-        await self._loop.subprocess_exec(
-            lambda: self,
-            *section.command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=environment,
-            cwd=self._folder,
-            start_new_session=True,
-        )
-
-    def _begun(self, starting: "asyncio.Task[None]") -> None:
-        error = None if starting.cancelled() else starting.exception()
-        if error is not None:
-            text = error.strerror if isinstance(error, OSError) else repr(error)
-            self._why = f"{self.section.command[0]} cannot be begun: {text}"
-            self._finish()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-        if self.state is not State.STARTING:  # given up before it was there
-            self._signal(signal.SIGKILL)
-            return
-        log.event("agent", "", connector=self.section.name, pid=self._transport.get_pid(), state="begun")
-        self._say(agent_words.hello(self.section))
+        try:
+            child = Child(section.command, self._folder, environment, self._hears, self._exits)
+        except OSError as error:
+            self._why = f"{section.command[0]} cannot be begun: {error.strerror}"
+            self._loop.call_soon(self._finish)
+            return None
+        log.event("agent", "", connector=section.name, pid=child.pid, state="begun")
+        child.tell(agent_words.hello(section))
         self._later(GREETING, self._not_greeted)
+        return child
 
     def _not_greeted(self) -> None:
         if self.state is State.STARTING:
@@ -148,18 +128,14 @@ class Program(asyncio.SubprocessProtocol):
         self._handed[number] = Handed(delivery, file, timer)
         delivery.begun = self._loop.time()
         delivery.show(self.section.name, 0)
-        self._say(agent_words.message(number, delivery.work, file.rendering.head, file.path))
+        if self._child is not None:
+            self._child.tell(agent_words.message(number, delivery.work, file.rendering.head, file.path))
 
     def spare(self) -> None:
         """A place that was reserved is not needed."""
         self.reserved -= 1
         if self.state is State.LEAVING and self.idle:
             self._farewell()
-
-    def _say(self, line: bytes) -> None:
-        pipe = self._transport and self._transport.get_pipe_transport(0)
-        if pipe is not None and not self._deaf:
-            cast(asyncio.WriteTransport, pipe).write(line)
 
     def _overdue(self, number: int) -> None:
         """No answer in time. Its place stays taken until it answers, though that does not count any more."""
@@ -183,12 +159,15 @@ class Program(asyncio.SubprocessProtocol):
 
     # --- what it says -------------------------------------------------------------------------------------------------
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
+    def _hears(self, number: int, piece: bytes) -> None:
+        """A piece of its standard output (1) or error (2), or the end of one of its files."""
+        if not piece:
+            return self._closed(number)
         if self._given_up() or (self.state is State.LEAVING and self.idle):
             return None
-        if fd == 2:
-            return self._spill(data)
-        lines = self._lines.feed(data)
+        if number == 2:
+            return self._spill(piece)
+        lines = self._lines.feed(piece)
         if self._lines.endless:
             return self.end("it says a line without end")
         for line in lines:
@@ -305,35 +284,34 @@ class Program(asyncio.SubprocessProtocol):
         self._later(HOPELESS, self._finish)
 
     def _farewell(self) -> None:
-        pipe = self._transport and self._transport.get_pipe_transport(0)
-        if pipe is not None:
-            pipe.close()
+        if self._child is not None:
+            self._child.shut(0)
         self._later(FAREWELL, self._signal, signal.SIGTERM)
         self._later(2 * FAREWELL, self._signal, signal.SIGKILL)
         self._later(HOPELESS, self._finish)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._deaf, self._mute = self._deaf or fd == 0, self._mute or fd == 1
-        if self._exit is None:
-            if fd != 2 and self.state in (State.STARTING, State.SERVING):
-                self._later(DRAIN, self._still_there, "standard input" if fd == 0 else "standard output")
-        elif fd == 1:
+    def _closed(self, number: int) -> None:
+        """It may be about to exit."""
+        if self._child is None or number == 2:
+            return
+        if self._child.status is not None:
             self._finish()
+        elif self.state in (State.STARTING, State.SERVING):
+            self._later(DRAIN, self._still_there, "standard output" if number else "standard input")
 
     def _still_there(self, closed: str) -> None:
-        if self._exit is None:
+        if self._child is not None and self._child.status is None:
             self.end(f"it closed its {closed}")
 
-    def process_exited(self) -> None:
+    def _exits(self) -> None:
         """What it said last is read first; if somebody whom it began keeps the pipe, not for long."""
-        if self._mute:
-            self._finish()
-        else:
+        if self._child is not None and self._child.open(1):
             self._later(DRAIN, self._forsaken)
+        else:
+            self._finish()
 
     def _forsaken(self) -> None:
-        if self._transport is not None:
-            _signal_group(self._transport.get_pid(), signal.SIGKILL)  # it has members, so the number is no other's
+        self._signal(signal.SIGKILL)
         self._finish()
 
     def _finish(self) -> None:
@@ -346,8 +324,8 @@ class Program(asyncio.SubprocessProtocol):
         self._settle()
         for timer in self._timers:
             timer.cancel()
-        if self._transport is not None:
-            self._transport.close()
+        if self._child is not None:
+            self._child.close()
         self._crew.gone(self, why)
 
     def _settle(self) -> None:
@@ -356,20 +334,16 @@ class Program(asyncio.SubprocessProtocol):
             self._unanswered(number, Reply(451, "4.3.0", f"the agent was ended before it answered: {self._why}"[:500]))
 
     def _ended_by_itself(self) -> str:
-        status = self._exit or 0
+        status = 0 if self._child is None else self._child.status or 0
         return f"it ended by itself, with exit status {status}" if status >= 0 else f"it ended by signal {-status}"
 
     @property
-    def _exit(self) -> int | None:
-        return None if self._transport is None else self._transport.get_returncode()
-
-    @property
     def _pid(self) -> int:
-        return 0 if self._transport is None else self._transport.get_pid() or 0
+        return 0 if self._child is None else self._child.pid
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._transport is not None and self._exit is None:
-            _signal_group(self._transport.get_pid(), number)
+        if self._child is not None:
+            self._child.signal(number)
 
     def _later(self, seconds: float, deed: Callable[..., None], *arguments: object) -> None:
         self._timers.append(self._loop.call_later(seconds, deed, *arguments))
@@ -383,11 +357,3 @@ def _unfit(rcpt: tuple[int, ...] | None, left: list[int] | set[int]) -> str:
         return "it names no recipient, or one of them twice"
     strange = [index for index in rcpt if index not in left]
     return f"recipient {strange[0]} is not there, or has its answer already" if strange else ""
-
-
-def _signal_group(pid: int | None, number: signal.Signals) -> None:
-    if pid:
-        try:
-            os.killpg(pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
