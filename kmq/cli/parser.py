@@ -226,6 +226,13 @@ def _route(verb: ArgumentParser) -> None:
     verb.add_argument("--client", metavar="IP", default="", help="as if it came from IP")
 
 
+def _rules(verb: ArgumentParser) -> None:
+    verb.add_argument("what", choices=("list", "test"), nargs="?", default="list", help="test: what they would do")
+    verb.add_argument("message", metavar="FILE", nargs="?", help="for test: a message, - for standard input, or an ID")
+    verb.add_argument("--from", metavar="A", dest="sender", help="as if A were the envelope sender; <> for none")
+    verb.add_argument("--to", metavar="A", action="append", default=[], help="as if A were a recipient of the envelope")
+
+
 def _submit(verb: ArgumentParser) -> None:
     verb.add_argument("file", metavar="FILE", nargs="?", default="-", help="the message; - is standard input")
     verb.add_argument("--from", metavar="A", dest="sender", help="the envelope sender, <> for none; else who calls")
@@ -288,6 +295,7 @@ VERBS: dict[str, Verb] = {
     "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
+    "rules": Verb("rules", "the server rules, and what they would do with a message", _rules),
     "reload": Verb("reload", "kmqd reads its configuration again, and says what changed"),
     "check": Verb("check", "whether configuration, spool and ports are in order"),
     "doctor": Verb("doctor", "the same, and disk, names, clock, limits, servers, certificates", _doctor),

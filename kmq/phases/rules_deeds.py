@@ -9,7 +9,7 @@ Promise:  pure; the same message and rules make the same Finding but for the tim
 Callers:  phases.server_rules; `kmq rules test`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kmq.config.rule_actions import ENDS, Action, Verb
@@ -160,6 +160,13 @@ def told(action: Action, text: str) -> str:
             return word
         case _:
             return f"{word} {', '.join(action.addresses)}"
+
+
+def spelled(action: Action, known: Mapping[str, str]) -> str:
+    """The same, its text and a letter's subject filled in."""
+    if action.verb is Verb.NOTIFY:
+        return f'{told(action, "")} subject "{_line(filled(action.subject, known))}"'
+    return told(action, _line(filled(action.text, known)))
 
 
 def placeholders(look: Look, applied: Applied) -> dict[str, str]:
