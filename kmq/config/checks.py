@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kmq.config import content, identity, line_checks, local_connector, rule, scanner, way_out
+from kmq.config import content, identity, line_checks, local_connector, milter, rule, scanner, way_out
 from kmq.config.kinds import Endpoint, write_endpoint
 from kmq.config.line_checks import hour_mistakes, login_mistakes
 from kmq.config.local_connector import LOCAL
@@ -17,6 +17,7 @@ from kmq.config.sections import (
     AttachmentSection,
     ConnectorSection,
     KmqSection,
+    MilterSection,
     QueueSection,
     ReceiverSection,
     RetrySection,
@@ -65,6 +66,7 @@ def lacking(
     | RewriteSection
     | RuleSection
     | ScannerSection
+    | MilterSection
     | AttachmentSection,
 ) -> Iterator[Finding]:
     """What a section needs to be of any use, and has not. One from which others inherit may lack it: a pattern."""
@@ -83,6 +85,8 @@ def lacking(
             yield from (Finding(section.name, *found) for found in way_out.lacking(section))
         case ScannerSection():
             yield from (Finding(section.name, *found) for found in scanner.lacking(section))
+        case MilterSection():
+            yield from (Finding(section.name, *found) for found in milter.lacking(section))
         case RuleSection():
             yield from (Finding(section.name, *found) for found in rule.lacking(section))
         case AttachmentSection():

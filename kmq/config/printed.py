@@ -36,6 +36,8 @@ def _sections_of(settings: Settings) -> Iterator[tuple[str, str, object]]:
         yield "rewrite", rewrite.name, rewrite
     for scanner in settings.scanners:
         yield "scanner", scanner.name, scanner
+    for milter in settings.milters:
+        yield "milter", milter.name, milter
     for rule in settings.rules:
         yield "rule", rule.name, rule
     for attachment in settings.attachments:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from kmq.config import backup, checks, content, drop, retry_checks, rewrite, rule, scanner, way_out
+from kmq.config import backup, checks, content, drop, milter, retry_checks, rewrite, rule, scanner, way_out
 from kmq.config.checks import Finding
 from kmq.config.embedded import EMBEDDED, PATH
 from kmq.config.filling import Filling
@@ -30,6 +30,7 @@ from kmq.config.sections import (
     ConnectorSection,
     ContentSection,
     KmqSection,
+    MilterSection,
     NoticesSection,
     Option,
     Origin,
@@ -58,6 +59,7 @@ Named = TypeVar(
     RewriteSection,
     RuleSection,
     ScannerSection,
+    MilterSection,
     AttachmentSection,
 )
 Single = TypeVar(
@@ -141,8 +143,9 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
     reading.find(way_out.mistakes(connectors, kmq.spool if kmq else None))
     rewrites = reading.rewrites()
     reading.find(rewrite.mistakes(rewrites, connectors))
-    scanners = reading.all_of("scanner", ScannerSection)
+    scanners, milters = reading.all_of("scanner", ScannerSection), reading.all_of("milter", MilterSection)
     reading.find(scanner.mistakes(scanners, kmq.workers if kmq else 1))
+    reading.find(milter.mistakes(milters, kmq.workers if kmq else 1))
     rules = reading.all_of("rule", RuleSection)
     reading.find(rule.mistakes(rules))
     filtering = reading.single("content", ContentSection)
@@ -166,6 +169,7 @@ def read(text: str, path: str, folder: str, machine: str = "") -> Settings:
         retries=retries,
         rewrites=rewrites,
         scanners=scanners,
+        milters=milters,
         rules=rules,
         content=filtering or ContentSection(),
         attachments=attachments,

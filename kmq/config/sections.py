@@ -19,6 +19,7 @@ from kmq.config.content import ContentSection as ContentSection
 from kmq.config.drop import PickupSection as PickupSection
 from kmq.config.drop import ReplaySection as ReplaySection
 from kmq.config.kinds import Endpoint
+from kmq.config.milter import MilterSection as MilterSection
 from kmq.config.notices import NoticesSection as NoticesSection
 from kmq.config.options import Option as Option
 from kmq.config.options import option, section
@@ -334,6 +335,7 @@ Section = (
     | BackupSection
     | NoticesSection
     | ScannerSection
+    | MilterSection
     | RuleSection
     | ContentSection
     | AttachmentSection
@@ -354,6 +356,7 @@ KINDS: dict[str, type[Section]] = {
     "retry": RetrySection,
     "rewrite": RewriteSection,
     "scanner": ScannerSection,
+    "milter": MilterSection,
     "rule": RuleSection,
     "content": ContentSection,
     "attachment": AttachmentSection,
@@ -413,6 +416,7 @@ class Settings:
     retries: tuple[RetrySection, ...] = ()
     rewrites: tuple[RewriteSection, ...] = ()
     scanners: tuple[ScannerSection, ...] = ()
+    milters: tuple[MilterSection, ...] = ()
     rules: tuple[RuleSection, ...] = ()
     content: ContentSection = field(default=ContentSection())
     attachments: tuple[AttachmentSection, ...] = ()

@@ -77,6 +77,7 @@ class Replacement:
     pieces: its new text, the header's edits not made in it (they are, when it is written); None: as it was.
     sender: its new sender; None: as it was.
     why:    for people.
+    added:  further recipients of the new message.
     passed: further phases that the new message need not go through, beside those that this one has been through and
             the one that makes it.
     """
@@ -86,6 +87,7 @@ class Replacement:
     sender: str | None = None
     why: str = ""
     passed: tuple[Phase, ...] = ()
+    added: tuple[Recipient, ...] = ()
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ async def replacement(
     head = msgspec.structs.replace(
         origin.head,
         sender=origin.head.sender if made.sender is None else made.sender,
-        recipients=[origin.head.recipients[index] for index in made.rcpt],
+        recipients=[*(origin.head.recipients[index] for index in made.rcpt), *made.added],
         parent=origin.head.id,
         passed=",".join(phase.value for phase in passed),
         edits=origin.edits,

@@ -8,7 +8,7 @@ Callers:  run.walk.
 from kmq.config import Settings
 from kmq.config.backup import AFTER, BEFORE
 from kmq.phases.inspection import Inspector
-from kmq.run.scanning import spam_steps, virus_steps
+from kmq.run.scanning import milter_steps, spam_steps, virus_steps
 
 
 def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
@@ -16,9 +16,11 @@ def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
     return [
         *_backup(settings, BEFORE),
         *spam_steps(settings, worker, "content"),
+        *milter_steps(settings, worker, "content"),
         *_content_filters(settings),
         *virus_steps(settings, worker, None),
         *spam_steps(settings, worker, "antivirus"),
+        *milter_steps(settings, worker, "antivirus"),
         *_backup(settings, AFTER),
     ]
 

@@ -1,4 +1,4 @@
-"""The scanners of a configuration, as steps of the phases ahead of routing.
+"""The scanners and milters of a configuration, as steps of the phases ahead of routing.
 
 Promise:  what is not configured is not loaded. Connections are dealt out to workers, so that the parts add up to what
           the section says.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kmq.config import Settings
 from kmq.config.connections import part
-from kmq.config.sections import ScannerSection
+from kmq.config.sections import MilterSection, ScannerSection
 from kmq.phases.inspection import Inspector
 
 if TYPE_CHECKING:
@@ -39,11 +39,21 @@ def virus_steps(settings: Settings, worker: int, opener: "Opener | None") -> lis
     return [Antivirus(sections, places, Office(settings.kmq.postmaster, settings.kmq.hostname), opener)]
 
 
+def milter_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]:
+    """Milters whose phase is `content`, or `antivirus`."""
+    sections = [one for one in settings.milters if one.phase == phase]
+    if not sections:
+        return []
+    from kmq.phases.milter import Milter
+
+    return [Milter(one, _places(one, settings, worker), settings.kmq.hostname) for one in sections]
+
+
 def removes(scanners: Sequence[ScannerSection]) -> bool:
     """Whether some scanner has infected parts taken out of mail."""
     return any(one.type == "clamd" and one.infected == "remove" for one in scanners)
 
 
-def _places(one: ScannerSection, settings: Settings, worker: int) -> int:
+def _places(one: ScannerSection | MilterSection, settings: Settings, worker: int) -> int:
     """Of its connections, those of this worker; a worker that is on its way out keeps one to end what it has."""
     return max(1, part(one.connections, worker, settings.kmq.workers, one.name))
