@@ -312,7 +312,7 @@ def test_a_retry_falls_into_the_hours():
     assert one.assign() == []
     one.wait(20 * HOUR)
     assert one.assign() == []
-    one.wait(4 * HOUR)
+    one.wait(4 * HOUR - HALF + QUARTER)
     assert len(one.assign()) == 1
 
 
