@@ -29,6 +29,6 @@ def ended(matter: Matter, facts: Facts, section: ContentSection) -> Finding | No
     rcpt = recipients.as_text(matter.rcpt)
     passed = Passed(by=f"[content] {option}", verdict=said(facts))
     if policy == "hold":
-        return Finding(passed, [Suspended(rcpt=rcpt, by=passed.by, reason=said(facts))])
+        return Finding(passed, [Suspended(rcpt=rcpt, by=passed.by, reason=shown(facts.why))])
     reply = str(Reply(550, "5.7.1", f"The message cannot be examined: {shown(facts.why)}"))
     return Finding(passed, [Failed(rcpt=rcpt, attempt=matter.attempt, reply=reply)])
