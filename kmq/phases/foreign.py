@@ -1,8 +1,9 @@
 """Foreign connector: mail becomes files in a folder, from which a gateway takes it (Exchange's foreign connector).
 
 Promise:  each Work is reported once, when its file is durable, or has its reason why not. The loop never waits for the
-          disk; a folder that stands still (a network drive) occupies two threads, and the messages of this connector
-          that the scheduler gives, nothing else.
+          disk; a folder that stands still (a network drive) occupies one thread, and the messages of this connector
+          that the scheduler gives, nothing else. One thread counts the quota, so only workers beside each other may go
+          beyond it, by a file each.
 On crash: a Work without a report is done again; its second run finds the file of the first (phases.drop_folder).
 Callers:  phases.ways.
 """
@@ -19,8 +20,7 @@ from kmq.phases.delivery import Delivery
 from kmq.phases.drop_folder import Sheet, fill, prepare
 from kmq.phases.rendering import note_rewritten
 
-WRITERS = 2  #: threads
-BATCH = 64  #: files that one thread writes before the sync of their folder
+BATCH = 64  #: files that are written before the sync of their folder
 
 
 class Foreign:
@@ -31,12 +31,12 @@ class Foreign:
         self._spool = spool
         prepare(section, spool)
         self._waiting: deque[tuple[Delivery, Sheet]] = deque()
-        self._writing = 0
-        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="kmq-drop")
+        self._writing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kmq-drop")
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting or self._writing)
+        return bool(self._waiting) or self._writing
 
     def take(self, delivery: Delivery) -> None:
         """Writes a file for its recipients. Returns at once."""
@@ -63,18 +63,19 @@ class Foreign:
         waiting, self._waiting = self._waiting, deque()
         for delivery, _ in waiting:
             delivery.unreachable(why)
-        self._threads.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
     def _start(self) -> None:
-        while self._waiting and self._writing < WRITERS:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            self._writing += 1
-            section, sheets = self._section, [sheet for _, sheet in batch]
-            writing = asyncio.get_running_loop().run_in_executor(self._threads, fill, section, self._spool, sheets)
-            writing.add_done_callback(partial(self._written, batch))
+        if not self._waiting or self._writing:
+            return
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._writing = True
+        section, sheets = self._section, [sheet for _, sheet in batch]
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, fill, section, self._spool, sheets)
+        writing.add_done_callback(partial(self._written, batch))
 
     def _written(self, batch: list[tuple[Delivery, Sheet]], writing: "asyncio.Future[None]") -> None:
-        self._writing -= 1
+        self._writing = False
         error = None if writing.cancelled() else writing.exception()
         for delivery, sheet in batch:
             _settle(delivery, sheet, error)
