@@ -62,6 +62,7 @@ WRITERS = {
     "kmq/admin/exporting.py": "copies of messages, in a folder that the operator names",
     "kmq/admin/rules_trial.py": "a folder for temporary files, for an examiner",
     "kmq/cli/alone.py": "the run directory, for the lock",
+    "kmq/phases/deposit.py": "archived mail outside the spool",
     "kmq/phases/maildir.py": "mailboxes",
     "kmq/phases/maildir_quota.py": "what is in a mailbox",
     "kmq/phases/mbox.py": "mailboxes",
