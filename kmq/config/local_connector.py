@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmq.config import kinds
+from kmq.config import as_user, kinds
+from kmq.config.as_user import AsUserOptions
 from kmq.config.kinds import Kind, parts, size, user_name, whole
 from kmq.config.options import option, section
 
@@ -65,7 +66,7 @@ def somebody() -> Kind[str]:
 
 
 @section
-class LocalOptions:
+class LocalOptions(AsUserOptions):
     """What belongs to connectors that serve local domains."""
 
     mbox: str = option(
@@ -166,12 +167,13 @@ _USERS = "users is missing: write users = passwd, file:/etc/kmq/users, * for eve
 def lacking(one: "ConnectorSection") -> Iterator[tuple[str, str]]:
     """(option, what to write) of what such a connector needs to be of any use, and has not."""
     match one.type:
-        case "mailbox" if not one.maildir and not one.mbox:
+        case "mailbox" if not one.maildir and not one.mbox and one.as_user == "no":
             yield "maildir", "maildir is missing: write maildir = /var/mail/{user}, or mbox = /var/mail/{user}"
         case "lmtp" if not one.hosts and not one.socket:
             yield "socket", "socket is missing: write socket = /run/dovecot/lmtp, or hosts = lmtp.example.org:24"
-        case "pipe" if not one.command:
+        case "pipe" if not one.command and one.as_user == "no":
             yield "command", "command is missing: write command = /usr/bin/procmail -d {user}"
+    yield from as_user.lacking(one)
     if one.type in ("lmtp", "pipe") and one.users == "existing":
         yield "users", _USERS
 
@@ -182,6 +184,7 @@ def mistakes(one: "ConnectorSection") -> Iterator[tuple[str, str]]:
     for name, types in _FOR.items():
         if one.type not in ("", *types) and getattr(one, name) != declared[name].default:
             yield name, f"{name} is for type = {' or '.join(types)}; this one is type = {one.type}"
+    yield from as_user.mistakes(one)
     if one.maildir and one.mbox:
         yield "mbox", "mbox stands beside maildir: a mailbox is one of them"
     for name in _MAILDIR if one.mbox else ():
