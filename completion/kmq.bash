@@ -92,12 +92,14 @@ _kmq() {
         'route --sender') true; return ;;
         'route --user') true; return ;;
         'route --client') true; return ;;
+        'rules --from') true; return ;;
+        'rules --to') true; return ;;
         'doctor --to') true; return ;;
         'restore --log') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     esac
     case $verb in
-        '') _kmq_lines "$(printf '%s\n' mailq queues sql processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        '') _kmq_lines "$(printf '%s\n' mailq queues sql processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route rules reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
         mailq)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --include --exclude --sort --limit --bookmark --ids --at --watch)" "$word"
@@ -242,6 +244,11 @@ _kmq() {
         route)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --sender --user --client)" "$word"
+            fi
+            ;;
+        rules)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --from --to)" "$word"
             fi
             ;;
         reload)

@@ -205,6 +205,43 @@ def printed(folder: Path) -> Iterator[Scene]:
         yield scene
 
 
+RULES = """
+[large : rule]
+apply = outgoing
+condition =
+    size over 100
+    envelope sender is not boss@example.org
+action =
+    set header Subject: [large] ${subject}
+    copy to audit@example.org
+
+[fraud : rule]
+match = any
+condition =
+    subject matches ^(offer|bill) of the (week|month)
+    attachment is *.exe, *.scr
+action = hold looks like the fraud of last week
+
+[former : rule]
+condition = envelope recipient is dora@example.org
+action = redirect to bob@example.org
+"""
+
+
+@contextmanager
+def ruled(folder: Path) -> Iterator[Scene]:
+    """There are server rules; 1, an offer of the week for Bob, is held by one of them."""
+    with stopped(folder) as scene:
+        scene.configure(f"{CONFIGURATION}{RULES}")
+        scene.write(
+            "offer.eml", "From: alice@example.org\nTo: bob@example.org\nSubject: Offer\n\n" + "Dear friend\n" * 9
+        )
+        scene.unit.start()
+        scene.send("bob@example.org", "Offer of the week")
+        scene.until_mailq(lambda queue: queue and queue[0]["Status"] == "Suspended", "it is held")
+        yield scene
+
+
 SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
@@ -217,4 +254,5 @@ SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "denied": denied,
     "aliased": aliased,
     "printed": printed,
+    "ruled": ruled,
 }
