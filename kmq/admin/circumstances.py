@@ -18,6 +18,10 @@ from kmq.model import moment
 from kmq.spool.processes import Condition, read_all
 from kmq.spool.status import InHand
 
+#: What a queue waits for that its connector's hours keep from sending (run/hours): its timetable, to be asked for, or
+#: other hours.
+HOURS = ("scheduled", "on-demand", "out-of-hours")
+
 
 @dataclass(slots=True)
 class QueueState:

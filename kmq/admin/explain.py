@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from shlex import quote
 
 from kmq.admin import explain_replies
-from kmq.admin.circumstances import QueueState, text_of
+from kmq.admin.circumstances import HOURS, QueueState, text_of
 from kmq.admin.explain_deadlines import over
 from kmq.admin.explain_evidence import (
     addresses,
@@ -240,14 +240,12 @@ def queue_waits(queue: QueueState) -> Finding | None:
         code = explain_replies.of_hop(queue.last_error)
         return Finding(code, until=queue.next_retry, evidence=state_of(queue), words={"why": queue.last_error})
     if queue.waits_for in HOURS:
-        return Finding(queue.waits_for, until=queue.next_retry or None, evidence=state_of(queue), words=_timetable(queue))
+        return Finding(
+            queue.waits_for, until=queue.next_retry or None, evidence=state_of(queue), words=_timetable(queue)
+        )
     if queue.waits_for == "throttled":
         return _throttled(queue, text_of(queue.told, "Throttled"))
     return None
-
-
-#: Why a queue is shut that its connector's hours keep from sending (run/hours).
-HOURS = ("scheduled", "on-demand", "out-of-hours")
 
 
 def _timetable(queue: QueueState) -> dict[str, str]:

@@ -219,6 +219,36 @@ CAUSES: Mapping[str, Cause] = {
         _RETRY,
         "mend the file that is named; kmq check looks at it",
     ),
+    "own-disk": Cause(
+        "its file in the spool could not be read or written: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "kmq doctor looks at the disk, kmq fsck at the queue",
+    ),
+    "agent-down": Cause(
+        "the connector's program does not run, so its queue waits: {why}",
+        _REPLY,
+        _RETRY,
+        "mend the program, or command in [{connector} : connector]; the log has what it said, kmq check looks at it",
+    ),
+    "agent-unanswered": Cause(
+        "the connector's program had it and did not answer; whether it was delivered is not known: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "look what the program did with it: a further attempt may deliver it twice",
+    ),
+    "drop-full": Cause(
+        "the gateway has not taken what waits in its folder: {why}",
+        _REPLY,
+        _RETRY,
+        "see to the gateway; when it has taken some, the queue goes on by itself",
+    ),
+    "drop-folder": Cause(
+        "the folder of the gateway cannot be written: {why}",
+        _REPLY,
+        _RETRY,
+        "mend the folder, or drop_directory in [{connector} : connector]; kmq check looks at it",
+    ),
     "scheduled": Cause(
         "its connector is offline: it waits for the timetable, {why}",
         _QUEUE,

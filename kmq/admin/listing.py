@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pwd import getpwuid
 
-from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.admin.circumstances import HOURS, Circumstances, QueueState, text_of
 from kmq.model import hop, moment, queue_id
 from kmq.model.envelope import State
 from kmq.model.event import AnyEvent, Deferred, Suspended
@@ -180,6 +180,8 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     elif share.hop.delivery_type is DeliveryType.UNREACHABLE:
         share.next_try = None
         share.last_error = share.trouble = no_connector(share.to)
+    elif queue.waits_for in HOURS:
+        share.next_try, share.trouble = _opens(queue, until), shut(queue)
     elif queue.status == "Retry":
         share.status, share.next_try = Status.RETRY, max(queue.next_retry, until)
         share.last_error = share.trouble = queue.last_error or share.last_error
@@ -187,6 +189,22 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
     elif until > around.now:
         share.status, share.next_try = Status.RETRY, until
     return share
+
+
+def _opens(queue: QueueState, until: float) -> float | None:
+    """When a queue is sent that its connector's hours keep shut; then what was put off goes along, but for mere hours."""
+    if queue.waits_for == "out-of-hours":
+        return max(queue.next_retry, until)
+    return queue.next_retry or None
+
+
+def shut(queue: QueueState) -> str:
+    """That the queue's connector does not send now, and when it does."""
+    if queue.waits_for == "on-demand":
+        return "its connector is offline: kmq flush, or ETRN, has it sent"
+    times = text_of(queue.told, "Timetable")
+    how = "is offline, and sends" if queue.waits_for == "scheduled" else "works"
+    return f"its connector {how} {times}"
 
 
 _QUIET = QueueState()

@@ -7,8 +7,8 @@ Callers:  kmq.cli.
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from kmq.admin.circumstances import Circumstances
-from kmq.admin.listing import REMOVED, Listed, Share, Status, gravest_first, next_hop, person, suspended
+from kmq.admin.circumstances import HOURS, Circumstances
+from kmq.admin.listing import REMOVED, Listed, Share, Status, gravest_first, next_hop, person, shut, suspended
 from kmq.admin.selection import Selection
 from kmq.admin.selection_rows import Row
 from kmq.model import hop
@@ -75,5 +75,8 @@ def _trouble(row: Row, status: Status, around: Circumstances) -> str:
         return person(by) + colon + reason
     if status is Status.READY and row.queue_status == "Suspended":
         return suspended(told["NextHopDomain"], around.queues.get(row.hop))
+    queue = around.queues.get(row.hop)
+    if status is Status.READY and queue is not None and queue.waits_for in HOURS:
+        return shut(queue)
     error: str = told["LastError"]
     return error

@@ -49,7 +49,7 @@ class Row:
     def next_try(self) -> float | None:
         """Unix time, 0.0 for as soon as possible, None for not before somebody does something."""
         status, kind = self.plain["Status"], self.plain["DeliveryType"]
-        stands = self.queue_status == "Suspended" or kind == DeliveryType.UNREACHABLE.value
+        stands = self.queue_status in ("Suspended", "on-demand") or kind == DeliveryType.UNREACHABLE.value
         if status in _NOT_BY_ITSELF or (status == "Ready" and stands):
             return None
         return self.plain["NextRetryTime"] or 0.0

@@ -11,7 +11,7 @@ Callers:  selection, selection_sql.
 import sqlite3
 from collections.abc import Iterator
 
-from kmq.admin.circumstances import Circumstances, QueueState
+from kmq.admin.circumstances import HOURS, Circumstances, QueueState
 from kmq.admin.listing import is_meant, no_connector
 from kmq.config import Settings
 from kmq.model import queue_id
@@ -22,7 +22,8 @@ _TABLES = """
 CREATE TEMP TABLE moment (now REAL);
 CREATE TEMP TABLE queue (
     n INTEGER PRIMARY KEY, hop TEXT, name TEXT, queue TEXT, delivery_type TEXT, category TEXT, connector TEXT,
-    status TEXT, next_retry REAL, last_error TEXT, urgent_lifetime REAL, lifetime REAL, patient_lifetime REAL
+    status TEXT, next_retry REAL, last_error TEXT, urgent_lifetime REAL, lifetime REAL, patient_lifetime REAL,
+    shut TEXT
 );
 CREATE TEMP TABLE hand (mid INTEGER PRIMARY KEY, phase TEXT);
 CREATE TEMP TABLE known (mid INTEGER, hop TEXT, status TEXT, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
@@ -37,12 +38,14 @@ _STATUS = """CASE
         CASE WHEN s.removing THEN 'PendingRemove' WHEN s.held THEN 'PendingSuspend' ELSE 'Active' END
     WHEN s.removing THEN 'PendingRemove'
     WHEN s.held THEN 'Suspended'
-    WHEN q.status = 'Suspended' OR q.delivery_type = 'Unreachable' THEN 'Ready'
+    WHEN q.status = 'Suspended' OR q.delivery_type = 'Unreachable' OR q.shut != '' THEN 'Ready'
     WHEN q.status = 'Retry' OR s.until > (SELECT now FROM moment) THEN 'Retry'
     ELSE 'Ready' END"""
 
-_NEXT = f"""CASE WHEN {_STATUS} = 'Retry' THEN
-    CASE WHEN q.status = 'Retry' THEN max(q.next_retry, s.until) ELSE s.until END END"""
+_NEXT = f"""CASE {_STATUS} WHEN 'Retry' THEN
+    CASE WHEN q.status = 'Retry' THEN max(q.next_retry, s.until) ELSE s.until END
+WHEN 'Ready' THEN
+    CASE q.shut WHEN 'scheduled' THEN q.next_retry WHEN 'out-of-hours' THEN max(q.next_retry, s.until) END END"""
 
 _ERROR = f"""CASE
     WHEN q.delivery_type = 'Unreachable' AND {_STATUS} = 'Ready' AND q.status != 'Suspended'
@@ -52,7 +55,7 @@ _ERROR = f"""CASE
 
 _VIEW = f"""
 CREATE TEMP VIEW messages AS SELECT
-    s.mid AS mid, q.n AS queue_n, q.hop AS NextHop, q.status AS QueueStatus, s.recipients AS RecipientList,
+    s.mid AS mid, q.n AS queue_n, q.hop AS NextHop, iif(q.shut = 'on-demand', q.shut, q.status) AS QueueStatus, s.recipients AS RecipientList,
     q.queue || '\\' || queue_id(s.mid) AS Identity,
     queue_id(s.mid) AS Id,
     q.queue AS Queue,
@@ -104,7 +107,7 @@ def spread(connection: sqlite3.Connection, settings: Settings, around: Circumsta
     connection.execute("BEGIN")
     connection.execute("INSERT INTO moment VALUES (?)", (around.now,))
     connection.executemany(
-        f"INSERT INTO temp.queue VALUES ({', '.join('?' * 13)})", _queues(connection, settings, around)
+        f"INSERT INTO temp.queue VALUES ({', '.join('?' * 14)})", _queues(connection, settings, around)
     )
     in_hand = [(mid_of(queue_id.parse(name)), hand.status) for name, hand in around.in_hand.items() if _is_id(name)]
     connection.executemany("INSERT OR REPLACE INTO hand VALUES (?, ?)", in_hand)
@@ -124,6 +127,7 @@ def _queues(connection: sqlite3.Connection, settings: Settings, around: Circumst
             *(number, text, where.name, f"{around.server}\\{where.name}", where.delivery_type.value, category),
             *(where.connector, state.status, state.next_retry, state.last_error),
             *(schedule.lifetime for schedule in schedules.each(where.connector)),
+            state.waits_for if state.waits_for in HOURS else "",
         )
 
 

@@ -116,6 +116,24 @@ def test_a_damaged_envelope_is_a_line_too(bag: Mailbag) -> None:
             "Retry: 421 4.4.2 connection refused",
         ),
         (QueueState("Suspended"), Status.READY, None, "the queue smtp.isp.example:587 is suspended"),
+        (
+            QueueState("Ready", next_retry=NOW + 60, waits_for="scheduled", told={"Timetable": "every 30m"}),
+            Status.READY,
+            NOW + 60,
+            "Ready: its connector is offline, and sends every 30m",
+        ),
+        (
+            QueueState("Ready", waits_for="on-demand"),
+            Status.READY,
+            None,
+            "its connector is offline: kmq flush, or ETRN, has it sent",
+        ),
+        (
+            QueueState("Ready", next_retry=NOW + 60, waits_for="out-of-hours", told={"Timetable": "on mon"}),
+            Status.READY,
+            NOW + 60,
+            "Ready: its connector works on mon",
+        ),
     ],
 )
 def test_the_trouble_of_a_queue_is_the_trouble_of_its_messages(

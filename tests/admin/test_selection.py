@@ -107,6 +107,15 @@ STATES = {
         ISP: QueueState("Suspended", held_by="grace hold: 535 5.7.8"),
         FAR: QueueState("Connecting"),
     },
+    "hours": {
+        ISP: QueueState("Ready", next_retry=NOW + 600, waits_for="scheduled", told={"Timetable": "every 30m"}),
+        FAR: QueueState("Ready", "421 gone", NOW + 60, 2, waits_for="out-of-hours", told={"Timetable": "on mon"}),
+    },
+    "hours that end after a next attempt": {
+        ISP: QueueState("Ready", next_retry=NOW + 5, waits_for="out-of-hours", told={"Timetable": "on mon"}),
+        FAR: QueueState("Ready", waits_for="on-demand"),
+    },
+    "on demand": {ISP: QueueState("Ready", waits_for="on-demand")},
 }
 
 
