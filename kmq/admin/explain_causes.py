@@ -253,7 +253,7 @@ CAUSES: Mapping[str, Cause] = {
         "its connector is offline: it waits for the timetable, {why}",
         _QUEUE,
         _RETRY,
-        "kmq flush sends all that waits; send_at and send_every in [{connector} : connector] say when it goes by itself",
+        "send_at and send_every in [{connector} : connector] say when it is sent by itself",
     ),
     "on-demand": Cause(
         "its connector is offline and has no timetable: it waits until somebody has it sent",

@@ -55,7 +55,8 @@ _ERROR = f"""CASE
 
 _VIEW = f"""
 CREATE TEMP VIEW messages AS SELECT
-    s.mid AS mid, q.n AS queue_n, q.hop AS NextHop, iif(q.shut = 'on-demand', q.shut, q.status) AS QueueStatus, s.recipients AS RecipientList,
+    s.mid AS mid, q.n AS queue_n, q.hop AS NextHop, iif(q.shut = 'on-demand', q.shut, q.status) AS QueueStatus,
+    s.recipients AS RecipientList,
     q.queue || '\\' || queue_id(s.mid) AS Identity,
     queue_id(s.mid) AS Id,
     q.queue AS Queue,

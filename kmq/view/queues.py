@@ -5,7 +5,8 @@ Callers:  kmq.cli.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from kmq.admin.circumstances import queue_state, text_of
+from kmq.admin.circumstances import HOURS, QueueState, queue_state, text_of
+from kmq.admin.listing import shut
 from kmq.view.table import RED, YELLOW, Column, Page, Row, table
 from kmq.view.words import local_time, offset, short_time
 
@@ -60,6 +61,10 @@ def _row(line: Mapping[str, object], time: Callable[[float], str]) -> Row:
         state.status or "-",
         text_of(line, "MessageCount"),
         time(state.next_retry) if state.next_retry else "-",
-        f"throttled: {limit}" if limit else "-" if over else state.last_error or "-",
+        f"throttled: {limit}" if limit else "-" if over else state.last_error or _hours(state),
     )
     return Row(cells, _TONES.get(state.status, ""))
+
+
+def _hours(state: QueueState) -> str:
+    return shut(state) if state.waits_for in HOURS and state.messages else "-"
