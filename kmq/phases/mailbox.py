@@ -142,4 +142,5 @@ def copy_for(work: Work, index: int, section: ConnectorSection, host: str) -> Co
         create_folder=section.create_folders,
         sized=section.sizes_in_names,
         limits=Limits(*section.quota, section.over_quota == "return") if any(section.quota) else None,
+        least=work.body.size // 2,
     )

@@ -43,6 +43,7 @@ class Copy:
     create:  make the Maildir when it is not there; otherwise the recipient is unknown.
     name:    of the file; sized: with its sizes behind; created: Unix time of the message's ID.
     folder:  what stands behind the `+` of the address; create_folder: make it when it is not there.
+    limits:  what the Maildir may hold; least: bytes that the copy has at least.
     reply, damaged: what became of it: one of them is set by `deliver`.
     """
 
@@ -56,6 +57,7 @@ class Copy:
     create_folder: bool = False
     sized: bool = False
     limits: Limits | None = None
+    least: int = 0
     reply: Reply | None = None
     damaged: str = ""
     maildir: Maildir | None = None
@@ -134,7 +136,7 @@ class _Group:
         if self._earlier(copy, maildir):
             return
         if copy.limits is not None:
-            maildir.take(copy.limits, 0, copy.where(""))
+            maildir.look(copy.limits, copy.least, copy.where(""))
         copy.fd = os.open(copy.name, _NEW, 0o600, dir_fd=box.tmp)
         if os.geteuid() == 0:
             os.fchown(copy.fd, *maildir.owner)

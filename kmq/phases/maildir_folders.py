@@ -95,15 +95,19 @@ class Maildir:
         with os.scandir(self.base) as entries:
             return sum(entry.name[0] == "." for entry in entries) >= FOLDERS
 
-    def take(self, limits: Limits, size: int, where: str) -> None:
-        """Room for a message of so many bytes; 0: any. Refused when there is none."""
+    def look(self, limits: Limits, size: int, where: str) -> Usage:
+        """What is there. Refused when a message of so many bytes has no room."""
         if self._usage is None:
             self._usage = maildir_quota.usage(self.base, limits)
         refusal = maildir_quota.refusal(self._usage, limits, size, where)
         if refusal is not None:
             raise Refused(refusal)
-        if size:
-            self._usage = Usage(self._usage.bytes + size, self._usage.messages + 1)
+        return self._usage
+
+    def take(self, limits: Limits, size: int, where: str) -> None:
+        """The same, and the room is taken."""
+        used = self.look(limits, size, where)
+        self._usage = Usage(used.bytes + size, used.messages + 1)
 
 
 def folder_names(extension: str) -> tuple[str, ...]:

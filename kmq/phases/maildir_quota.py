@@ -49,7 +49,7 @@ class Limits(NamedTuple):
 def refusal(used: Usage, limits: Limits, size: int, where: str) -> Reply | None:
     """Why a message of so many bytes does not fit; None when it does."""
     if 0 < limits.bytes < size:
-        return Reply(552, "5.2.3", f"the message has {size} bytes, the mailbox may have {limits.bytes} ({where})")
+        return Reply(552, "5.2.3", f"the message alone is more than the quota, {limits.bytes} bytes ({where})")
     over = 0 < limits.bytes < used.bytes + max(size, 1)
     if not over and not 0 < limits.messages <= used.messages:
         return None

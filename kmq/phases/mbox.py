@@ -201,7 +201,7 @@ class _Mbox:
         if not letter.limit or self._length + size <= letter.limit:
             return
         if size > letter.limit:
-            text = f"the message has {size} bytes, the mailbox may have {letter.limit} ({self._name})"
+            text = f"the message alone is more than the quota, {letter.limit} bytes ({self._name})"
             raise Refused(Reply(552, "5.2.3", text))
         text = f"the mailbox is full: {self._length} bytes, the quota is {letter.limit} ({self._name})"
         raise Refused(Reply(552, "5.2.2", text) if letter.final else Reply(452, "4.2.2", text))
@@ -228,19 +228,18 @@ class _Mbox:
         for found in self._copies(max(0, self._length - TAIL)):
             if found.name != letter.name.encode():
                 continue
-            if found.end <= self._length:
+            if self._whole(found):
                 letter.reply = Reply(250, "2.0.0", f"delivered to {self._name} (by an earlier attempt)")
                 return True
-            if not self._followed(found):
-                self._cut(found.begin)
+            self._cut_short(found)
         return False
 
     def _mend(self, before: int) -> None:
         """Cuts off the copy that one of ours was writing when it died. What it had finished stays."""
         whole = before
         for found in self._copies(before):
-            if found.end > self._length:
-                return None if self._followed(found) else self._cut(found.begin)
+            if not self._whole(found):
+                return self._cut_short(found)
             whole = found.end
         if whole == before and self._unsaid(before):
             self._cut(before)
@@ -254,9 +253,17 @@ class _Mbox:
             return False
         return first[:5] == b"From "[: len(first)]
 
-    def _followed(self, found: Found) -> bool:
-        """Whether something was written behind the beginning of a copy that is cut short."""
-        return any(b"\nFrom " in piece for piece, _ in self._pieces(found.begin + 2))
+    def _whole(self, found: Found) -> bool:
+        """Whether a copy is as long as it says, and no other message begins within."""
+        return found.end <= self._length and not self._begins_another(found.begin + 2, found.end)
+
+    def _cut_short(self, found: Found) -> None:
+        """Cuts off a copy that is not whole, unless something was written behind it."""
+        if not self._begins_another(found.begin + 2, self._length):
+            self._cut(found.begin)
+
+    def _begins_another(self, begin: int, end: int) -> bool:
+        return any(b"\nFrom " in piece[: end - at] for piece, at in self._pieces(begin) if at < end)
 
     def _copies(self, begin: int) -> Iterator[Found]:
         """Copies of ours that begin at a place in the file or behind it; perhaps twice."""

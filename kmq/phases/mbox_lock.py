@@ -80,8 +80,8 @@ def let_go(folder: int, held: Held) -> None:
 
 
 def _made(folder: int, lock: str, host: str, length: int) -> bool:
-    made = f".{lock}.{os.getpid()}"
-    unlink(made, folder)  # of a process of this number that died
+    made = f".{lock}.{_MINE}"
+    unlink(made, folder)  # of one of ours that died
     fd = os.open(made, _MADE, 0o644, dir_fd=folder)
     try:
         write_all(fd, f"{os.getpid()}\n{_MINE} {length} {host}\n".encode())

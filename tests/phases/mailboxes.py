@@ -8,7 +8,10 @@ from typing import Any
 from kmq.config.sections import ConnectorSection
 from kmq.model.envelope import Head, Recipient
 from kmq.model.hop import DeliveryType, NextHop
+from kmq.phases.allotment import Allotment
+from kmq.phases.local_delivery import LocalDelivery
 from kmq.phases.mailbox import Mailbox
+from kmq.phases.smtp import Smtp
 from kmq.phases.work import Body, Outcome, Work
 from tests.phases.sending import LOOPS
 
@@ -18,11 +21,19 @@ TEXT = b"Subject: x\r\n\r\nhello\r\n.dot\r\nend\r\n"
 TRACE = b"Return-Path: <sender@kmq.test>\nDelivered-To: %b\nX-Original-To: %b\n"
 
 
-def section(root: Path, users: str | tuple[str, ...] = "*", template: str = "{user}") -> ConnectorSection:
-    return ConnectorSection(name="local", type="mailbox", helo="", maildir=f"{root}/{template}", users=users)
+def section(
+    root: Path, users: str | tuple[str, ...] = "*", template: str = "{user}", **options: Any
+) -> ConnectorSection:
+    return ConnectorSection(name="local", type="mailbox", helo="", maildir=f"{root}/{template}", users=users, **options)
+
+
+def local(kind: str, users: str | tuple[str, ...] = "*", **options: Any) -> ConnectorSection:
+    """A connector of one of the types that serve local domains."""
+    return ConnectorSection(name="local", type=kind, helo="", users=users, **options)
 
 
 def work(*to: str, text: bytes = TEXT, file: Path | None = None, **more: Any) -> Work:
+    edits = more.pop("edits", ())
     head = Head(
         id=more.pop("id", ID),
         sha256=sha256(text).hexdigest(),
@@ -34,7 +45,7 @@ def work(*to: str, text: bytes = TEXT, file: Path | None = None, **more: Any) ->
     )
     if file is not None:
         file.write_bytes(text)
-    return Work(head, Body(None if file else text, str(file or ""), len(text)), tuple(range(len(to))), HOP, 1)
+    return Work(head, Body(None if file else text, str(file or ""), len(text)), tuple(range(len(to))), HOP, 1, edits)
 
 
 def deliver(connector: ConnectorSection, *works: Work) -> list[Outcome]:
@@ -61,3 +72,23 @@ def files(root: Path) -> list[str]:
 
 
 NAME = f"{ID}.0.mx.here.test"
+
+
+def locally(connector: ConnectorSection, *works: Work, patience: float = 20) -> list[Outcome]:
+    """As `deliver`, whatever type the connector has."""
+
+    async def play() -> list[Outcome]:
+        sections = {"local": connector}
+        smtp = Smtp(sections, "mx.here.test", Allotment(5))
+        phase = LocalDelivery(sections, "mx.here.test", smtp, Allotment(5))
+        futures = []
+        for one in works:
+            future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            phase.deliver(one, future.set_result, lambda *_: None)
+            futures.append(future)
+        async with asyncio.timeout(patience):
+            found = await asyncio.gather(*futures)
+        await asyncio.gather(phase.close(1), smtp.close(1))
+        return list(found)
+
+    return list(LOOPS["uvloop"](play()))
