@@ -1,7 +1,7 @@
 """What a reply that puts mail off means: its cause, of those that `explain_causes` has.
 
 Law:      the first row of a table that fits counts. What kmq itself says is known word for word (phases/smtp_opening,
-          phases/targets, routing/mx, phases/maildir); of what others say, the enhanced code (RFC 3463) tells most, and
+          phases/targets, routing/mx, phases/maildir, agent, drop_folder); of what others say, the enhanced code (RFC 3463) tells most, and
           habits of common servers the rest.
 Promise:  pure; whatever a server says, there is an answer.
 Callers:  kmq.admin.explain.
@@ -14,6 +14,10 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), code)
     for pattern, code in (
         (r"4\.3\.5 .*the configuration has no connector", "connector-gone"),
+        (r"4\.3\.2 the agent is begun anew", "agent-down"),
+        (r"4\.3\.1 .* is full \(drop_quota", "drop-full"),
+        (r"4\.3\.1 there is no room in|4\.3\.0 cannot write into|4\.3\.5 .* is (missing|a link)\b", "drop-folder"),
+        (r"4\.3\.0 cannot (read|write) the message", "own-disk"),
         (r"4\.4\.3 ", "dns-trouble"),
         (r"certificate verify failed|certificate is not valid|hostname mismatch|self-signed", "untrusted"),
         (r"4\.7\.4 .*TLS is required", "no-tls-there"),
@@ -35,6 +39,7 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _REFUSING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), code)
     for pattern, code in (
+        (r"4\.4\.1 the agent did not answer|4\.3\.0 the agent was ended", "agent-unanswered"),
         (r"gr[ea]y.?list|4\.2\.0 .*try again later", "greylisted"),
         (r"4\.2\.2\b|mailbox.*(full|quota)|over ?quota", "mailbox-full"),
         (r"rate.?limit|throttl|too (many|much|fast)|slow down|4\.7\.(28|650|651)\b", "slow-down"),

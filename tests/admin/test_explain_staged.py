@@ -503,12 +503,31 @@ def test_every_cause_is_told_whatever_is_known(code: str) -> None:
         ("451 4.4.2 isp[192.0.2.1]:25 did not answer in time", "connection-lost"),
         ("451 4.3.5 isp[192.0.2.1]:25: source_address 192.0.2.9 is no address of this machine", "no-source-address"),
         ("451 4.4.0 isp[192.0.2.1]:465 said: 535 5.7.8 no (AUTH XOAUTH2: status 400)", "login-failed"),
+        ("451 4.3.2 the agent is begun anew in 5 s: it ended by itself, with exit status 1", "agent-down"),
+        ("452 4.3.1 /spool/drop/x400 is full (drop_quota): 300 bytes wait there for the gateway", "drop-full"),
+        ("452 4.3.1 there is no room in /spool/drop/x400: No space left on device", "drop-folder"),
+        ("451 4.3.5 /gate is missing: make it, or take it out of the configuration", "drop-folder"),
+        ("451 4.3.0 cannot write into /gate: Permission denied", "drop-folder"),
         ("whatever", "unreachable-host"),
         ("", "unreachable-host"),
     ],
 )
 def test_what_a_hop_says(reply: str, code: str) -> None:
     assert of_hop(reply) == code
+    assert code in CAUSES
+
+
+@pytest.mark.parametrize(
+    ("reply", "host", "code"),
+    [
+        ("451 4.4.1 the agent did not answer in 300 s", "fax", "agent-unanswered"),
+        ("451 4.3.0 the agent was ended before it answered: it says a line without end", "fax", "agent-unanswered"),
+        ("451 4.3.0 cannot write the message down for the agent: No space left on device", "", "own-disk"),
+        ("451 4.3.0 cannot read the message: Input/output error", "", "own-disk"),
+    ],
+)
+def test_what_an_agent_does_not_say(reply: str, host: str, code: str) -> None:
+    assert of_recipient(reply, host, local=False) == code
     assert code in CAUSES
 
 
