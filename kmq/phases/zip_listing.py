@@ -149,7 +149,7 @@ def _files(archive: Region, tally: Tally, names: Sequence[str]) -> Iterator[Entr
     for place, entry in enumerate(_entries(archive, tally)):
         if place == 0:
             document = entry.name in _MARKS and any(_ends(name, _DOCUMENTS) for name in names)
-        if not document and not (entry.name.endswith("/") and not entry.packed):
+        if not document and (entry.size or not entry.name.endswith("/")):
             yield entry
 
 
