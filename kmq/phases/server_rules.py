@@ -2,7 +2,7 @@
 
 Does:     finds out about a message what its rules ask for, and no more: the envelope is at hand, a small message's
           header too; a large one's is read in a thread; attachments are the examiner's. Then all that the rules want
-          is one Finding.
+          is one Finding. Mail that plainly has no attachment costs no question.
 Policy:   where attachments are asked for and cannot all be seen, [content] says what becomes of the message
           (`unreadable`, `beyond_limits`); when there are attachment rules too, their step says so, behind this one.
 Errors:   BodyDamaged, OSError, as the body's file has them.
@@ -13,14 +13,12 @@ Callers:  phases.content_filtering, which makes it.
 import asyncio
 
 from kmq.config import Settings
-from kmq.model import recipients
-from kmq.model.event import Failed, Passed, Suspended
 from kmq.model.phase import Phase
-from kmq.model.reply import Reply
-from kmq.phases import rules_header
+from kmq.phases import rules_header, unexamined
 from kmq.phases.examining import Examiners, without_facts
-from kmq.phases.facts import Facts, Trouble, Verdict
+from kmq.phases.facts import Facts, Trouble
 from kmq.phases.inspection import Finding, Matter
+from kmq.phases.plain_mail import has_no_attachment
 from kmq.phases.rules import apply, rules_of
 from kmq.phases.rules_deeds import HOW, Asking, finding
 from kmq.phases.rules_header import Header
@@ -38,9 +36,8 @@ class ServerRules:
         self.rules = rules_of(settings)
         self._examiners = examiners
         self._office = Office(settings.kmq.postmaster, settings.kmq.hostname)
-        content = settings.content
-        self._policy = {Verdict.UNREADABLE: content.unreadable, Verdict.LIMITS: content.beyond_limits}
-        self._first = not settings.attachments
+        self._content = settings.content
+        self._behind = bool(settings.attachments)
 
     def concerns(self, matter: Matter) -> bool:
         """What a rule has made meets no rule again: so none makes a loop."""
@@ -57,17 +54,24 @@ class ServerRules:
             if found is Need.HEADER:
                 look = Look(look.head, await header_of(matter), look.attachments, look.score)
                 continue
-            facts = await self._examiners.facts(matter.head, matter.body)
+            facts = await self._facts(matter)
             if isinstance(facts, Trouble):
                 return without_facts(facts, matter)
-            if facts.verdict is not Verdict.WHOLE:
-                note = f"{facts.verdict.value}: {facts.why}"
-                if self._first and self._policy[facts.verdict] != "accept":
-                    return unseen(matter, facts, self._policy[facts.verdict])
+            ended = None if self._behind else unexamined.ended(matter, facts, self._content)
+            if ended is not None:
+                return ended
+            note = unexamined.said(facts)
             look = Look(look.head, look.header, facts.attachments, look.score)
 
+    async def _facts(self, matter: Matter) -> Facts | Trouble:
+        text = matter.body.text
+        if text is not None and has_no_attachment(text):
+            return Facts((), ())
+        return await self._examiners.facts(matter.head, matter.body)
+
     async def close(self) -> None:
-        """Nothing is kept; the examiners are others', too: they end when nobody asks."""
+        """Nothing is kept but the examiners, who are others' too."""
+        await self._examiners.close()
 
 
 def score_of(matter: Matter) -> float | None:
@@ -80,14 +84,3 @@ async def header_of(matter: Matter) -> Header:
     if matter.body.text is not None:
         return rules_header.header_of(matter.body, matter.edits)
     return await asyncio.to_thread(rules_header.header_of, matter.body, matter.edits)
-
-
-def unseen(matter: Matter, facts: Facts, policy: str) -> Finding:
-    """Not all of the message could be seen, and it does not go on as if there were nothing."""
-    rcpt, why = recipients.as_text(matter.rcpt), f"{facts.verdict.value}: {facts.why}"
-    option = "unreadable" if facts.verdict is Verdict.UNREADABLE else "beyond_limits"
-    passed = Passed(by=f"[content] {option}", verdict=why)
-    if policy == "hold":
-        return Finding(passed, [Suspended(rcpt=rcpt, by=passed.by, reason=why)])
-    reply = str(Reply(550, "5.6.0", f"the message cannot be examined: {facts.why}"))
-    return Finding(passed, [Failed(rcpt=rcpt, attempt=matter.attempt, reply=reply)])
