@@ -19,7 +19,7 @@ from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Sus
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.antivirus_letters import Incident, report
-from kmq.phases.antivirus_removal import Opener, Rest, removed
+from kmq.phases.antivirus_removal import Remover, Rest, Whole
 from kmq.phases.antivirus_round import Round, Scanners
 from kmq.phases.antivirus_scanner import Scanner
 from kmq.phases.clamd import Result, Verdict
@@ -37,25 +37,27 @@ BY = "antivirus"
 class Antivirus:
     """An inspector (phases.inspection). places: messages of this worker in each scanner's hands at once, by its name.
 
-    opener: takes mail apart; None when no scanner needs that.
+    remover: takes infected parts out; None when no scanner wants that.
     """
 
     phase = Phase.ANTIVIRUS
     step = "virus scan"
 
     def __init__(
-        self, sections: Sequence[ScannerSection], places: dict[str, int], office: Office, opener: Opener | None
+        self, sections: Sequence[ScannerSection], places: dict[str, int], office: Office, remover: Remover | None
     ) -> None:
         self._threads = ThreadPoolExecutor(2, "virus-scan")
         self._scanners = Scanners([Scanner(one, places[one.name], self._threads) for one in sections])
         self._office = office
-        self._opener = opener
+        self._remover = remover
 
     def concerns(self, matter: Matter) -> bool:
         return not any(one.phase == self.phase.value and one.step == self.step for one in matter.earlier)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._remover is not None:
+            await self._remover.close()
 
     async def inspect(self, matter: Matter) -> Finding:
         try:
@@ -98,37 +100,40 @@ class Antivirus:
     # --- what does not -----------------------------------------------------------------------------------------------
 
     async def _infected(self, matter: Matter, by: Scanner, virus: Verdict) -> Finding:
-        if by.section.infected == "remove" and self._opener is not None:
-            rest = await removed(matter, self._opener, self._scanners)
-            if isinstance(rest, Rest):
-                return self._without(matter, by, virus, rest)
-            if rest is not None:
-                return _waits(matter, *rest)
-        finding = _ended(matter, by.section, virus)
-        original = self._original(matter, by, virus, _became(finding))
-        if original is not None:
-            finding.letters.append(original)
+        why = ""
+        if by.section.infected == "remove" and self._remover is not None:
+            match await self._remover.removed(matter, self._scanners):
+                case Rest() as rest:
+                    return await self._without(matter, by, virus, rest)
+                case Round(down=down) if down is not None:
+                    return _waits(matter, *down)
+                case Finding() as hindered:
+                    return hindered
+                case Whole() as whole:
+                    why = f": {whole.why}"
+        finding = _ended(matter, by.section, virus, why)
+        finding.letters += self._original(matter, by, virus, _became(finding))
         return finding
 
-    def _without(self, matter: Matter, by: Scanner, virus: Verdict, rest: Rest) -> Finding:
+    async def _without(self, matter: Matter, by: Scanner, virus: Verdict, rest: Rest) -> Finding:
         """It goes on without what was found; the rest was scanned again."""
-        passed = Passed(by=by.section.name, verdict=f"{virus}, removed {rest.names}")
-        finding = Finding(passed, replacement=Replacement(matter.rcpt, rest.pieces, why=f"{virus}: attachment removed"))
+        verdict = f"{virus}, removed {rest.names}"
+        headers = await self._warning(matter, rest.round) if rest.round.warnings else ()
+        passed = Passed(by=by.section.name, verdict=verdict, headers=headers)
+        finding = Finding(passed, replacement=Replacement(matter.rcpt, rest.pieces, why=verdict))
         became = f"It was delivered without its attachment: {rest.names}"
-        original = self._original(matter, by, virus, became)
-        if original is not None:
-            finding.letters.append(original)
+        finding.letters += self._original(matter, by, virus, became)
         if to := by.section.forward_filtered:
             incident = Incident(matter.head, virus.name, by.section.name, became)
             finding.letters.append(report(incident, self._office, to, rest.pieces, filtered=True))
         return finding
 
-    def _original(self, matter: Matter, by: Scanner, virus: Verdict, became: str) -> Letter | None:
+    def _original(self, matter: Matter, by: Scanner, virus: Verdict, became: str) -> list[Letter]:
         to = by.section.forward_original
         if not to:
-            return None
+            return []
         incident = Incident(matter.head, virus.name, by.section.name, became)
-        return report(incident, self._office, to, pieces_of(matter.head, matter.body))
+        return [report(incident, self._office, to, pieces_of(matter.head, matter.body))]
 
 
 def _waits(matter: Matter, scanner: Scanner, trouble: Unanswered) -> Finding:
@@ -137,9 +142,9 @@ def _waits(matter: Matter, scanner: Scanner, trouble: Unanswered) -> Finding:
     return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])
 
 
-def _ended(matter: Matter, section: ScannerSection, virus: Verdict) -> Finding:
+def _ended(matter: Matter, section: ScannerSection, virus: Verdict, more: str) -> Finding:
     """What becomes of mail that is infected as a whole."""
-    rcpt, why = recipients.as_text(matter.rcpt), f"{virus} ({section.name})"
+    rcpt, why = recipients.as_text(matter.rcpt), f"{virus} ({section.name}){more}"
     passed = Passed(by=section.name, verdict=str(virus))
     match section.infected:
         case "discard":

@@ -56,10 +56,10 @@ _HEURISTICS = {
 
 def verdict_of(reply: bytes) -> Verdict | Unanswered:
     """The verdict of a reply without its zero byte; what is none of clamd's is no answer."""
-    text = "".join(sign if sign.isprintable() else "?" for sign in reply.decode("ascii", "replace").strip())
+    text = "".join(chr(sign) if 32 <= sign < 127 else "?" for sign in reply.strip())
     if text == "stream: OK":
         return CLEAN
-    if text.startswith("stream: ") and text.endswith(" FOUND"):
+    if text.startswith("stream: ") and text.endswith(" FOUND") and len(text) > len("stream: FOUND"):
         name = text[len("stream: ") : -len(" FOUND")].strip()[:200]
         return Verdict(next((one for word, one in _HEURISTICS.items() if name.startswith(word)), Result.INFECTED), name)
     if text.startswith("INSTREAM size limit exceeded"):

@@ -18,8 +18,8 @@ def inspectors_of(settings: Settings, worker: int) -> list[Inspector]:
         *spam_steps(settings, worker, "content"),
         *milter_steps(settings, worker, "content"),
         *_content_filters(settings),
-        *virus_steps(settings, worker, None),
         *spam_steps(settings, worker, "antivirus"),
+        *virus_steps(settings, worker),
         *milter_steps(settings, worker, "antivirus"),
         *_backup(settings, AFTER),
     ]

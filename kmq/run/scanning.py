@@ -5,16 +5,10 @@ Promise:  what is not configured is not loaded. Connections are dealt out to wor
 Callers:  run.inspectors.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from kmq.config import Settings
 from kmq.config.connections import part
 from kmq.config.sections import MilterSection, ScannerSection
 from kmq.phases.inspection import Inspector
-
-if TYPE_CHECKING:
-    from kmq.phases.antivirus_removal import Opener
 
 
 def spam_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]:
@@ -27,16 +21,23 @@ def spam_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]:
     return [Antispam(one, _places(one, settings, worker), settings.kmq.hostname) for one in sections]
 
 
-def virus_steps(settings: Settings, worker: int, opener: "Opener | None") -> list[Inspector]:
-    """One step for all of type clamd. opener: takes mail apart where infected parts are to be removed."""
+def virus_steps(settings: Settings, worker: int) -> list[Inspector]:
+    """One step for all of type clamd."""
     sections = [one for one in settings.scanners if one.type == "clamd"]
     if not sections:
         return []
     from kmq.phases.antivirus import Antivirus
+    from kmq.phases.antivirus_removal import Remover
+    from kmq.phases.examining import examiners_of
     from kmq.phases.rules_letters import Office
+    from kmq.routing.languages import Languages
 
+    kmq, remover = settings.kmq, None
+    if any(one.infected == "remove" for one in sections):
+        examiners = examiners_of(settings.content, str(kmq.spool))
+        remover = Remover(examiners, Languages(settings.notices), kmq.hostname)
     places = {one.name: _places(one, settings, worker) for one in sections}
-    return [Antivirus(sections, places, Office(settings.kmq.postmaster, settings.kmq.hostname), opener)]
+    return [Antivirus(sections, places, Office(kmq.postmaster, kmq.hostname), remover)]
 
 
 def milter_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]:
@@ -47,11 +48,6 @@ def milter_steps(settings: Settings, worker: int, phase: str) -> list[Inspector]
     from kmq.phases.milter import Milter
 
     return [Milter(one, _places(one, settings, worker), settings.kmq.hostname) for one in sections]
-
-
-def removes(scanners: Sequence[ScannerSection]) -> bool:
-    """Whether some scanner has infected parts taken out of mail."""
-    return any(one.type == "clamd" and one.infected == "remove" for one in scanners)
 
 
 def _places(one: ScannerSection | MilterSection, settings: Settings, worker: int) -> int:

@@ -1,0 +1,158 @@
+"""clamd's language: what is said to it, and what its answers mean; against Debian's own, and against a bad one."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from kmq.phases.clamd import Result, Verdict, scan, verdict_of, version
+from kmq.phases.peers import Unanswered
+from tests import debian_clamd
+from tests.debian_clamd import EICAR, WORD
+from tests.fake_clamd import FakeClamd
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+TEXT = b"Received: x\r\nSubject: y\r\n\r\nz\r\n"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if not debian_clamd.PROGRAM:
+        pytest.skip(debian_clamd.MISSING)
+    folder = tmp_path_factory.mktemp("clamd")
+    for one in (folder, *folder.parents):
+        if one.owner() != "root" or one.stat().st_mode & 0o1 == 0:
+            one.chmod(0o755) if one.name.startswith(("pytest", "clamd", "popen")) else None
+    with debian_clamd.clamd(folder / "d") as path:
+        yield str(path)
+
+
+async def pieces(*texts: bytes) -> AsyncIterator[bytes]:
+    for text in texts:
+        yield text
+
+
+# --- Debian's ------------------------------------------------------------------------------------------
+
+
+def test_a_clean_text_and_a_virus_in_pieces(real: str, loop_runner: Run[Any]) -> None:
+    async def play() -> list[object]:
+        cut = len(EICAR) // 2
+        return [
+            await scan(real, TEXT),
+            await scan(real, TEXT + EICAR + b"\r\n"),
+            await scan(real, pieces(TEXT, EICAR[:cut], b"", EICAR[cut:])),
+            await scan(real, pieces()),
+        ]
+
+    clean, found, in_pieces, empty = loop_runner(play())
+    assert clean == empty == Verdict(Result.CLEAN)
+    assert found == in_pieces == Verdict(Result.INFECTED, "Eicar-Test-Signature.UNOFFICIAL")
+
+
+def test_what_is_too_large_is_no_trouble_of_the_scanner(real: str, loop_runner: Run[Any]) -> None:
+    """clamd answers and closes while we are still sending."""
+    verdict = loop_runner(scan(real, pieces(*[b"x" * 100_000] * 200)))
+    assert verdict == Verdict(Result.UNSCANNABLE, "larger than clamd's StreamMaxLength")
+
+
+def test_who_has_what_signatures(real: str, loop_runner: Run[Any]) -> None:
+    assert loop_runner(version(real)).startswith("ClamAV 1.")
+
+
+def test_an_archive_with_a_password_is_a_verdict_of_its_own(real: str, loop_runner: Run[Any], tmp_path: Path) -> None:
+    """A ZIP whose member has the flag of encryption."""
+    name, data = b"a.exe", b"x" * 40
+    local = b"PK\3\4" + bytes((20, 0, 1, 0, 0, 0)) + b"\0\0\0\0" + b"\1\2\3\4"
+    local += len(data).to_bytes(4, "little") * 2 + len(name).to_bytes(2, "little") + b"\0\0" + name + data
+    central = b"PK\1\2" + bytes((20, 0, 20, 0, 1, 0, 0, 0)) + b"\0\0\0\0" + b"\1\2\3\4"
+    central += len(data).to_bytes(4, "little") * 2 + len(name).to_bytes(2, "little") + b"\0" * 16 + name
+    end = b"PK\5\6" + b"\0" * 4 + b"\1\0\1\0" + len(central).to_bytes(4, "little")
+    end += len(local).to_bytes(4, "little") + b"\0\0"
+    verdict = loop_runner(scan(real, local + central + end))
+    assert verdict == Verdict(Result.ENCRYPTED, "Heuristics.Encrypted.Zip")
+
+
+# --- a bad one ------------------------------------------------------------------------------------------
+
+ANSWERS = [
+    ("ok", Verdict(Result.CLEAN)),
+    ("slow", Verdict(Result.CLEAN)),
+    ("found Win.Test.EICAR_HDB-1", Verdict(Result.INFECTED, "Win.Test.EICAR_HDB-1")),
+    ("found Heuristics.Encrypted.PDF", Verdict(Result.ENCRYPTED, "Heuristics.Encrypted.PDF")),
+    (
+        "found Heuristics.Limits.Exceeded.MaxRecursion",
+        Verdict(Result.UNSCANNABLE, "Heuristics.Limits.Exceeded.MaxRecursion"),
+    ),
+    ("found Heuristics.Broken.Executable", Verdict(Result.INFECTED, "Heuristics.Broken.Executable")),
+    ("limits", Verdict(Result.UNSCANNABLE, "larger than clamd's StreamMaxLength")),
+    ("error Can't allocate memory", Unanswered("it says Can't allocate memory ERROR")),
+    ("mute", Unanswered("it closed the connection without an answer")),
+    ("close", Unanswered("it closed the connection without an answer")),
+    ("garbage", Unanswered("it says nonsense: ?[2JHTTP/1.1 400 Bad Request")),
+]
+
+
+@pytest.mark.parametrize(("mood", "answer"), ANSWERS)
+@pytest.mark.parametrize("large", [False, True])
+def test_each_answer_means_one_thing(
+    tmp_path: Path, loop_runner: Run[Any], mood: str, answer: object, large: bool
+) -> None:
+    with FakeClamd(tmp_path / "s", mood).running():
+        text = pieces(*[b"x" * 65536] * 50) if large else TEXT
+        assert loop_runner(scan(str(tmp_path / "s"), text)) == answer
+
+
+def test_an_endless_answer_is_read_up_to_a_bound(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    with FakeClamd(tmp_path / "s", "endless").running():
+        said = loop_runner(scan(str(tmp_path / "s"), TEXT))
+    assert isinstance(said, Unanswered)
+    assert said.why.startswith("it says nonsense: xxxx")
+    assert len(said.why) < 200
+
+
+def test_nobody_there_is_told_in_the_words_of_the_system(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]  # bound and not listening: refused
+        assert loop_runner(scan(("127.0.0.1", port), TEXT)) == Unanswered("connection refused", True)
+    assert loop_runner(scan(str(tmp_path / "s"), TEXT)) == Unanswered("no such file or directory", True)
+    (tmp_path / "file").touch()
+    assert loop_runner(scan(str(tmp_path / "file"), TEXT)) == Unanswered("connection refused", True)
+
+
+def test_a_crowd_at_the_socket_waits_for_its_turn(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    """More than its backlog has room for: connect(2) says EAGAIN on a Unix socket."""
+
+    async def play() -> list[Verdict | Unanswered]:
+        with FakeClamd(tmp_path / "s").running():
+            async with asyncio.timeout(60):
+                return await asyncio.gather(*(scan(str(tmp_path / "s"), TEXT) for _ in range(300)))
+
+    assert set(loop_runner(play())) == {Verdict(Result.CLEAN)}
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        (b"stream: Evil\r\n\x1b[31mX FOUND", Verdict(Result.INFECTED, "Evil???[31mX")),
+        (b"stream: " + b"x" * 5000 + b" FOUND", Verdict(Result.INFECTED, "x" * 200)),
+        (b"stream: Gr\xc3\xbc\xc3\x9fe FOUND", Verdict(Result.INFECTED, "Gr????e")),
+        (b"1: stream: OK", Unanswered("it says nonsense: 1: stream: OK")),
+        (b"stream: OKAY", Unanswered("it says nonsense: stream: OKAY")),
+        (b"stream: FOUND", Unanswered("it says nonsense: stream: FOUND")),
+    ],
+)
+def test_a_reply_is_what_it_is(reply: bytes, verdict: object) -> None:
+    said = verdict_of(reply)
+    assert said == verdict
+    assert str(said).isprintable()
+
+
+def test_word_is_a_signature_of_its_own(real: str, loop_runner: Run[Any]) -> None:
+    assert loop_runner(scan(real, TEXT + WORD)) == Verdict(Result.INFECTED, "Kmq.Test-1.UNOFFICIAL")
