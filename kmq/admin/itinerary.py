@@ -5,11 +5,13 @@ Promise:  the same tables that receivers and workers ask; nothing is connected t
 Callers:  cli.route.
 """
 
+import shlex
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from kmq.config import Settings
+from kmq.config import ConnectorSection, Settings
+from kmq.config.way_out import drop_directory
 from kmq.model.address import NotAnAddress, parse, split
 from kmq.model.envelope import Recipient, Source
 from kmq.model.hop import UNREACHABLE, DeliveryType, NextHop
@@ -18,6 +20,9 @@ from kmq.model.reply import Reply
 from kmq.phases.rewriting import Rewriter, Rewriting, shown
 from kmq.routing.expanding import Expansion
 from kmq.routing.table import Decision, Route, Routes
+
+#: Types of connectors that hand the message on, so that its addresses may be others.
+_CARRYING = ("smarthost", "dns", "agent", "foreign")
 
 
 class Kind(Enum):
@@ -34,7 +39,7 @@ class Kind(Enum):
 class Leg(NamedTuple):
     """One step. rule: what decided it; goes_to: targets, next hop or reply as text; sender: whose name it bears.
 
-    rewritten: the addresses that are others on the way out, `one -> other`.
+    rewritten: the addresses that are others on the way out, `one -> other`; type: of the next hop's connector.
     """
 
     address: str
@@ -44,6 +49,7 @@ class Leg(NamedTuple):
     sender: str
     hop: NextHop | None = None
     rewritten: str = ""
+    type: str = ""
 
 
 class Mail(NamedTuple):
@@ -106,25 +112,44 @@ def _leg(address: str, decision: Decision, sender: str, settings: Settings) -> L
     match decision:
         case Route(hop, rule):
             kind = Kind.UNREACHABLE if hop == UNREACHABLE else Kind.HOP
-            goes_to = _maildir(address, hop, settings) if hop.delivery_type is DeliveryType.MAILBOX else hop.domain
-            return Leg(address, kind, rule, goes_to, sender, hop, _rewritten(settings, hop, sender, address))
+            section = next((one for one in settings.connectors if one.name == hop.connector), None)
+            goes_to = _target(address, hop, section, settings)
+            changed = _rewritten(settings, section, sender, address)
+            return Leg(address, kind, rule, goes_to, sender, hop, changed, section.type if section else "")
         case Reply():
             return Leg(address, Kind.REFUSED if decision.permanent else Kind.DEFERRED, "", str(decision), sender)
         case _:
             raise AssertionError("what came of an alias is not expanded again")
 
 
-def _rewritten(settings: Settings, hop: NextHop, sender: str, address: str) -> str:
+def _rewritten(settings: Settings, section: ConnectorSection | None, sender: str, address: str) -> str:
     """By [rewrite], whose files are read as they are now."""
-    if hop.delivery_type not in (DeliveryType.SMART_HOST, DeliveryType.DNS):
+    if section is None or section.type not in _CARRYING:
         return ""
-    match Rewriting(settings.rewrites).of(hop.connector):
+    match Rewriting(settings.rewrites).of(section.name):
         case Reply() as waiting:
             return f"mail waits: {waiting}"
         case Rewriter() as rewriter:
             return shown(rewriter, sender, address)
         case _:
             return ""
+
+
+def _target(address: str, hop: NextHop, section: ConnectorSection | None, settings: Settings) -> str:
+    """Where the mail itself goes: a folder, servers, a program; of what goes nowhere, why."""
+    match section:
+        case ConnectorSection(type="mailbox"):
+            return _maildir(address, hop, settings)
+        case ConnectorSection(type="agent"):
+            return shlex.join(section.command)
+        case ConnectorSection(type="foreign"):
+            return drop_directory(section, settings.kmq.spool)
+        case ConnectorSection(type="discard"):
+            return "nowhere"
+        case ConnectorSection(type="error"):
+            return str(section.reply)
+        case _:
+            return hop.domain
 
 
 def _maildir(address: str, hop: NextHop, settings: Settings) -> str:

@@ -10,17 +10,19 @@ from ipaddress import ip_address
 from kmq import log
 from kmq.admin.itinerary import Kind, Leg, Mail, canonical, itinerary
 from kmq.cli.call import DONE, REFUSED, USAGE, Call
-from kmq.model.hop import DeliveryType, NextHop
 from kmq.view.words import harmless
 
 #: Addresses of a list that are shown; --json shows all.
 _SHOWN = 20
 
+#: Type of a connector -> what people are told, where that is not its name.
 _TYPES = {
-    DeliveryType.MAILBOX: "mailbox",
-    DeliveryType.SMART_HOST: "smart host",
-    DeliveryType.DNS: "the servers of the domain, by DNS",
-    DeliveryType.DELIVERY_AGENT: "a program that delivers",
+    "smarthost": "smart host",
+    "dns": "the servers of the domain, by DNS",
+    "agent": "a program that delivers",
+    "foreign": "files for a gateway",
+    "discard": "thrown away",
+    "error": "refused",
 }
 
 
@@ -74,7 +76,7 @@ def _said(leg: Leg) -> Iterator[tuple[str, str]]:
             yield "alias", f"{leg.rule} -> {leg.goes_to}"
         case Kind.HOP:
             yield "rule", leg.rule
-            yield "next hop", f"{leg.goes_to} ({_how(leg.hop)})"
+            yield "next hop", f"{leg.goes_to} ({_how(leg)})"
             yield "rewritten", leg.rewritten
         case Kind.UNREACHABLE:
             yield "unreachable", leg.rule
@@ -82,10 +84,8 @@ def _said(leg: Leg) -> Iterator[tuple[str, str]]:
             yield leg.kind.value, leg.goes_to
 
 
-def _how(hop: NextHop | None) -> str:
-    if hop is None:
-        return ""
-    return f"{_TYPES.get(hop.delivery_type, hop.delivery_type.value)}, connector {hop.connector}"
+def _how(leg: Leg) -> str:
+    return f"{_TYPES.get(leg.type, leg.type)}, connector {leg.hop.connector}" if leg.hop else ""
 
 
 def _object(leg: Leg) -> dict[str, object]:

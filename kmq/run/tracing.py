@@ -42,7 +42,11 @@ _EVENTS: Final[dict[type, str]] = {
     Discarded: "DROP",
     Replaced: "EXPAND",
 }
-_LOCAL = "STOREDRIVER"
+_SOURCES = {
+    DeliveryType.MAILBOX: "STOREDRIVER",
+    DeliveryType.DELIVERY_AGENT: "AGENT",
+    DeliveryType.NON_SMTP: "GATEWAY",
+}
 #: Events that say by whom and why.
 _BY = frozenset({Removed, Discarded, Replaced})
 
@@ -107,7 +111,7 @@ def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, 
     to = head.recipients[0]
     return Entry(
         event_id="DELIVER" if local else "SEND",
-        source=_LOCAL if local else "SMTP",
+        source=_source(_next_hop(hop)),
         internal_message_id=head.id,
         sender_address=head.sender,
         recipient_address=(to.address,),
@@ -126,6 +130,11 @@ def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, 
     )
 
 
+def _source(target: NextHop | None) -> str:
+    """Which part of kmq it was that had a result; Exchange's words."""
+    return "SMTP" if target is None else _SOURCES.get(target.delivery_type, "SMTP")
+
+
 @lru_cache(1024)
 def _way(hop: str) -> tuple[str, bool]:
     """The connector of a next hop, and whether it is one of mailboxes here."""
@@ -138,7 +147,7 @@ def _entry(event: Event, hop: str) -> Entry:
     target = _next_hop(hop)
     kind = type(event)
     local = target is not None and target.delivery_type is DeliveryType.MAILBOX
-    made = Entry(event_id=_EVENTS[kind], source=_LOCAL if local else "SMTP")
+    made = Entry(event_id=_EVENTS[kind], source=_source(target))
     details = made.custom_data = Details(queue=hop if target is not None else "")
     if target is not None:
         made.connector_id = target.connector
