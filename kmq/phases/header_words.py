@@ -84,7 +84,7 @@ def _codec(charset: str) -> str:
         return ""
     if found is None or not getattr(found, "_is_text_encoding", True):
         return ""
-    return "" if found.name in ("ascii", "") or found.name in _NO_CHARSETS else found.name
+    return "" if found.name in ("ascii", "") or found.name.replace("-", "_") in _NO_CHARSETS else found.name
 
 
 def _one_line(text: str) -> str:
