@@ -19,7 +19,9 @@ from kmq.admin.check_groups import groups
 from kmq.admin.check_languages import languages
 from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
+from kmq.admin.check_rules import rules
 from kmq.admin.check_sendmail import programs
+from kmq.admin.check_ways import ways
 from kmq.admin.circumstances import hidden
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import KmqSection, ReceiverSection, Settings, checks
@@ -44,9 +46,11 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from routing(settings)
     yield from rewriting(settings)
     yield from languages(settings)
+    yield from rules(settings)
     yield from dns(settings)
     yield from spool(settings)
     yield from drops(settings)
+    yield from ways(settings)
     yield from programs(settings)
     yield from groups(settings)
     yield from ports(settings)
