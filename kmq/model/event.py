@@ -197,12 +197,15 @@ class HeaderEdit(msgspec.Struct, array_like=True, frozen=True):
 class Passed(Event, tag="passed"):
     """The message has been through a step of a phase, and will not go through it again.
 
-    phase: its name (model.phase); step: that of the step. by: which rule, scanner or target decided; verdict: what was
-    found, for people; "" where there was nothing to say. headers: what goes out changed from now on. score: of spam,
-    None when nobody gave one. child: IDs of messages that were made (copies, letters to people), separated by blanks.
+    rcpt: with these recipients, "" for all: those of the message that wait for an operator's word, or lie in another
+    worker's hands, go through it by themselves. phase: its name (model.phase); step: that of the step. by: which rule,
+    scanner or target decided; verdict: what was found, for people; "" where there was nothing to say. headers: what
+    goes out changed from now on. score: of spam, None when nobody gave one. child: IDs of messages that were made
+    (copies, letters to people), separated by blanks.
     archive: the folder below the spool in which the same record gives it names (J4b).
     """
 
+    rcpt: str = ""
     phase: str = ""
     step: str = ""
     by: str = ""

@@ -106,14 +106,20 @@ class Milter:
             head.source.user,
             _path(head.sender),
             {index: _path(head.recipients[index].address) for index in matter.rcpt},
-            now[1:] if _hidden(now) else now,
+            _without_ours(now) if _ours(header) else now,
             body,
         )
 
 
-def _hidden(now: list[fields.Field]) -> bool:
-    """The Received: on top is ours."""
-    return bool(now) and now[0].name == b"received"
+def _ours(header: bytes) -> bool:
+    """The Received: on top of what came is ours."""
+    return header[:9].lower() == b"received:"
+
+
+def _without_ours(now: list[fields.Field]) -> list[fields.Field]:
+    """Whatever phases have put above it by now."""
+    place = next((at for at, one in enumerate(now) if one.name == b"received"), len(now))
+    return now[:place] + now[place + 1 :]
 
 
 def _client(ip: str) -> tuple[str, str, str]:
@@ -217,8 +223,7 @@ class Verdict:
 
     def _edits(self) -> tuple[HeaderEdit, ...]:
         """Places of fields as they lie in the header, of which the milter does not see our own on top."""
-        hidden = _hidden(fields.read(edited(self._header, self._matter.edits)))
-        if not hidden:
+        if not _ours(self._header):
             return tuple(self._said.headers)
         return tuple(
             msgspec.structs.replace(one, place=one.place + 1)

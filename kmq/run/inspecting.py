@@ -26,6 +26,7 @@ from kmq.run.drafting import Origin
 from kmq.run.job import Job
 from kmq.run.linking import BodyLost, Linking
 from kmq.run.notice import COPY, NOTICE
+from kmq.run.share import LARGEST
 
 #: What kmq made itself out of mail that had been through the phases.
 _OWN = frozenset({NOTICE, COPY})
@@ -114,6 +115,7 @@ class _Steps:
         self._job = job
         self._linking = linking
         self._local = local
+        self._all = recipients.as_text(range(len(job.head.recipients)))
         self._earlier = list(job.past)
         self._before = frozenset(job.head.passed.split(",")) if job.head.passed else frozenset()
         self.inspected = Inspected(rcpt)
@@ -122,7 +124,15 @@ class _Steps:
     def passed(self, step: Inspector) -> bool:
         if step.phase.value in self._before:
             return True
-        return any(one.phase == step.phase.value and one.step == step.step for one in self._earlier)
+        through: set[int] = set()
+        for one in self._of(step):
+            if not one.rcpt:
+                return True
+            through.update(recipients.from_text(one.rcpt))
+        return through.issuperset(self.inspected.left)
+
+    def _of(self, step: Inspector) -> list[Passed]:
+        return [one for one in self._earlier if one.phase == step.phase.value and one.step == step.step]
 
     def matter(self) -> Matter:
         job = self._job
@@ -145,11 +155,20 @@ class _Steps:
 
     async def _take_passed(self, step: Inspector, passed: Passed, finding: Finding) -> None:
         passed.phase, passed.step = step.phase.value, step.step
+        rcpt = recipients.as_text(self.inspected.left)
+        passed.rcpt = "" if rcpt == self._all else rcpt
         origin = self._origin()
-        places = [await self._add(drafting.letter(origin, one, self._linking)) for one in finding.letters]
+        letters = [] if self._sent(step) else finding.letters
+        places = [await self._add(drafting.letter(origin, one, self._linking)) for one in letters]
         passed.child = " ".join(places)
         self._earlier.append(passed)
         self.inspected.events.append(passed)
+
+    def _sent(self, step: Inspector) -> bool:
+        """The letters of a message are those of the first of its shares that goes through the step."""
+        job = self._job
+        others = len(job.head.recipients) > LARGEST and recipients.from_text(job.assign.rcpt)[0] != 0
+        return others or bool(self._of(step))
 
     def _take_event(self, event: Discarded | Failed | Deferred | Suspended) -> None:
         self.inspected.events.append(event)

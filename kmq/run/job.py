@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from kmq.model import moment
+from kmq.model import moment, recipients
 from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
@@ -71,9 +71,11 @@ class Job:
         self.begun = self.ended = self.at = 0.0
 
     def recall(self, past: tuple[Passed, ...]) -> None:
-        """The steps that it has passed."""
+        """The steps that it has passed, with all its recipients or with some."""
         self.past = past
-        self.edits = self.head.edits + tuple(edit for one in past for edit in one.headers)
+        first = recipients.from_text(self.assign.rcpt)[:1]
+        mine = [one for one in past if not one.rcpt or first[0] in recipients.from_text(one.rcpt)] if first else []
+        self.edits = self.head.edits + tuple(edit for one in mine for edit in one.headers)
 
     @property
     def route(self) -> Routed | None:

@@ -61,7 +61,7 @@ def headers(finding: Finding) -> tuple[HeaderEdit, ...]:
 
 def test_it_is_told_all_in_order(tmp_path: Path) -> None:
     milter = FakeMilter()
-    earlier = (Passed(step="spam", headers=(HeaderEdit("add", "X-Spam", "no", 2),)),)
+    earlier = (Passed(step="spam", headers=(HeaderEdit("add", "X-Spam", "no"),)),)
     finding = shown(tmp_path, milter, matter(tmp_path, earlier=earlier))
     assert finding.passed is not None and not finding.events and not headers(finding)
     assert "".join(command.decode() for command, _ in milter.heard) == "ODCDHDMDRDRDTLLLLDNBDEQ"
@@ -69,16 +69,12 @@ def test_it_is_told_all_in_order(tmp_path: Path) -> None:
     assert milter.of(b"H") == [b"client.test\0"]
     assert milter.of(b"M") == [b"<me@here.test>\0"]
     assert milter.of(b"R") == [b"<ada@far.test>\0", b"<bob@far.test>\0"]
-    assert (
-        milter.of(b"L")
-        == [
-            b"Received\0from x by us\n\tid 69212ad0-0000a1f3; now\0",
-            b"Received\0from y by x\0",
-            b"Subject\0 folded\n\tsubject\0",
-            b"From\0me@here.test\0",
-        ]
-        or milter.of(b"L")[0] == b"Received\0from x by us\n\tid 69212ad0-0000a1f3; now\0"
-    )
+    assert milter.of(b"L") == [
+        b"X-Spam\0no\0",
+        b"Received\0from y by x\0",
+        b"Subject\0 folded\n\tsubject\0",
+        b"From\0me@here.test\0",
+    ]
     assert milter.of(b"B") == [b"hello\r\n.dot\r\n"]
     macros = {one[:1]: dict(zip(*[iter(one[1:].split(b"\0"))] * 2, strict=False)) for one in milter.of(b"D")}
     assert macros[b"M"] == {b"i": b"69212ad0-0000a1f3", b"{auth_authen}": b"carol", b"{mail_addr}": b"me@here.test"}

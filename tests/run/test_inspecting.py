@@ -69,7 +69,7 @@ def job(spool: Path, text: bytes = TEXT, how: str = "smtp", passed: str = "") ->
     return Job(Assign(1, ID, "Undefined;Submission;", "0-2", 1), head, body, 0)
 
 
-def walk(spool: Path, one: Job, *steps: Step) -> Inspected:
+def walk(spool: Path, one: Job, *steps: Step, rcpt: tuple[int, ...] = (0, 1, 2)) -> Inspected:
     """What the phases come to."""
 
     async def run() -> Inspected:
@@ -77,7 +77,7 @@ def walk(spool: Path, one: Job, *steps: Step) -> Inspected:
         entered: list[Phase] = []
         inspecting = Inspecting(Linking(str(spool)), lambda _, phase: entered.append(phase))
         inspecting.configure(steps, lambda address: False)
-        inspecting.begin(one, (0, 1, 2), told.set_result)
+        inspecting.begin(one, rcpt, told.set_result)
         found = await asyncio.wait_for(told, 60)
         assert entered == [step.phase for step in steps for _ in step.seen], "the status file shows each phase"
         await inspecting.close()
