@@ -200,11 +200,14 @@ def argv(command: tuple[str, ...], values: Mapping[str, str], addresses: list[st
     """The words of the command; a `{recipient}` that is a word by itself stands for all of them."""
     words: list[str] = []
     for word in command:
+        if not _PLACE.search(word):
+            words.append(word)
+            continue
         several = addresses if word == "{recipient}" else [""]
         filled = [one or _PLACE.sub(lambda place: values[place[1]], word) for one in several]
-        if any(not one.isprintable() for one in filled):
+        if not all(map(str.isprintable, filled)):
             return _BAD_ADDRESS
-        if word[:1] == "{" and any(one[:1] == "-" for one in filled):
+        if _PLACE.match(word) and any(one[:1] == "-" for one in filled):
             return Reply(553, "5.1.3", "the address begins with a hyphen, which the command would take for an option")
         words += filled
     return words
