@@ -2,13 +2,14 @@
 
 Phases:   Executing: the envelope and the body are read, every recipient gets its next hop or is expanded. Local
           delivery: the copies as they would stand in Maildirs and mbox files, into nothing. SMTP delivery: what would
-          go over the wire, for servers with and without 8BITMIME, into nothing. Terminating: the notice that delivery failed.
+          go over the wire, for servers with and without 8BITMIME, into nothing. Terminating: the notice that delivery
+          failed.
           Backup, Content filtering and Antivirus control do nothing in this version.
 Promise:  no mailbox, queue or server is touched, whatever the answers are.
 Callers:  admin.poison, in a confined child.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient, State, fold
 from kmq.model.event import Failed
 from kmq.model.frame import Assign
-from kmq.model.hop import SUBMISSION, DeliveryType, NextHop
+from kmq.model.hop import AWAY, SUBMISSION, WHOLE, DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.addressee import addressee, copy_text
@@ -117,9 +118,11 @@ def _local(sample: Sample, message: _Message) -> list[str]:
     sections = {section.name: section for section in sample.settings.connectors}
     said = []
     for hop, rcpt in _targets(sample, message).items():
+        work = Work(message.head, message.body, tuple(rcpt), hop, 1)
+        if hop.delivery_type is DeliveryType.NON_SMTP:
+            said += _sends(work, sample, (False,))
         if hop.delivery_type is not DeliveryType.MAILBOX:
             continue
-        work = Work(message.head, message.body, tuple(rcpt), hop, 1)
         for index in rcpt:
             one = addressee(work, index, sections[hop.connector])
             said.append(
@@ -139,25 +142,29 @@ def _copied(text: CopyText, user: str, nothing: int) -> str:
 
 
 def _smtp(sample: Sample, message: _Message) -> list[str]:
-    rewriting = Rewriting(sample.settings.rewrites)
     said = []
     for hop, rcpt in _targets(sample, message).items():
-        if hop.delivery_type is DeliveryType.MAILBOX:
-            continue
         work = Work(message.head, message.body, tuple(rcpt), hop, 1)
-        rewriter = rewriting.of(hop.connector)
-        if isinstance(rewriter, Reply):
-            said.append(str(rewriter))
-            continue
-        for seven_bit in (False, True):
-            rendering = render(work, rewriter, seven_bit)
-            which = "without 8BITMIME" if seven_bit else "with 8BITMIME"
-            if isinstance(rendering, Reply):
-                said.append(f"{hop.name}, {which}: {rendering}")
-                continue
-            count = _sent(work, rendering.stream(), rendering.text, rendering.head.dots)
-            said.append(f"{hop.name}, {which}: {count} bytes would be sent")
+        if hop.delivery_type in AWAY and hop.delivery_type is not DeliveryType.NON_SMTP:
+            said += _sends(work, sample, (False,) if hop.delivery_type in WHOLE else (False, True))
     return said or ["no recipient is elsewhere"]
+
+
+def _sends(work: Work, sample: Sample, seven_bits: Sequence[bool]) -> list[str]:
+    """How it is written for a next hop of each kind."""
+    rewriter = Rewriting(sample.settings.rewrites).of(work.hop.connector)
+    if isinstance(rewriter, Reply):
+        return [str(rewriter)]
+    said = []
+    for seven_bit in seven_bits:
+        rendering = render(work, rewriter, seven_bit)
+        which = "without 8BITMIME" if seven_bit else "with 8BITMIME"
+        if isinstance(rendering, Reply):
+            said.append(f"{work.hop.name}, {which}: {rendering}")
+            continue
+        count = _sent(work, rendering.stream(), rendering.text, rendering.head.dots)
+        said.append(f"{work.hop.name}, {which}: {count} bytes would be sent")
+    return said
 
 
 def _sent(work: Work, stream: object, text: bytes | None, dots: bool) -> int:
