@@ -26,7 +26,7 @@ from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
 from kmq.phases.allotment import Allotment
 from kmq.phases.executing import Categorized, categorize
-from kmq.phases.mailbox import Mailbox
+from kmq.phases.local_delivery import LocalDelivery
 from kmq.phases.rewriting import Rewriting
 from kmq.phases.smtp import Smtp
 from kmq.phases.ways import Ways
@@ -42,6 +42,7 @@ from kmq.run.linking import BodyLost, Linking, Placed
 from kmq.run.notice import office_of
 from kmq.run.past import Past, recall
 from kmq.run.terminating import Notices, concerns, delay_of, notices_of
+from kmq.run.timetable import timed
 from kmq.spool import layout
 from kmq.spool.status import StatusFile, addressees
 
@@ -86,7 +87,7 @@ class Walk:
         directory = self._directories.of(settings)
         allotment = _allotment(settings, worker)
         self.smtp = Smtp(connectors, settings.kmq.hostname, allotment, directory, self._rewriting)
-        self.mailbox = Mailbox(connectors, settings.kmq.hostname)
+        self.local = LocalDelivery(connectors, settings.kmq.hostname, self.smtp, allotment)
         self.ways = Ways(connectors, self._spool, allotment, self._rewriting)
         self._inspect_by(settings)
 
@@ -104,6 +105,7 @@ class Walk:
         self._office = office_of(settings)
         self._small = settings.queue.small_body
         self._spool = str(settings.kmq.spool)
+        self._timed = timed(settings)
         return {section.name: section for section in settings.connectors}
 
     def configure(self, settings: Settings, routes: Routes) -> None:
@@ -112,7 +114,7 @@ class Walk:
         self._rewriting.configure(settings.rewrites)
         self.smtp.configure(connectors, self._directories.of(settings))
         self.smtp.allot(_allotment(settings, self._worker))
-        self.mailbox.configure(connectors)
+        self.local.configure(connectors, _allotment(settings, self._worker))
         self.ways.configure(connectors, _allotment(settings, self._worker))
         self._inspect_by(settings)
 
@@ -122,7 +124,7 @@ class Walk:
 
     async def close(self) -> None:
         """Ends connections; lets a file that is being written come to its end."""
-        ends = (self.smtp.close(_CLOSE), self.mailbox.close(_CLOSE), self.ways.close(_CLOSE))
+        ends = (self.smtp.close(_CLOSE), self.local.close(_CLOSE), self.ways.close(_CLOSE))
         await asyncio.gather(self.inspecting.close(), *ends)
         await self._directories.close()
 
@@ -287,9 +289,13 @@ class Walk:
         if routed.hop in self.closed or self.draining:
             return False
         target = self._hop(routed.hop)
+        if target.connector in self._timed:
+            return False  # the scheduler process knows its hours
         if target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             return self.smtp.ready(target)
-        return target.delivery_type is DeliveryType.MAILBOX or self.ways.ready(target)
+        if target.delivery_type is DeliveryType.MAILBOX:
+            return self.local.ready(target)
+        return self.ways.ready(target)
 
     def _hop(self, text: str) -> NextHop:
         found = self._hops.get(text)
@@ -312,7 +318,7 @@ class Walk:
 
         if target.delivery_type is DeliveryType.MAILBOX:
             status.enter(slot, Phase.LOCAL)
-            self.mailbox.deliver(work, report, show)
+            self.local.deliver(work, report, show)
         elif target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             status.enter(slot, Phase.SMTP)
             self.smtp.deliver(work, report, show)
