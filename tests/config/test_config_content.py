@@ -59,7 +59,7 @@ def test_what_is_shown_gives_the_same_settings() -> None:
         ("[a : attachment]\ntypes = exe\n", 4, "write application/zip, or video/*"),
         ("[a : attachment]\ntypes = multipart/mixed\n", 4, "a multipart has attachments, and is none"),
         ("[a : attachment]\nnames = *.exe\naction = blok\n", 5, "did you mean 'block'?"),
-        ("[a : attachment]\nnames = *.exe\ntype = x/y\n", 5, "did you mean 'types'?"),
+        ("[a : attachment]\nnames = *.exe\ntipes = x/y\n", 5, "did you mean 'types'?"),
         (
             "[a : attachment]\nnames = *\n[b : attachment]\nnames = *.exe\naction = accept\n",
             7,
