@@ -145,6 +145,9 @@ class Carrier(SMTP):
     def _reserve(self, deed: deeds.Reserve) -> None:
         self._smtpd.door.reserve(self._answered)
 
+    def _etrn(self, deed: deeds.Etrn) -> None:
+        self._smtpd.door.etrn(deed.node, self._answered)
+
     def _open(self, deed: deeds.Open) -> None:
         self._large = self._smtpd.door.open_large(self._has_room)
 
@@ -285,6 +288,7 @@ DEEDS: dict[type, Callable[[Carrier, Any], None]] = {
     deeds.Say: Carrier._say,
     deeds.Put: Carrier._put,
     deeds.Reserve: Carrier._reserve,
+    deeds.Etrn: Carrier._etrn,
     deeds.Open: Carrier._open,
     deeds.Write: Carrier._write,
     deeds.PutLarge: Carrier._put_large,

@@ -1,7 +1,7 @@
 """What the SMTP session wants done: each turn of the conversation ends in a list of these, in order.
 
-Callers:  `session` makes them, its carrier (`smtpd`) carries them out. After Put, PutLarge, Reserve, Pause and StartTls
-          the session waits for `answered`, `rested` or `secured`; after Close it does nothing more.
+Callers:  `session` makes them, its carrier (`smtpd`) carries them out. After Put, PutLarge, Reserve, Etrn, Pause
+          and StartTls the session waits for `answered`, `rested` or `secured`; after Close it does nothing more.
 """
 
 from typing import Union
@@ -53,6 +53,12 @@ class Discard(msgspec.Struct, frozen=True):
     """The message of the open file will not come."""
 
 
+class Etrn(msgspec.Struct, frozen=True):
+    """Have the mail for a node sent; as `Door.etrn` has it."""
+
+    node: str
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Call `rested` after so many seconds (tarpit)."""
 
@@ -81,4 +87,4 @@ class Close(msgspec.Struct, frozen=True):
     unread: bool = False
 
 
-AnyDeed = Union[Say, Put, Reserve, Open, Write, PutLarge, Discard, Pause, StartTls, Note, Close]  # noqa: UP007
+AnyDeed = Union[Say, Put, Reserve, Open, Write, PutLarge, Discard, Etrn, Pause, StartTls, Note, Close]  # noqa: UP007

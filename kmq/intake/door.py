@@ -73,6 +73,9 @@ class Door(Protocol):
     def reserve(self, answer: Answer) -> None:
         """The ID for a body too large for `put`; it need not be used."""
 
+    def etrn(self, node: str, answer: Answer) -> None:
+        """A client asks for the mail of a node (`etrn.node_of`); the answer is what it hears."""
+
     def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> LargeBody:
         """A new file for the bytes of a large body; on_room is called each time that writing may go on."""
 

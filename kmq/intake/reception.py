@@ -35,6 +35,7 @@ class State(IntEnum):
     RESERVING = auto()  #: a large body waits for its ID
     COMMITTING = auto()  #: all is handed over; durable?
     RESTING = auto()  #: MAIL waits (tarpit)
+    ASKING = auto()  #: ETRN waits for its answer
     HANDSHAKE = auto()  #: behind STARTTLS
 
 
@@ -53,8 +54,8 @@ class Reception(Conversation):
     """A conversation in which messages are received."""
 
     __slots__ = (
-        "_arrival", "_began", "_chunk", "_client", "_extended", "_origin", "_peer_name", "_reading", "_recipients",
-        "_resting", "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
+        "_arrival", "_began", "_chunk", "_client", "_extended", "_node", "_origin", "_peer_name", "_reading",
+        "_recipients", "_resting", "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, client: Client) -> None:
@@ -70,6 +71,7 @@ class Reception(Conversation):
         self.transaction = 0  # counts the MAILs
         self._began = 0.0  # Unix time of the last one
         self._resting = b""  # the argument of a MAIL that waits
+        self._node = ""  # what an ETRN that waits asks for
         self._forget()
 
     def _forget(self) -> None:
@@ -267,4 +269,4 @@ class Reception(Conversation):
 #: What the mail log calls it.
 _KEYS = {"sender": "from", "recipient": "to", "recipients": "nrcpt"}
 _NO_CHUNK = Chunk(0, False, 0)
-_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.RESTING, State.HANDSHAKE})
+_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.RESTING, State.ASKING, State.HANDSHAKE})

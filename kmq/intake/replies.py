@@ -40,6 +40,7 @@ NO_ARGUMENT = b"501 5.5.4 This command takes no argument\r\n"
 HELLO_SYNTAX = b"501 5.5.4 Syntax: EHLO hostname\r\n"
 MAIL_SYNTAX = b"501 5.5.4 Syntax: MAIL FROM:<address>\r\n"
 RCPT_SYNTAX = b"501 5.5.4 Syntax: RCPT TO:<address>\r\n"
+ETRN_SYNTAX = b"501 5.5.4 Syntax: ETRN example.org, ETRN @example.org, ETRN #queue\r\n"
 BDAT_SYNTAX = b"501 5.5.4 Syntax: BDAT size [LAST]\r\n"
 BAD_PARAMETER = b"501 5.5.4 Bad parameter\r\n"
 NOT_IMPLEMENTED = b"502 5.5.1 Command not implemented\r\n"
@@ -102,7 +103,7 @@ def hello(hostname: str) -> bytes:
     return b"250 %b\r\n" % hostname.encode()
 
 
-def extensions(hostname: str, size_limit: int, starttls: bool) -> bytes:
+def extensions(hostname: str, size_limit: int, starttls: bool, etrn: bool = False) -> bytes:
     """The answer to EHLO: what we can do."""
     lines = [
         hostname,
@@ -116,4 +117,6 @@ def extensions(hostname: str, size_limit: int, starttls: bool) -> bytes:
     ]
     if starttls:
         lines.insert(-1, "STARTTLS")  # RFC 3207
+    if etrn:
+        lines.insert(-1, "ETRN")  # RFC 1985
     return "".join(f"250-{line}\r\n" for line in lines[:-1]).encode() + f"250 {lines[-1]}\r\n".encode()

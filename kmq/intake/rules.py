@@ -42,7 +42,7 @@ class Client(NamedTuple):
     """Who is there. ip: an IPv4-mapped address is shown as IPv4, "" on this machine; trusted: may send to any domain.
 
     user, uid: on this machine, whom the kernel says; trusted_sender: he may send in any name.
-    unlimited: no limit of one client holds for him.
+    unlimited: no limit of one client holds for him; may_etrn: he may have the mail of a domain sent.
     """
 
     ip: str
@@ -51,6 +51,7 @@ class Client(NamedTuple):
     uid: int = -1
     trusted_sender: bool = False
     unlimited: bool = False
+    may_etrn: bool = False
 
     @property
     def key(self) -> str:
@@ -114,3 +115,9 @@ class Rules:
     def secure_extensions(self) -> bytes:
         """Behind STARTTLS, which is not offered again."""
         return replies.extensions(self.hostname, self.section.size_limit, False)
+
+    def offers(self, secure: bool, may_etrn: bool) -> bytes:
+        """The answer to EHLO."""
+        if may_etrn:
+            return replies.extensions(self.hostname, self.section.size_limit, self.starttls and not secure, True)
+        return self.secure_extensions if secure else self.extensions

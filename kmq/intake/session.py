@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable
 
 from kmq.intake import parameters, replies
-from kmq.intake.deeds import AnyDeed, Pause, StartTls
+from kmq.intake.deeds import AnyDeed, Etrn, Note, Pause, StartTls
+from kmq.intake.etrn import node_of
 from kmq.intake.rates import Meter
 from kmq.intake.reception import Chunk, Reception, State
 from kmq.model.envelope import Source
@@ -58,6 +59,8 @@ class Session(Reception):
             self._committed(queue_id, refusal, arrival)
         elif arrival and self._state is State.RESERVING:
             self._reserved(queue_id, refusal, arrival)
+        elif self._state is State.ASKING and reply:
+            self._asked(replies.encoded(reply))
         return self._turn()
 
     def secured(self) -> list[AnyDeed]:
@@ -114,7 +117,7 @@ class Session(Reception):
 
     def _ehlo(self, argument: bytes) -> None:
         if self._introduce(argument, extended=True):
-            self._say(self._rules.secure_extensions if self.secure else self._rules.extensions)
+            self._say(self._rules.offers(self.secure, self._client.may_etrn))
 
     def _helo(self, argument: bytes) -> None:
         if self._introduce(argument, extended=False):
@@ -292,6 +295,28 @@ class Session(Reception):
             self._deeds.append(StartTls())
         return None
 
+    def _etrn(self, argument: bytes) -> None:
+        """Whoever may not ask does not hear that there is such a thing."""
+        if not self._client.may_etrn:
+            return self._say(replies.UNKNOWN_COMMAND)
+        if self._state is not State.GREETED:
+            return self._say(replies.OUT_OF_SEQUENCE)
+        if self._is_junk():
+            return None
+        node = node_of(argument)
+        if not node:
+            return self._say(replies.ETRN_SYNTAX)
+        self._node = node
+        self._state = State.ASKING
+        return self._deeds.append(Etrn(node))
+
+    def _asked(self, line: bytes) -> None:
+        text = line.decode("ascii").rstrip()
+        self._deeds.append(Note("etrn", "", self._who() | {"node": self._node, "reply": text}))
+        self._state = State.GREETED
+        if not self.closed:
+            self._say(line)
+
     def _takes_nothing(self, argument: bytes) -> bool:
         if argument.strip():
             self._say(replies.NO_ARGUMENT)
@@ -316,6 +341,7 @@ _ALWAYS: dict[bytes, Command] = {
     b"QUIT": Session._quit,
     b"DATA": Session._data_too_early,
     b"BDAT": Session._bdat_too_early,
+    b"ETRN": Session._etrn,
 }
 
 #: What may be said when, and what it does.
@@ -340,6 +366,7 @@ READERS: dict[State, Callable[[Session], bool]] = {
     State.RESERVING: Session._wait,
     State.COMMITTING: Session._wait,
     State.RESTING: Session._wait,
+    State.ASKING: Session._wait,
     State.HANDSHAKE: Session._wait,
 }
 

@@ -119,7 +119,8 @@ class Smtpd:
             address = address.ipv4_mapped
         trusted = any(address in network for network in self.rules.section.relay_from)
         unlimited = any(address in network for network in self.rules.section.unlimited_clients)
-        return Client(str(address), trusted, unlimited=unlimited)
+        may_etrn = any(address in network for network in self.rules.section.etrn_from)
+        return Client(str(address), trusted, unlimited=unlimited, may_etrn=may_etrn)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serves these listening sockets, which are ours from here, and no others; sessions go on. Returns at once."""

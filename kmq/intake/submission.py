@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from kmq import log
 from kmq.intake.door import FREE, Answer, DroppedFile, LargeBody, Pressed
+from kmq.intake.etrn import UNREACHABLE
 from kmq.intake.large import Large
 from kmq.model import reply
-from kmq.model.frame import AnyFrame, Ask, Frame, Intake, Put, Refused, Reserve, Reserved, Stored
+from kmq.model.frame import AnyFrame, Ask, Etrn, Etrned, Frame, Intake, Put, Refused, Reserve, Reserved, Stored
 from kmq.model.reply import Reply
 from kmq.spool import incoming
 from kmq.spool.disk import Disk
@@ -65,6 +66,7 @@ class Submission:
         self._tokens = 0
         self._puts: dict[str, Answer] = {}
         self._reserving: dict[str, Answer] = {}
+        self._etrns: dict[str, Answer] = {}
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._closed: Reply | None = None
@@ -98,6 +100,13 @@ class Submission:
         token = self._token()
         self._reserving[token] = answer
         self._post(Reserve(token), b"")
+
+    def etrn(self, node: str, answer: Answer) -> None:
+        """Asked of the scheduler process that is there now; nobody waits for the next one."""
+        token = self._token()
+        self._etrns[token] = answer
+        if not self._send(Etrn(token, node), b""):
+            self._tell(self._etrns.pop(token), "", UNREACHABLE)
 
     def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> Large:
         """A new file in incoming/, made when its first bytes are written."""
@@ -137,6 +146,8 @@ class Submission:
                 self._refuse(frame.token, reply.parse(frame.reply))
             case Reserved():
                 self._tell(self._reserving.pop(frame.token, None), frame.m, None)
+            case Etrned():
+                self._tell(self._etrns.pop(frame.token, None), "", reply.parse(frame.reply))
             case Intake():
                 self._closed = _reply(frame.reply)
                 servers = Pressed(_reply(frame.servers), frame.servers_wait)
@@ -153,6 +164,8 @@ class Submission:
             self._send(Ask(tokens[first : first + ASKED]), b"")
         for token in self._reserving.keys() - unsent:
             self._send(Reserve(token), b"")
+        for token in [*self._etrns]:
+            self._tell(self._etrns.pop(token), "", UNREACHABLE)
         self.resume()
 
     def resume(self) -> None:

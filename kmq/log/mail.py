@@ -47,6 +47,7 @@ KEYS: dict[str, str] = {
     "size": "Bytes of the message.",
     "nrcpt": "How many recipients.",
     "rcpt": "Recipients by their places in the envelope, where the addresses are not at hand.",
+    "node": "What a client asked for with ETRN: a domain, @ and a domain, or # and a queue.",
     "verb": "What an operator asked for, a verb of kmq(1).",
     "connector": "The connector by which it is to go.",
     "selection": "How the messages were chosen, as the operator wrote it.",
@@ -105,6 +106,10 @@ WORDS: dict[str, Word] = {
     "refused": Word(
         "A client heard a refusal.",
         ("from", "to", "tls", "dsn", "reply", "client", "helo", "proto", "user", "receiver", "size", "nrcpt"),
+    ),
+    "etrn": Word(
+        "A client asked for the mail that waits for a domain (ETRN).",
+        ("tls", "reply", "client", "helo", "proto", "receiver", "node"),
     ),
     "delivered": Word("A recipient has it: the next hop took responsibility.", _RESULT),
     "deferred": Word("A recipient has it not yet: it is tried again.", _RESULT),

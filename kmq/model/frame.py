@@ -69,6 +69,20 @@ class Ask(Frame, tag="ask"):
     tokens: list[str]
 
 
+class Etrn(Frame, tag="etrn"):
+    """A client asks for the mail of a node (RFC 1985): a domain, `@` and a domain, or `#` and a name."""
+
+    token: str
+    node: str
+
+
+class Etrned(Frame, tag="etrned"):
+    """What it is to hear."""
+
+    token: str
+    reply: str
+
+
 class Stored(Frame, tag="stored"):
     """Durable: (token, ID) each."""
 
@@ -375,7 +389,7 @@ class Look(Frame, tag="look"):
 AnyFrame = Union[  # noqa: UP007
     Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
     End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
-    Changed, Indexed, Look,
+    Changed, Indexed, Look, Etrn, Etrned,
 ]  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode

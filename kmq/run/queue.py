@@ -31,6 +31,8 @@ from kmq.model.frame import (
     Closed,
     Done,
     End,
+    Etrn,
+    Etrned,
     Hello,
     Holding,
     Indexed,
@@ -48,6 +50,7 @@ from kmq.run.changes import ROLE as INDEX
 from kmq.run.changes import Changes
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
+from kmq.run.etrn import Etrns
 from kmq.run.inheritance import Inheritance
 from kmq.run.limits import limits_of
 from kmq.run.lines import SUBMISSION
@@ -140,6 +143,7 @@ class QueueProcess:
 
     def _loaded(self, loading: asyncio.Task[None]) -> None:
         """All of the queue is known, as it was routed by whatever configuration counted then."""
+        self.etrns.loading = False
         if not loading.cancelled() and self.rerouting.configure(self.settings):
             self._assign_soon()
 
@@ -165,6 +169,7 @@ class QueueProcess:
         self.changes = Changes(store.effects.homes.touched)
         self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
         self.rerouting = Rerouting(self.core, self.storage)
+        self.etrns = Etrns(self.core, self.settings)
         self.operators = Operators(self.core, self.storage, self.numbers, self.outcasts, self.loader)
         self.operators.reload = self.ward.reload
         self.operators.taking_out.left = self._left
@@ -194,6 +199,8 @@ class QueueProcess:
                 self._done(link, frame, raw)
             case Reserve():
                 self.arrivals.reserve(link, frame)
+            case Etrn():
+                link.send(Etrned(frame.token, str(self.etrns.ask(frame.node, time.monotonic()))))
             case Ask():
                 self.arrivals.ask(link, frame)
             case Hello():
@@ -420,6 +427,7 @@ class QueueProcess:
         self.net.configure(settings)
         self.metering.configure(settings)
         self.operators.configure(settings)
+        self.etrns.configure(settings)
         if self.rerouting.configure(settings):
             self._assign_soon()
 

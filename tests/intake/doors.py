@@ -73,6 +73,8 @@ class MemoryDoor:
         self.messages: list[Message] = []
         self.bodies: list[LargeInMemory] = []
         self.reserved: set[str] = set()
+        self.asked: list[str] = []
+        self.etrned = Reply(250, "2.0.0", "OK, queuing for node started")
         self.disk_full = False
         self._last = queue_id.parse("69212ad0-00000000")
         self._due: list[Callable[[], None]] = []
@@ -92,6 +94,10 @@ class MemoryDoor:
 
     def reserve(self, answer: Answer) -> None:
         self._answer(answer, self.reserved.add)
+
+    def etrn(self, node: str, answer: Answer) -> None:
+        self.asked.append(node)
+        self._due.append(lambda: answer("", self.etrned)) if self.slow else answer("", self.etrned)
 
     def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None) -> LargeInMemory:
         large = LargeInMemory(f"body-{len(self.bodies)}", on_room)
