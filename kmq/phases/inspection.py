@@ -53,6 +53,8 @@ class Letter:
     recipients: of its envelope.
     text:       its body, CRLF line ends; None: that of the message itself, as it came, with the edits so far.
     edits:       further ones, when it is the message itself.
+    once:        of a message that goes in several shares only the first one makes it; False: whenever it stands in a
+                 Finding, since recipients go on with it, or since the step knows itself.
     pieces:     the same for what is large, instead of text.
     how:        what `kmq show` says of its origin: `archive`, `rule`, `antivirus`, `warning`, ..
     passed:     phases that it need not go through; all of them, unless it is mail that somebody sends on.
@@ -67,6 +69,7 @@ class Letter:
     passed: tuple[Phase, ...] = (Phase.BACKUP, Phase.CONTENT, Phase.ANTIVIRUS)
     quiet: bool = False
     edits: tuple[HeaderEdit, ...] = ()
+    once: bool = True
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,6 +10,7 @@ Callers:  phases.server_rules; `kmq rules test`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from kmq.config.rule_actions import ENDS, Action, Verb
@@ -35,12 +36,15 @@ _EDITS = {Verb.ADD_HEADER: "add", Verb.SET_HEADER: "set", Verb.REMOVE_HEADER: "r
 
 
 class Asking(NamedTuple):
-    """Whose message it is that rules apply to. attempt: as in the Matter."""
+    """The message that rules apply to. attempt: as in the Matter.
+
+    silent: names of rules whose copies and notices are made with other recipients of the message, or have been.
+    """
 
     look: Look
-    rcpt: Sequence[int]
     attempt: int
     office: Office
+    silent: frozenset[str] = frozenset()
 
 
 def finding(asking: Asking, applied: Sequence[Applied], note: str = "") -> Finding:
@@ -104,11 +108,13 @@ class _Making:
     def _going(self, applied: Sequence[Applied]) -> set[str]:
         """Who gets the message itself."""
         gone = {index for one in applied if _ends(one) for index in one.rcpt}
-        head = self._asking.look.head
-        return {head.recipients[index].address.lower() for index in self._asking.rcpt if index not in gone}
+        everybody = enumerate(self._asking.look.head.recipients)
+        return {one.address.lower() for index, one in everybody if index not in gone}
 
     def _of_rule(self, applied: Applied, sent: dict[Verb, set[str]]) -> Iterator[Letter]:
         for action in applied.rule.section.action:
+            if action.verb is not Verb.REDIRECT and applied.rule.section.name in self._asking.silent:
+                continue
             if action.verb is Verb.NOTIFY:
                 yield from self._notice(action, applied)
             elif action.verb in sent:
@@ -124,7 +130,13 @@ class _Making:
         notify = "NEVER" if quiet else wishes.pop() if len(wishes) == 1 else ""
         addressed = tuple(Recipient(one, notify=notify) for one in to)
         return Letter(
-            head.sender, addressed, how=HOW, passed=(Phase.BACKUP,), quiet=quiet or head.quiet, edits=tuple(self.edits)
+            sender=head.sender,
+            recipients=addressed,
+            how=HOW,
+            passed=(Phase.BACKUP,),
+            quiet=quiet or head.quiet,
+            edits=tuple(self.edits),
+            once=False,
         )
 
     def _notice(self, action: Action, applied: Applied) -> Iterator[Letter]:
@@ -136,7 +148,8 @@ class _Making:
         known = placeholders(look, applied)
         lines = [_line(filled(line, known)) for line in action.text.split("\\n")]
         subject = _line(filled(action.subject, known))
-        yield letter(look.head, applied.rule.section.name, action.addresses, subject, lines, self._asking.office)
+        made = letter(look.head, applied.rule.section.name, action.addresses, subject, lines, self._asking.office)
+        yield replace(made, once=False)
 
 
 def _ends(applied: Applied) -> bool:

@@ -11,19 +11,24 @@ Callers:  phases.content_filtering, which makes it.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from kmq.config import Settings
+from kmq.model import recipients
 from kmq.model.phase import Phase
 from kmq.phases import rules_header, unexamined
 from kmq.phases.examining import Examiners, without_facts
 from kmq.phases.facts import Facts, Trouble
 from kmq.phases.inspection import Finding, Matter
 from kmq.phases.plain_mail import has_no_attachment
-from kmq.phases.rules import apply, rules_of
+from kmq.phases.rules import Applied, apply, rules_of
 from kmq.phases.rules_deeds import HOW, Asking, finding
 from kmq.phases.rules_header import Header
 from kmq.phases.rules_letters import Office
 from kmq.phases.rules_tests import Look, Need
+
+#: A message of more recipients goes in several shares at once (run.share).
+SHARE = 1000
 
 
 class ServerRules:
@@ -46,11 +51,15 @@ class ServerRules:
     async def inspect(self, matter: Matter) -> Finding:
         """See the module."""
         look = Look(matter.head, score=score_of(matter))
+        fresh = set(matter.rcpt) - self._through(matter)
+        whole = range(len(matter.head.recipients))  # rules are about each, so that a part of them finds the same
         note = ""
         while True:
-            found = apply(self.rules, look, matter.rcpt, matter.local)
+            found = apply(self.rules, look, whole, matter.local)
             if not isinstance(found, Need):
-                return finding(Asking(look, matter.rcpt, matter.attempt, self._office), found, note)
+                mine = [Applied(one.rule, rcpt) for one in found if (rcpt := _shared(one.rcpt, fresh))]
+                asking = Asking(look, matter.attempt, self._office, self._silent(matter, found))
+                return finding(asking, mine, note)
             if found is Need.HEADER:
                 look = Look(look.head, await header_of(matter), look.attachments, look.score)
                 continue
@@ -63,6 +72,22 @@ class ServerRules:
             note = unexamined.said(facts)
             look = Look(look.head, look.header, facts.attachments, look.score)
 
+    def _through(self, matter: Matter) -> set[int]:
+        """Who has met the rules before, and was held by one: an operator has let him go on."""
+        said = [one.rcpt for one in matter.earlier if one.step == self.step]
+        return {index for rcpt in said for index in (recipients.from_text(rcpt) if rcpt else matter.rcpt)}
+
+    def _silent(self, matter: Matter, found: Sequence[Applied]) -> frozenset[str]:
+        """Rules that made their copies and notices with recipients who went through this step before, or, of a message
+        that goes in several shares at once, those who make them with the first recipient whom they are about."""
+        said = [one.by for one in matter.earlier if one.step == self.step]
+        shares = len(matter.head.recipients) > SHARE
+        return frozenset(
+            one.rule.section.name
+            for one in found
+            if any(one.rule.name in by for by in said) or (shares and one.rcpt[0] not in matter.rcpt)
+        )
+
     async def _facts(self, matter: Matter) -> Facts | Trouble:
         text = matter.body.text
         if text is not None and has_no_attachment(text):
@@ -72,6 +97,10 @@ class ServerRules:
     async def close(self) -> None:
         """Nothing is kept but the examiners, who are others' too."""
         await self._examiners.close()
+
+
+def _shared(some: Sequence[int], others: set[int]) -> tuple[int, ...]:
+    return tuple(index for index in some if index in others)
 
 
 def score_of(matter: Matter) -> float | None:

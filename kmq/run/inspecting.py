@@ -158,14 +158,15 @@ class _Steps:
         rcpt = recipients.as_text(self.inspected.left)
         passed.rcpt = "" if rcpt == self._all else rcpt
         origin = self._origin()
-        letters = [] if self._sent(step) else finding.letters
+        sent = self._sent(step)
+        letters = [one for one in finding.letters if not (one.once and sent)]
         places = [await self._add(drafting.letter(origin, one, self._linking)) for one in letters]
         passed.child = " ".join(places)
         self._earlier.append(passed)
         self.inspected.events.append(passed)
 
     def _sent(self, step: Inspector) -> bool:
-        """The letters of a message are those of the first of its shares that goes through the step."""
+        """Letters that are made once for a message are those of the first of its shares that goes through the step."""
         job = self._job
         others = len(job.head.recipients) > LARGEST and recipients.from_text(job.assign.rcpt)[0] != 0
         return others or bool(self._of(step))

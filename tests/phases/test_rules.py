@@ -249,7 +249,7 @@ def test_what_an_action_says_of_the_header_is_asked_for_only_when_it_applies() -
 def outcome(text: str, seen: Look) -> Finding:
     applied = apply(rules(text), seen, range(len(seen.head.recipients)), local)
     assert not isinstance(applied, Need)
-    return finding(Asking(seen, range(len(seen.head.recipients)), 3, OFFICE), applied)
+    return finding(Asking(seen, 3, OFFICE), applied)
 
 
 def acts(*actions: str, conditions: Sequence[str] = ("all mail",), seen: Look | None = None, more: str = "") -> Finding:

@@ -21,8 +21,9 @@ from kmq.phases.rules_deeds import Asking, finding
 from kmq.phases.rules_header import Header, header_of
 from kmq.phases.rules_letters import Office
 from kmq.phases.rules_tests import Look
-from kmq.phases.server_rules import ServerRules
+from kmq.phases.server_rules import SHARE, ServerRules
 from kmq.phases.work import Body
+from kmq.run.share import LARGEST
 from tests.phases import bombs
 from tests.phases.bombs import TEXT, attachment, multipart, zipped
 
@@ -118,6 +119,47 @@ def test_no_rule_answers_a_rule() -> None:
     assert not step.concerns(matter_of(b"", how="rule"))
 
 
+# --- a message in several shares -------------------------------------------------------------------------------------
+
+SHARES = (
+    "[copy : rule]\ncondition = envelope recipient is r1400@b.test, r1500@b.test\naction = copy to audit@b.test\n"
+    "[move : rule]\ncondition = envelope recipient is *5@b.test\naction = redirect to new@b.test\n"
+)
+
+
+def share_of(rcpt: range, earlier: tuple[Passed, ...] = (), count: int = 2000) -> Matter:
+    text = b"Subject: x\r\n\r\n"
+    to = [Recipient(f"r{number}@b.test") for number in range(count)]
+    head = Head(ID, "", "", "a@a.test", to, len(text))
+    return Matter(head, Body(text, "", len(text)), tuple(rcpt), earlier, 1, lambda address: True)
+
+
+def test_copies_of_a_message_in_shares_are_made_once_and_nobody_is_lost(spool: Path) -> None:
+    assert SHARE == LARGEST
+    sent = [inspected(spool, SHARES, share_of(range(at, at + 500))).letters for at in (0, 500, 1000, 1500)]
+    copies = [[one for one in letters if one.quiet] for letters in sent]
+    moved = [[one for one in letters if not one.quiet] for letters in sent]
+    assert list(map(len, copies)) == [0, 0, 1, 0], "with the first whom the rule is about"
+    assert list(map(len, moved)) == [1, 1, 1, 1], "recipients go on with it, so it is made in each"
+    assert not any(one.once for letters in sent for one in letters)
+
+
+def test_who_goes_through_later_makes_no_second_copy(spool: Path) -> None:
+    rule = SHARES.replace("r1400", "r1").replace("r1500", "r2")
+    first = inspected(spool, rule, share_of(range(2), count=3))
+    assert len(first.letters) == 1 and first.passed is not None
+    first.passed.step = "rules"
+    later = share_of(range(2, 3), (first.passed,), count=3)
+    assert inspected(spool, rule, later).letters == []
+
+
+def test_who_was_held_and_let_go_is_not_held_again_beside_others(spool: Path) -> None:
+    rule = "[r : rule]\ncondition = all mail\naction = hold\n"
+    before = Passed(step="rules", rcpt="1-2")
+    (held,) = inspected(spool, rule, share_of(range(3), (before,), count=3)).events
+    assert isinstance(held, Suspended) and held.rcpt == "0"
+
+
 # --- what cannot be seen ---------------------------------------------------------------------------------------------
 
 
@@ -167,7 +209,7 @@ def test_any_bytes_are_a_message(octets: bytes) -> None:
     look = Look(matter_of(octets).head, header, ())
     applied = apply(rules, look, (0,), lambda address: True)
     assert isinstance(applied, list)
-    found = finding(Asking(look, (0,), 1, Office("p@here.test", "here.test")), applied)
+    found = finding(Asking(look, 1, Office("p@here.test", "here.test")), applied)
     assert found.passed is not None
     (edit,) = found.passed.headers
     assert edit.value.isascii() and "\n" not in edit.value.replace("\r\n ", "")
