@@ -82,6 +82,11 @@ _kmq() {
         'replay --to-connector') _kmq_lines "$(kmq config 2>/dev/null | sed -n 's/^\[\([^]]*\) : connector\]$/\1/p')" "$word"; return ;;
         'replay --limit') true; return ;;
         'replay --reason') true; return ;;
+        'archive --filter') true; return ;;
+        'archive --since') true; return ;;
+        'archive --until') true; return ;;
+        'archive --limit') true; return ;;
+        'archive --to') mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
         'submit --from') true; return ;;
         'submit --to') true; return ;;
         'report --day') _kmq_lines "$(printf '%s\n' today yesterday)" "$word"; return ;;
@@ -99,7 +104,7 @@ _kmq() {
         *' -c' | *' --config') mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     esac
     case $verb in
-        '') _kmq_lines "$(printf '%s\n' mailq queues sql processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay submit report route rules reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
+        '') _kmq_lines "$(printf '%s\n' mailq queues sql processes show history explain track digest retry flush poison pressure expire suspend resume resubmit redirect remove export replay archive submit report route rules reload check doctor snapshot restore config fsck --help --config --json --version)" "$word" ;;
         mailq)
             if [[ $word == -* ]]; then
                 _kmq_lines "$(printf '%s\n' --help --config --json --queue --filter --include --exclude --sort --limit --bookmark --ids --at --watch)" "$word"
@@ -227,6 +232,11 @@ _kmq() {
                 _kmq_lines "$(printf '%s\n' --help --config --json --filter --since --until --to-connector --again --with-dsn --list --limit --what-if --yes --reason)" "$word"
             else
                 _kmq_lines "$(kmq mailq --ids 2>/dev/null)" "$word"
+            fi
+            ;;
+        archive)
+            if [[ $word == -* ]]; then
+                _kmq_lines "$(printf '%s\n' --help --config --json --filter --since --until --limit --to)" "$word"
             fi
             ;;
         submit)

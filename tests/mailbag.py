@@ -29,6 +29,7 @@ class Mailbag:
         home: str = "queue",
         body: bytes = BODY,
         source: Source | None = None,
+        created: str = CREATED,
         **more: Any,
     ) -> str:
         """One message with its history (numbered here); its ID. more: of the head."""
@@ -36,7 +37,7 @@ class Mailbag:
         head = Head(
             id="",
             sha256="",
-            created=CREATED,
+            created=created,
             sender=sender,
             recipients=[one if isinstance(one, Recipient) else Recipient(one) for one in to],
             size=len(body),

@@ -170,6 +170,16 @@ def _replay(verb: ArgumentParser) -> None:
     verb.add_argument("--reason", metavar="TEXT", type=_reason, default="", help="why; kept in the envelope and log")
 
 
+def _archive(verb: ArgumentParser) -> None:
+    verb.add_argument("what", choices=("list", "export"), help="what is archived; or copies of it, as for replay/")
+    verb.add_argument("id", metavar="ID", type=identity, nargs="*", help="these messages alone")
+    verb.add_argument("--filter", metavar="EXPR", help="what matches: 'FromAddress -like \"*@example.org\"'")
+    verb.add_argument("--since", metavar="TIME", help="accepted since then: 2026-11-22, 14:30, or 2h (ago)")
+    verb.add_argument("--until", metavar="TIME", help="the same; now when it is left out")
+    verb.add_argument("--limit", metavar="N", type=_count, help="with list: show no more than N")
+    verb.add_argument("--to", metavar="DIR", help="with export: the folder, which is there already")
+
+
 def _seconds(text: str) -> float:
     if not text.isdecimal() or not 0 < int(text) <= 3600:
         raise ArgumentTypeError(f"{text[:20]!r} is not a number of seconds from 1 to 3600")
@@ -292,6 +302,7 @@ VERBS: dict[str, Verb] = {
     "remove": Verb("act", "take messages out of the queue", _remove),
     "export": Verb("act", "a copy of held messages, as files for replay/", _export),
     "replay": Verb("replay", "send delivered mail that is kept once more", _replay),
+    "archive": Verb("archive", "what is archived; copies of it, as files for replay/", _archive),
     "submit": Verb("submit", "a message from a file goes into the queue", _submit),
     "report": Verb("report", "a day's mail, added up from the mail log", _report),
     "route": Verb("route", "where mail for an address goes, and which line decides it", _route),
