@@ -7,6 +7,7 @@
 # make bench    kmq and Debian's Postfix side by side (ARGS="--seconds 20 --pairs 3"); as root
 # make bench-queues  100,000 messages that wait, and what they cost the mail that flows (ARGS="--domains 1")
 # make clean    removes what the above made; the mail below spool/ stays
+# make bench-phases  what backup, content filtering and antivirus cost, beside clamd alone (ARGS="--messages 20000")
 PYTHON ?= python3
 SECONDS ?= 600
 MESSAGES ?= 100000
@@ -16,7 +17,7 @@ ARGS ?=
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL = run
-.PHONY: run test postfix torture bench bench-queues clean
+.PHONY: run test postfix torture bench bench-queues bench-phases clean
 
 run: .venv/for-run
 	@$(BIN)/kmqd --try $(ARGS)
@@ -41,6 +42,9 @@ bench: .venv/for-test postfix
 
 bench-queues: .venv/for-test
 	$(BIN)/python -m bench.queues $(ARGS)
+
+bench-phases: .venv/for-test postfix
+	$(BIN)/python -m bench.phases $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv
