@@ -186,6 +186,7 @@ somebody@far.example
 .SH SEE ALSO
 .BR kmq (1),
 .BR kmq\\-aliases (5),
+.BR kmq\\-rules (5),
 .BR kmqd (8)
 """
 
