@@ -189,7 +189,8 @@ class Talk:
             pressed=lambda: self.door.pressed(self.section.submission),
         )
         trusted = any(ip_address(self.ip) in network for network in self.section.relay_from)
-        self.session = Session(rules, Client(self.ip, trusted))
+        may_etrn = any(ip_address(self.ip) in network for network in self.section.etrn_from)
+        self.session = Session(rules, Client(self.ip, trusted, may_etrn=may_etrn))
         self.done: list[deeds.AnyDeed] = []
         self.said = b""
         self._large: LargeInMemory | None = None
@@ -227,6 +228,8 @@ class Talk:
                     self.door.put(tail, count, body, stamp, self._answered)
                 case deeds.Reserve():
                     self.door.reserve(self._answered)
+                case deeds.Etrn(node):
+                    self.door.etrn(node, self._answered)
                 case deeds.Open():
                     self._large = self.door.open_large(lambda: None)
                 case deeds.Write(piece):
