@@ -74,6 +74,7 @@ class EvilHop:
     refusals:           recipient -> reply instead of ours.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
     reading:            False: what comes behind 354 is not read.
+    lmtp:               it speaks LMTP (RFC 2033): a reply for each recipient behind the dot.
     """
 
     banner: str = "220 evil.test ESMTP"
@@ -94,6 +95,7 @@ class EvilHop:
     connections_limit: int = 10_000
     messages_limit: int = 1_000_000
     reading: bool = True
+    lmtp: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     messages: list[Received] = field(default_factory=list)
@@ -264,7 +266,13 @@ class _Session(asyncio.Protocol):
     def unknown(self, line: bytes) -> None:
         self.say("500 5.5.2 what?")
 
+    def on_lhlo(self, line: bytes) -> None:
+        self.greet() if self.hop.lmtp else self.unknown(line)
+
     def on_ehlo(self, line: bytes) -> None:
+        self.unknown(line) if self.hop.lmtp else self.greet()
+
+    def greet(self) -> None:
         if self.hop.ehlo:
             self.instead(self.hop.ehlo)
             return
@@ -416,6 +424,9 @@ class _Session(asyncio.Protocol):
             self.say("554 5.5.1 no valid recipients")
             return
         message = Received(self.sender, self.recipients, body, self.lines)
+        if hop.lmtp:
+            self.whole_for_each(message)
+            return
         taken = not any((fault := FAULT.match(a)) and fault[2] == "dot" and fault[1].isdigit() for a in self.recipients)
         if taken:
             self.write_down(message)
@@ -430,6 +441,16 @@ class _Session(asyncio.Protocol):
         self.sender, self.recipients, self.lines = "", [], []
         if self.count >= hop.messages_limit:
             self.end(abort=False)
+
+    def whole_for_each(self, message: Received) -> None:
+        """LMTP: who is answered with 250 has a copy."""
+        self.hop.messages.append(message)
+        for address in message.recipients:
+            if self.judge("dot", address, f"250 2.1.5 <{address}> saved"):
+                self.hop.copies[address, message.key] += 1
+        message.answered = True
+        self.count += 1
+        self.sender, self.recipients, self.lines = "", [], []
 
     def write_down(self, message: Received) -> None:
         self.hop.messages.append(message)
