@@ -125,7 +125,7 @@ def mistakes(sections: Iterable["ConnectorSection"], spool: Path | None) -> Iter
             path = os.path.normpath(drop_directory(section, spool))
             other = taken.setdefault(path, section.name)
             wrong = f"{path} is the directory of [{other}] already: name another one" if other != section.name else ""
-            wrong = wrong or _folder_mistake(section, path, os.path.normpath(spool))
+            wrong = wrong or _folder_mistake(path, os.path.normpath(spool))
             if wrong:
                 yield section.name, option, wrong
 
@@ -137,10 +137,8 @@ def _misplaced(section: "ConnectorSection") -> Iterator[tuple[str, str]]:
             yield option, f"{option} is for type = {types[0]}; this one is type = {section.type}"
 
 
-def _folder_mistake(section: "ConnectorSection", path: str, root: str) -> str:
+def _folder_mistake(path: str, root: str) -> str:
     within = os.path.dirname(path) == f"{root}/drop"
-    if not section.drop_directory and not within:
-        return f"the name {section.name!r} cannot be that of a folder: write drop_directory"
     if path == root or root.startswith(path.rstrip("/") + "/"):
         return f"{path} has the spool in it: name a directory beside it"
     if path.startswith(root + "/") and not within:
