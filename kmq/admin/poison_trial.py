@@ -4,7 +4,8 @@ Phases:   Executing: the envelope and the body are read, every recipient gets it
           delivery: the copies as they would stand in Maildirs and mbox files, into nothing. SMTP delivery: what would
           go over the wire, for servers with and without 8BITMIME, into nothing. Terminating: the notice that delivery
           failed.
-          Backup, Content filtering and Antivirus control do nothing in this version.
+          Content filtering: the message is examined, and held against the attachment rules. Backup and Antivirus
+          control are not tried: they hand its bytes on as they are.
 Promise:  no mailbox, queue or server is touched, whatever the answers are.
 Callers:  admin.poison, in a confined child.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from kmq.admin.poison_content import content
 from kmq.config import Settings
 from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient, State, fold
@@ -186,15 +188,19 @@ def _terminating(sample: Sample, message: _Message) -> list[str]:
     return [f"a notice of {len(made.raw)} bytes" if made.children else "no notice would be made"]
 
 
-def _absent(sample: Sample, message: _Message) -> list[str]:
-    return ["this version does nothing in this phase"]
+def _content(sample: Sample, message: _Message) -> list[str]:
+    return content(sample.settings, message.head, sample.body)
+
+
+def _untried(sample: Sample, message: _Message) -> list[str]:
+    return ["not tried: this phase hands the bytes on as they are"]
 
 
 TRIALS: dict[Phase, Callable[[Sample, _Message], list[str]]] = {
     Phase.EXECUTING: _executing,
-    Phase.BACKUP: _absent,
-    Phase.CONTENT: _absent,
-    Phase.ANTIVIRUS: _absent,
+    Phase.BACKUP: _untried,
+    Phase.CONTENT: _content,
+    Phase.ANTIVIRUS: _untried,
     Phase.LOCAL: _local,
     Phase.SMTP: _smtp,
     Phase.TERMINATING: _terminating,

@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Protocol
 
 import msgspec
 
@@ -39,15 +40,21 @@ from kmq.phases.examiner_frames import (
 from kmq.phases.facts import Member, Verdict
 from kmq.phases.part_reading import Archive, Bounds, Found, Reading
 from kmq.phases.zip_listing import Broken as BrokenArchive
-from kmq.phases.zip_listing import Limits, Region, Tally, TooMuch, members
+from kmq.phases.zip_listing import Limits, Region, Scratch, Tally, TooMuch, members
 
 PIECE = 128 << 10
 #: Largest file that may be written, whatever a question says.
 _LARGEST = 8 << 30
 
 
-class ScratchFile:
+class Slate(Scratch, Protocol):
     """What archives lie in while they are listed. used: it has been written to."""
+
+    used: bool
+
+
+class ScratchFile:
+    """The file that our worker gave us: a Slate."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -67,7 +74,7 @@ class ScratchFile:
 class ZipArchive:
     """A ZIP archive that comes piece by piece: part_reading.Archive. Only one is open at a time."""
 
-    def __init__(self, found: Found, scratch: ScratchFile, tally: Tally) -> None:
+    def __init__(self, found: Found, scratch: Slate, tally: Tally) -> None:
         self._found = found
         self._scratch = scratch
         self._tally = tally
@@ -89,7 +96,7 @@ class ZipArchive:
         return listed
 
 
-def examined(said: Examine, body: int, scratch: ScratchFile) -> Answer:
+def examined(said: Examine, body: int, scratch: Slate) -> Answer:
     """Reads the whole body once."""
     limits = Limits(said.archive_depth, said.archive_files, said.archive_size, said.archive_ratio)
     tally = Tally(limits)

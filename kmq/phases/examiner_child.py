@@ -40,13 +40,14 @@ class NotBegun(Exception):
 
 
 class Child:
-    """One examiner. scratch, trace: descriptors of files that have no name."""
+    """One examiner. scratch, trace: descriptors of files that have no name; lacking: of its confinement."""
 
     def __init__(self, process: Process, link: socket.socket, scratch: int, trace: int) -> None:
         self._process = process
         self._link = link
         self._scratch = scratch
         self._trace = trace
+        self.lacking: tuple[str, ...] = ()
 
     @property
     def lives(self) -> bool:
@@ -96,7 +97,8 @@ class Child:
         except BaseException:
             await self.end()
             raise
-        for lacking in ready.lacking if isinstance(ready, Ready) else ():
+        self.lacking = tuple(ready.lacking) if isinstance(ready, Ready) else ()
+        for lacking in self.lacking:
             if lacking not in _told:
                 _told.add(lacking)
                 log.warning("examiners are confined less than they could be", lacking=lacking)

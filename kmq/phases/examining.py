@@ -76,18 +76,7 @@ class Examiners:
         key = head.id, head.sha256
         if (known := self._facts.get(key)) is not None:
             return known
-        section = self._section
-        question = Examine(
-            size=head.size,
-            sha256=head.sha256,
-            depth=section.depth,
-            parts=section.parts,
-            archive_depth=section.archive_depth,
-            archive_files=section.archive_files,
-            archive_size=section.archive_size,
-            archive_ratio=section.archive_ratio,
-            seconds=section.time_limit,
-        )
+        question = question_of(self._section, head)
         answer = await self._ask(question, lambda: [_opened(head, body)])
         if isinstance(answer, Trouble):
             return answer
@@ -187,6 +176,21 @@ class Examiners:
 
     def _nameless(self) -> int:
         return os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def question_of(section: ContentSection, head: Head) -> Examine:
+    """What an examiner is asked about a message."""
+    return Examine(
+        size=head.size,
+        sha256=head.sha256,
+        depth=section.depth,
+        parts=section.parts,
+        archive_depth=section.archive_depth,
+        archive_files=section.archive_files,
+        archive_size=section.archive_size,
+        archive_ratio=section.archive_ratio,
+        seconds=section.time_limit,
+    )
 
 
 def _opened(head: Head, body: Body) -> int:

@@ -1,0 +1,48 @@
+"""Content filtering for trial: what the examiner finds in a message, and what attachment rules would take out of it.
+
+Promise:  archives are unpacked into memory, since a trial may write no file; nothing else differs from what the
+          examiner does.
+Callers:  admin.poison_trial, in a confined child.
+"""
+
+import os
+
+from kmq.config import Settings
+from kmq.model.envelope import Head
+from kmq.phases.attachment_rules import Rule, blocked
+from kmq.phases.examiner import examined
+from kmq.phases.examiner_frames import Examined
+from kmq.phases.examining import question_of
+from kmq.phases.removal_words import shown
+from kmq.phases.unexamined import said
+
+
+class _Held:
+    """A scratch file that is none."""
+
+    def __init__(self) -> None:
+        self.used = False
+        self._held = bytearray()
+
+    def write(self, at: int, piece: bytes) -> None:
+        self.used = True
+        self._held[at : at + len(piece)] = piece
+
+    def read(self, at: int, count: int) -> bytes:
+        return bytes(self._held[at : at + count])
+
+
+def content(settings: Settings, head: Head, path: str) -> list[str]:
+    """A sentence each. path: of a copy of the body."""
+    body = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer = examined(question_of(settings.content, head), body, _Held())
+    finally:
+        os.close(body)
+    if not isinstance(answer, Examined):
+        return [f"the message cannot be examined: {getattr(answer, 'why', '')}"]
+    facts = answer.facts
+    told = [f"{len(facts.parts)} parts, {len(facts.attachments)} attachments and files in archives"]
+    told += [said(facts)] if facts.why else []
+    found = blocked(facts, [Rule(one) for one in settings.attachments])
+    return told + [f"{shown(one.name)} would be taken out ([{one.section.name}])" for one in found]
