@@ -210,11 +210,15 @@ def test_the_result_of_a_worker_that_died_is_told_by_the_scheduler_process(tmp_p
             holder = await stage.holder(mail, crew)
             other = next(one for one in crew if one is not holder)
             stage.stop()
+            stage.gate.touch()  # nothing is durable while its socket is read to the end
             holder.delivers(await holder.gets(mail))
             await asyncio.sleep(0)  # it is written
             holder.die()
             stage.reap(holder)
             stage.go()
+            for _ in range(2):
+                await stage.operator("queues")
+            stage.gate.unlink()
             await stage.rounds(other)
             await until_true(lambda: f"delivered {mail}" in (tmp_path / "log").read_text(), "it is told")
             return mail
