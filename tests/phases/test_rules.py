@@ -236,6 +236,11 @@ def test_what_the_envelope_decides_costs_no_look_at_the_text() -> None:
     ]
 
 
+def test_what_everybody_meets_by_his_address_is_not_asked_of_the_message() -> None:
+    either = one("attachment exists", "envelope recipient is *@*", more="match = any\n")
+    assert asks(either, Look(look().head)) == [(0, 1, 2)]
+
+
 def test_what_an_action_says_of_the_header_is_asked_for_only_when_it_applies() -> None:
     text = "[r : rule]\n" + rule("size over 1M", actions=["add header X: ${subject}"])
     assert asks(rules(text), Look(look().head)) == []

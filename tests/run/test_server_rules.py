@@ -139,6 +139,17 @@ def test_what_rules_do_with_mail(place: Place, capsys: pytest.CaptureFixture[str
     assert "rule moved (" in told and "kmq.conf:" in told
 
 
+def test_new_rules_count_with_a_reload(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.send("ada@local.test", "eve@local.test", subject="one")
+    assert place.mailbox("eve")[0]["X-New"] is None
+    path = place.kmqd.folder / "kmq.conf"
+    path.write_text(path.read_text() + "\n[new : rule]\ncondition = all mail\naction = add header X-New: ${rule}\n")
+    assert "[new] (new section)" in place.kmq(capsys, "reload")
+    place.send("ada@local.test", "eve@local.test", subject="two")
+    found = {one["Subject"]: one["X-New"] for one in place.mailbox("eve", 2)}
+    assert found == {"one": None, "two": "new"}
+
+
 def test_a_program_is_rejected_and_somebody_told(place: Place) -> None:
     place.send("ada@local.test", "eve@local.test", text=EXE)
     (notice,) = place.mailbox("ada")
