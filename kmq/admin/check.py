@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from kmq.admin.check_backup import backup
+from kmq.admin.check_content import attachments
 from kmq.admin.check_dns import dns
 from kmq.admin.check_drops import drops
 from kmq.admin.check_groups import groups
@@ -47,10 +49,12 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from rewriting(settings)
     yield from languages(settings)
     yield from rules(settings)
+    yield from attachments(settings)
     yield from dns(settings)
     yield from spool(settings)
     yield from drops(settings)
     yield from ways(settings)
+    yield from backup(settings)
     yield from programs(settings)
     yield from groups(settings)
     yield from ports(settings)

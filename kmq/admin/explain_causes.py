@@ -219,6 +219,19 @@ CAUSES: Mapping[str, Cause] = {
         _RETRY,
         "mend the file that is named; kmq check looks at it",
     ),
+    "no-examiner": Cause(
+        "the program that looks into mail for attachment and server rules could not answer: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "kmq doctor begins one to see; the log of the worker tells more",
+    ),
+    "no-archive": Cause(
+        "it is to be archived before it goes on, and cannot be: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "make room in the folder that is named, or mount it; or write backup_failure = go_on into [backup], then kmq"
+        " reload; kmq check looks at it",
+    ),
     "own-disk": Cause(
         "its file in the spool could not be read or written: {why}",
         _REPLY,
@@ -301,11 +314,23 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "slow-down": Cause("the next hop asks us to be slower: {why}", _REPLY, "kmq retry {id}"),
     "mailbox-full": Cause("the mailbox is full: {why}", _REPLY, "kmq retry {id}", "the recipient has to make room"),
+    "mailbox-locked": Cause(
+        "another program has locked the mailbox: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "see which mail program of the recipient holds it (fuser FILE); a .lock that nobody owns goes after 5 minutes",
+    ),
+    "command-failed": Cause(
+        "the command that delivers it failed: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "mend the command in [{connector} : connector]; kmq.conf(5), LOCAL DELIVERY, tells what its exit status means",
+    ),
     "local-storage": Cause(
         "it cannot be written into the mailbox here: {why}",
         _REPLY,
         "kmq retry {id}",
-        "mend the folder: maildir in [{connector} : connector] says where it is",
+        "mend the folder: maildir or mbox in [{connector} : connector] says where it is",
     ),
     "deferred": Cause("the next hop refused it for now: {why}", _REPLY, "kmq retry {id}"),
     # --- over ---

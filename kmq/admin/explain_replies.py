@@ -17,7 +17,9 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"4\.3\.2 the agent is begun anew", "agent-down"),
         (r"4\.3\.1 .* is full \(drop_quota", "drop-full"),
         (r"4\.3\.1 there is no room in|4\.3\.0 cannot write into|4\.3\.5 .* is (missing|a link)\b", "drop-folder"),
+        (r"4\.3\.[01] it cannot be archived in ", "no-archive"),
         (r"4\.3\.0 cannot (read|write) the message", "own-disk"),
+        (r"4\.3\.0 The message cannot be examined now", "no-examiner"),
         (r"4\.4\.3 ", "dns-trouble"),
         (r"certificate verify failed|certificate is not valid|hostname mismatch|self-signed", "untrusted"),
         (r"4\.7\.4 .*TLS is required", "no-tls-there"),
@@ -49,15 +51,31 @@ _REFUSING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+#: Of a recipient here: what kmq itself says (phases/mbox, maildir, storing, sysexits, pipe).
+_STORING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), code)
+    for pattern, code in (
+        (r"4\.2\.2 ", "mailbox-full"),
+        (r"4\.2\.0 the mailbox is locked", "mailbox-locked"),
+        (r"4\.3\.5 \S+ cannot be run: |exited with status \d| died of signal \d| was ended: ", "command-failed"),
+        (
+            r" (temporary failure|(configuration|system|input/output|command line usage|internal software) error)\b|"
+            r" (service unavailable|cannot open input|cannot create output file|critical system file)\b",
+            "command-failed",
+        ),
+    )
+)
+
+
 def of_hop(reply: str) -> str:
     """Why a next hop could not be talked to."""
     return next((code for pattern, code in _REACHING if pattern.search(reply)), "unreachable-host")
 
 
 def of_recipient(reply: str, host: str, local: bool) -> str:
-    """Why a recipient was put off. host: who said it, "" for us; local: it is a mailbox of this machine."""
-    if local:
-        return "mailbox-full" if "4.2.2" in reply else "local-storage"
+    """Why a recipient was put off. host: who said it, "" for us; local: he is one of this machine."""
+    if local and not host:
+        return next((code for pattern, code in _STORING if pattern.search(reply)), "local-storage")
     if not host:
         found = next((code for pattern, code in _REACHING if pattern.search(reply)), "")
         return found or "alias-trouble"
