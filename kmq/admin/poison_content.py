@@ -1,4 +1,5 @@
-"""Content filtering for trial: what the examiner finds in a message, and what attachment rules would take out of it.
+"""Content filtering for trial: what the examiner finds in a message, which server rules apply to it, and what
+attachment rules would take out of it.
 
 Promise:  archives are unpacked into memory, since a trial may write no file; nothing else differs from what the
           examiner does.
@@ -6,6 +7,7 @@ Callers:  admin.poison_trial, in a confined child.
 """
 
 import os
+from collections.abc import Iterator
 
 from kmq.config import Settings
 from kmq.model.envelope import Head
@@ -13,8 +15,13 @@ from kmq.phases.attachment_rules import Rule, blocked
 from kmq.phases.examiner import examined
 from kmq.phases.examiner_frames import Examined
 from kmq.phases.examining import question_of
+from kmq.phases.facts import Facts
 from kmq.phases.removal_words import shown
+from kmq.phases.rules import apply, rules_of
+from kmq.phases.rules_header import header_of
+from kmq.phases.rules_tests import Look
 from kmq.phases.unexamined import said
+from kmq.phases.work import Body
 
 
 class _Held:
@@ -44,5 +51,16 @@ def content(settings: Settings, head: Head, path: str) -> list[str]:
     facts = answer.facts
     told = [f"{len(facts.parts)} parts, {len(facts.attachments)} attachments and files in archives"]
     told += [said(facts)] if facts.why else []
+    told += _applying(settings, head, path, facts)
     found = blocked(facts, [Rule(one) for one in settings.attachments])
     return told + [f"{shown(one.name)} would be taken out ([{one.section.name}])" for one in found]
+
+
+def _applying(settings: Settings, head: Head, path: str, facts: Facts) -> Iterator[str]:
+    """Whom `apply` means is decided by local_domains alone: no file of aliases is read here."""
+    look = Look(head, header_of(Body(None, path, head.size), head.edits), facts.attachments)
+    everybody = range(len(head.recipients))
+    domains = settings.kmq.local_domains
+    applied = apply(rules_of(settings), look, everybody, lambda address: address.rpartition("@")[2] in domains)
+    for one in applied if isinstance(applied, list) else ():
+        yield f"the rule {one.rule.name} applies to {len(one.rcpt)} of {len(everybody)} recipients"

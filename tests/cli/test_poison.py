@@ -1,5 +1,6 @@
 """`kmq poison`: what is set aside and why; one of its phases run again, where it can harm nobody."""
 
+import base64
 import json
 import os
 import socket
@@ -158,6 +159,16 @@ def test_a_message_of_the_queue_may_be_tried_too(place: Place) -> None:
     assert (status, told["Said"]) == (0, ["routed: SmartHostConnectorDelivery;smtp.isp.example:587;isp"])
     status, out, _ = place.run("poison", "test", name, "--phase", "executing")
     assert status == 0 and "kmq resume" not in out, "nobody holds it"
+
+
+def test_server_rules_are_tried_in_content_filtering(place: Place) -> None:
+    """In a charset whose tables Python has not read before, too."""
+    rule = "[odd : rule]\ncondition = subject contains другое\naction = hold\n"
+    place.path.write_text(f"{place.path.read_text()}\n{rule}")
+    subject = b"=?koi8-r?b?%b?=" % base64.b64encode("Другое".encode("koi8-r"))
+    name = place.bag.lay(body=b"Subject: %b\r\n\r\nhello\r\n" % subject)
+    status, (told,) = verdicts(place, name, "--phase", "content")
+    assert status == 0 and any("the rule odd (" in line for line in told["Said"]), told
 
 
 def test_what_may_be_done_next_is_said_once_behind_all_phases(place: Place) -> None:
