@@ -66,6 +66,8 @@ _WORDS: dict[type, tuple[str, str | None]] = {
     Suspended: ("held", None),
 }
 _EXPIRED = ("expired", "expired")
+#: What phases say of most mail.
+_NOTHING_FOUND = frozenset({"", "clean", "archived"})
 #: Events of recipients that went into no queue.
 _NOWHERE = frozenset({Expanded, Discarded, Replaced, Suspended})
 
@@ -205,10 +207,10 @@ def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
 
 
 def _tell_passed(name: str, event: Passed) -> None:
-    """What a phase found, where it found something."""
-    if event.by or event.verdict or event.headers or event.child:
+    """What a phase found, where it found something; that nothing was the matter stands in the envelope."""
+    if event.headers or event.child or event.verdict not in _NOTHING_FOUND:
         keys = {"phase": event.phase, "child": event.child, "by": event.by, "reason": event.verdict}
-        mail.tell("passed", name, keys)
+        mail.tell("passed", name, {key: value for key, value in keys.items() if value})
 
 
 def _said(event: Event, local: bool, timing: str, status: str | None) -> str:
