@@ -52,7 +52,8 @@ SIZES = Sizes()
 class Smtpd:
     """One receiver section, served by this process.
 
-    counts: how many messages were accepted, how many things refused, how many clients turned away, since the start.
+    counts: how many messages were accepted, how many things refused, how many clients turned away, how
+            often somebody asked for mail (ETRN), since the start.
     """
 
     tick = 1.0  #: seconds between two looks at the sessions
@@ -69,7 +70,7 @@ class Smtpd:
     ) -> None:
         """ConfigError when the certificate cannot be used. counted: shared with other processes, or this one's own."""
         self.door = door
-        self.counts = {"accepted": 0, "refused": 0, "turned-away": 0}
+        self.counts = {"accepted": 0, "refused": 0, "turned-away": 0, "etrn": 0}
         self.now = 0.0
         self.tally, self.rates = counted or (Tally(section.sessions, section.sessions_per_client), Rates(section))
         self._carriers: set[Carrier] = set()
