@@ -1,8 +1,8 @@
 """What a reply that puts mail off means: its cause, of those that `explain_causes` has.
 
 Law:      the first row of a table that fits counts. What kmq itself says is known word for word (phases/smtp_opening,
-          phases/targets, routing/mx, phases/maildir, agent, drop_folder); of what others say, the enhanced code (RFC 3463) tells most, and
-          habits of common servers the rest.
+          phases/targets, routing/mx, phases/maildir, mbox, pipe, agent, drop_folder); of what others say, the enhanced
+          code (RFC 3463) tells most, and habits of common servers the rest.
 Promise:  pure; whatever a server says, there is an answer.
 Callers:  kmq.admin.explain.
 """

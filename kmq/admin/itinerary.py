@@ -11,6 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from kmq.config import ConnectorSection, Settings
+from kmq.config.kinds import write_endpoint
 from kmq.config.way_out import drop_directory
 from kmq.model.address import NotAnAddress, parse, split
 from kmq.model.envelope import Recipient, Source
@@ -139,7 +140,11 @@ def _target(address: str, hop: NextHop, section: ConnectorSection | None, settin
     """Where the mail itself goes: a folder, servers, a program; of what goes nowhere, why."""
     match section:
         case ConnectorSection(type="mailbox"):
-            return _maildir(address, hop, settings)
+            return folder(section.mbox or section.maildir, user_of(split(address).local) or "", hop.domain)
+        case ConnectorSection(type="lmtp"):
+            return section.socket or ", ".join(write_endpoint(*one) for one in section.hosts)
+        case ConnectorSection(type="pipe"):
+            return shlex.join(section.command)
         case ConnectorSection(type="agent"):
             return shlex.join(section.command)
         case ConnectorSection(type="foreign"):
@@ -150,8 +155,3 @@ def _target(address: str, hop: NextHop, section: ConnectorSection | None, settin
             return str(section.reply)
         case _:
             return hop.domain
-
-
-def _maildir(address: str, hop: NextHop, settings: Settings) -> str:
-    template = next((one.maildir for one in settings.connectors if one.name == hop.connector), "")
-    return folder(template, user_of(split(address).local) or "", hop.domain)

@@ -19,6 +19,8 @@ _SHOWN = 20
 _TYPES = {
     "smarthost": "smart host",
     "dns": "the servers of the domain, by DNS",
+    "lmtp": "a server of mailboxes, by LMTP",
+    "pipe": "a command",
     "agent": "a program that delivers",
     "foreign": "files for a gateway",
     "discard": "thrown away",

@@ -38,7 +38,7 @@ def addressee(work: Work, index: int, section: ConnectorSection) -> Addressee | 
 
 
 def _allowed(user: str, section: ConnectorSection) -> bool:
-    return isinstance(section.users, str) or user in section.users or user in (POSTMASTER, section.catch_all)
+    return isinstance(section.users, str) or user in section.users or user == POSTMASTER
 
 
 def place(template: str, user: str, domain: str) -> tuple[str, tuple[str, ...]] | None:

@@ -1,7 +1,8 @@
 """What is ours: the local domains, their mailboxes and aliases, and who is always there.
 
 Order:    at a local address stands its alias; else its mailbox; else, for `root`, `abuse` and `postmaster`, the
-          postmaster of the configuration; else the alias of the whole domain; else nobody. Only for `postmaster` does
+          postmaster of the configuration; else the alias of the whole domain; else the connector's `catch_all`; else
+          nobody. Only for `postmaster` does
           the configured one go before a mailbox that is merely there: it was made for want of anybody better. When the
           configured one is nobody he is the mailbox `postmaster`, so that somebody can always be told.
 Promise:  an answer at RCPT is a few dict lookups (and, with `users = existing`, a look at the disk). Whoever is not
@@ -36,6 +37,7 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         kmq = settings.kmq
+        self._settings = settings
         served = Spaces(one for one in settings.connectors if one.type in LOCAL and one.enabled)
         self.directory = Directory()
         self.aliases = Aliases(kmq.alias_files)
@@ -100,6 +102,8 @@ class Local:
         refusal = boxes.refusal(local_part)
         if refusal is None or user_of(name) in ALWAYS or self.aliases.catch_all(boxes.domain):
             return None
+        if boxes.catch_all and refusal.permanent:
+            return None
         if f"{name}@{boxes.domain}" == self._caretaker:
             return None
         return LOOKUP_FAILED if self.aliases.never_good and refusal.permanent else refusal
@@ -119,7 +123,7 @@ class Local:
         user = user_of(name)
         if user in ALWAYS:
             return self._always(user, boxes)
-        if not look and boxes.asks_disk and catch_all is None:
+        if not look and boxes.asks_disk and catch_all is None and not boxes.catch_all:
             return None
         refusal = boxes.refusal_of(user)
         if refusal is None or not refusal.permanent:
@@ -129,7 +133,16 @@ class Local:
         file = self.aliases.never_good
         if file and catch_all is None:
             return Reply(451, "4.3.0", f"No such user, unless the aliases of {file} say so, which cannot be read")
-        return catch_all or refusal
+        return catch_all or self._caught(boxes) or refusal
+
+    def _caught(self, boxes: Mailboxes) -> Entry | None:
+        """Whoever gets the rest of a domain by its connector."""
+        if not boxes.catch_all:
+            return None
+        name = boxes.connector.name if boxes.connector is not None else ""
+        origin = self._settings.origin(name, "catch_all")
+        target = Target(Meaning.ADDRESS, boxes.catch_all)
+        return Entry(f"@{boxes.domain}", (target,), f"{origin.place} [{origin.heading}] catch_all:")
 
     # --- who is always there ------------------------------------------------------------------------------------------
 

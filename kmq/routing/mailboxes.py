@@ -44,12 +44,12 @@ class Directory:
 class Mailboxes:
     """A local domain (canonical) and the connector that serves it, None while no connector does."""
 
-    __slots__ = ("_file", "_listed", "_maildir", "_users", "connector", "domain")
+    __slots__ = ("_file", "_listed", "_there", "_users", "connector", "domain")
 
     def __init__(self, domain: str, connector: ConnectorSection | None, directory: Directory) -> None:
         self.connector = connector
         self.domain = domain
-        self._maildir = connector.maildir if connector else ""
+        self._there = _there(connector) if connector else ""
         self._users = connector.users if connector else ""
         self._file = directory.file(self._users)
         self._listed = frozenset(self._users) if isinstance(self._users, tuple) else frozenset()
@@ -67,6 +67,11 @@ class Mailboxes:
     def has(self, user: str) -> bool:
         """Whether a user's mailbox is named or there: where everybody has one, nobody's is."""
         return bool(self._users) and self._users != "*" and self._look_up(user) is None
+
+    @property
+    def catch_all(self) -> str:
+        """The user who gets what is for nobody, by the connector; "" for none."""
+        return self.connector.catch_all if self.connector else ""
 
     @property
     def asks_disk(self) -> bool:
@@ -94,9 +99,14 @@ class Mailboxes:
 
     def _look_for(self, user: str) -> Reply | None:
         try:
-            os.stat(os.path.join(folder(self._maildir, user, self.domain), "new"))
+            os.stat(folder(self._there, user, self.domain))
         except (FileNotFoundError, NotADirectoryError):
             return UNKNOWN
         except OSError:
             return LOOKUP_FAILED
         return None
+
+
+def _there(connector: ConnectorSection) -> str:
+    """The template of what is there where a mailbox is."""
+    return connector.mbox or f"{connector.maildir}/new"

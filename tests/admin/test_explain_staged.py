@@ -23,6 +23,8 @@ from kmq.model import moment, queue_id
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Redirected, Routed
 from kmq.phases.executing import categorize
+from kmq.phases.program import Ended
+from kmq.phases.sysexits import STATUS, as_reply
 from kmq.routing.table import Routes
 from kmq.run.grace import Cause
 from kmq.run.overdue import STOPPED
@@ -532,6 +534,33 @@ def test_what_a_hop_says(reply: str, code: str) -> None:
 def test_what_an_agent_does_not_say(reply: str, host: str, code: str) -> None:
     assert of_recipient(reply, host, local=False) == code
     assert code in CAUSES
+
+
+@pytest.mark.parametrize(
+    ("reply", "host", "code"),
+    [
+        ("452 4.2.2 the mailbox is full: 10 bytes, 1 messages, the quota is 1C (alice)", "", "mailbox-full"),
+        ("452 4.2.2 <alice@here.test> Quota exceeded (mailbox for user is full)", "/run/dovecot/lmtp", "mailbox-full"),
+        ("451 4.3.0 <alice@here.test> Temporary internal error", "/run/dovecot/lmtp", "deferred"),
+        ("451 4.2.0 the mailbox is locked: alice.lock is there (alice)", "", "mailbox-locked"),
+        ("451 4.3.0 local storage error: Input/output error (alice)", "", "local-storage"),
+        ("452 4.3.1 the mail system is full: No space left on device (alice)", "", "local-storage"),
+        ("451 4.3.5 /usr/bin/procmail cannot be run: No such file or directory", "", "command-failed"),
+        ("451 4.3.0 procmail exited with status 1", "", "command-failed"),
+        ("451 4.3.0 procmail died of signal 9: half-way", "", "command-failed"),
+        ("451 4.3.0 procmail was ended: it took longer than time_limit", "", "command-failed"),
+        ("451 4.3.0 procmail: temporary failure: later", "", "command-failed"),
+    ],
+)
+def test_what_local_delivery_says(reply: str, host: str, code: str) -> None:
+    assert of_recipient(reply, host, local=True) == code
+    assert code in CAUSES
+
+
+def test_every_command_s_status_that_waits_is_told_of_the_command() -> None:
+    waiting = [as_reply(Ended(status, b""), "procmail") for status in (*STATUS, 1, 127, -9)]
+    codes = {of_recipient(str(one), "", local=True) for one in waiting if one.code // 100 == 4}
+    assert codes == {"command-failed"}
 
 
 def test_every_reply_has_a_cause() -> None:
