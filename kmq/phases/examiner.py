@@ -200,14 +200,15 @@ def _tell(worker: socket.socket, answer: Answer) -> None:
 
 def _confined(memory: int) -> list[str]:
     """Gives up all that is not needed; -> what this kernel did not grant."""
-    lacking = [] if leaving.leave_network() else ["a network of its own"]
+    alone = leaving.leave_network()
     kept = leaving.forbid_changes()
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     leaving.limit_memory(memory)
     leaving.begin_nothing()
-    bound = syscalls.give_up()
-    return lacking + ([] if kept or bound else ["files that cannot be changed"])
+    bound = syscalls.give_up()  # no socket, and no file that is opened to be written
+    lacking = {"a network of its own": alone or bound, "files that cannot be changed": kept or bound}
+    return [one for one, granted in lacking.items() if not granted]
 
 
 def main() -> int:
