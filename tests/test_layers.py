@@ -56,6 +56,7 @@ WRITERS = {
     "kmq/phases/examiner_child.py": "a file without a name, for archives that are looked into",
     "kmq/log/outlet.py": "its own standard error, opened once more, and the mail log",
     "kmq/log/tracking_files.py": "the tracking log",
+    "kmq/cli/deliver.py": "its own socket",
     "kmq/cli/letter.py": "a file without a name, for a large message on its way to kmqd",
     "kmq/admin/doctor_disk.py": "a file without a name, to see how long a sync takes",
     "kmq/admin/poison.py": "a copy of a message, in a folder for temporary files, for a trial",

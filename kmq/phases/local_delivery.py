@@ -1,4 +1,5 @@
-"""Local delivery: by the connector's type into Maildirs or mbox files, to a server of mailboxes, or to a command.
+"""Local delivery: by the connector's type into Maildirs or mbox files, to a server of mailboxes, or to a command; or as
+the user himself, by kmq-deliver.
 
 Promise:  each Work is reported once. What no connector of this configuration stores is kept; a kind of delivery that no
           connector asks for costs nothing.
@@ -13,6 +14,7 @@ from kmq.config.sections import ConnectorSection
 from kmq.model.hop import NextHop
 from kmq.model.reply import Reply
 from kmq.phases.allotment import Allotment
+from kmq.phases.as_user import AsUser
 from kmq.phases.mailbox import Mailbox
 from kmq.phases.mboxes import Mboxes
 from kmq.phases.pipe import Pipe
@@ -31,6 +33,7 @@ class LocalDelivery:
         self._maildirs = Mailbox(connectors, hostname)
         self._mboxes = Mboxes(connectors, hostname)
         self._pipe = Pipe(connectors, allotment.worker, allotment.workers)
+        self._as_user = AsUser(connectors, hostname, allotment.worker, allotment.workers)
 
     def ready(self, hop: NextHop) -> bool:
         """A fresh message could be begun now."""
@@ -42,7 +45,10 @@ class LocalDelivery:
     def deliver(self, work: Work, report: Report, show: Show) -> None:
         """Brings a message to its recipients. Returns at once."""
         section = self._connectors.get(work.hop.connector)
-        match section.type if section is not None else "":
+        kind = "" if section is None else section.type if section.as_user == "no" else "as user"
+        match kind:
+            case "as user":
+                self._as_user.deliver(work, report, show)
             case "mailbox":
                 phase = self._mboxes if section is not None and section.mbox else self._maildirs
                 phase.deliver(work, report, show)
@@ -60,8 +66,9 @@ class LocalDelivery:
         self._maildirs.configure(connectors)
         self._mboxes.configure(connectors)
         self._pipe.configure(connectors, allotment.worker, allotment.workers)
+        self._as_user.configure(connectors, allotment.worker, allotment.workers)
 
     async def close(self, grace: float) -> None:
         """Waits up to `grace` seconds for what is being written; what has not been begun is left to the next run."""
-        ends = (self._maildirs.close(grace), self._mboxes.close(grace), self._pipe.close(grace))
+        ends = (phase.close(grace) for phase in (self._maildirs, self._mboxes, self._pipe, self._as_user))
         await asyncio.gather(*ends)
