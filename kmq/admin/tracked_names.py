@@ -22,6 +22,7 @@ EVENT_IDS: Mapping[str, str] = {
     "FAIL": "It was refused for good, or given up (status expired); reference: the notice to its sender.",
     "DSN": "A notice was made; reference: the message that it is about.",
     "DROP": "An operator took it out of the queue, or (source AGENT) a rule or scanner dropped it; nobody was told.",
+    "AGENTINFO": "A phase ahead of routing (status says which) found, changed or sent something.",
     "POISONMESSAGE": "It was set aside in poison/.",
     "BADMAIL": "A dropped file cannot be a message.",
     "RESUBMIT": "An operator sent it back through the categorizer, or out of the safety net, as `reference`.",

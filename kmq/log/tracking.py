@@ -35,7 +35,8 @@ class Details(msgspec.Struct, omit_defaults=True, rename="kebab"):
 
     queue: the text of the next hop; rule: the line of the configuration that routed it; attempt: its number; until: the
     time of the next one; tls: what protected the conversation; delay, delays: seconds, as in the mail log; by, reason:
-    of an operator; user, file: how it came; status: expired, where that is why; lines: how many could not be written.
+    of an operator, a rule or a scanner; user, file: how it came; status: expired, where that is why, or the phase;
+    lines: how many could not be written.
     """
 
     queue: str = ""

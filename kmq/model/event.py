@@ -194,6 +194,10 @@ class HeaderEdit(msgspec.Struct, array_like=True, frozen=True):
     place: int = 0
 
 
+#: What phases say of most mail.
+_ROUTINE = frozenset({"", "clean", "archived"})
+
+
 class Passed(Event, tag="passed"):
     """The message has been through a step of a phase, and will not go through it again.
 
@@ -214,6 +218,11 @@ class Passed(Event, tag="passed"):
     score: float | None = None
     child: str = ""
     archive: str = ""
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether anything was found, changed or sent: most mail passes without that."""
+        return bool(self.headers or self.child) or self.verdict not in _ROUTINE
 
 
 class Discarded(Event, tag="discarded"):

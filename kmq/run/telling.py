@@ -66,8 +66,6 @@ _WORDS: dict[type, tuple[str, str | None]] = {
     Suspended: ("held", None),
 }
 _EXPIRED = ("expired", "expired")
-#: What phases say of most mail.
-_NOTHING_FOUND = frozenset({"", "clean", "archived"})
 #: Events of recipients that went into no queue.
 _NOWHERE = frozenset({Expanded, Discarded, Replaced, Suspended})
 
@@ -208,7 +206,7 @@ def tell_of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
 
 def _tell_passed(name: str, event: Passed) -> None:
     """What a phase found, where it found something; that nothing was the matter stands in the envelope."""
-    if event.headers or event.child or event.verdict not in _NOTHING_FOUND:
+    if event.remarkable:
         keys = {"phase": event.phase, "child": event.child, "by": event.by, "reason": event.verdict}
         mail.tell("passed", name, {key: value for key, value in keys.items() if value})
 

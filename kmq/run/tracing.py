@@ -23,9 +23,11 @@ from kmq.model.event import (
     Event,
     Expanded,
     Failed,
+    Passed,
     Removed,
     Replaced,
     Routed,
+    Suspended,
 )
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.run.job import Job
@@ -41,6 +43,8 @@ _EVENTS: Final[dict[type, str]] = {
     Removed: "DROP",
     Discarded: "DROP",
     Replaced: "EXPAND",
+    Suspended: "SUSPEND",
+    Passed: "AGENTINFO",
 }
 _SOURCES = {
     DeliveryType.MAILBOX: "STOREDRIVER",
@@ -48,7 +52,7 @@ _SOURCES = {
     DeliveryType.NON_SMTP: "GATEWAY",
 }
 #: Events that say by whom and why.
-_BY = frozenset({Removed, Discarded, Replaced})
+_BY = frozenset({Removed, Discarded, Replaced, Suspended})
 
 
 def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
@@ -61,7 +65,7 @@ def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
             tracking.note(_sent(event, target, told.rule if told is not None else "", job.head, timing))  # type: ignore[arg-type]
             yield
             continue
-        if kind not in _EVENTS or event is told or (kind is Delayed and not event.notice):  # type: ignore[attr-defined]
+        if kind not in _EVENTS or event is told or _nothing(event):
             continue
         made = _entry(event, event.hop if kind is Routed else target)  # type: ignore[attr-defined]
         details = made.custom_data
@@ -78,11 +82,16 @@ def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
 def of_the_dead(name: str, events: Sequence[AnyEvent]) -> None:
     """A result whose worker died before it could hear: without addresses, which only it had."""
     for event in events:
-        if type(event) in _EVENTS and not (isinstance(event, Delayed) and not event.notice):
+        if type(event) in _EVENTS and not _nothing(event):
             made = _entry(event, getattr(event, "hop", ""))
             made.internal_message_id = name
             made.recipient_address = [f"#{event.rcpt}"]  # type: ignore[union-attr]
             tracking.note(made)
+
+
+def _nothing(event: Event) -> bool:
+    """There is nothing to tell: nobody was told that it takes longer, or a phase found nothing."""
+    return (isinstance(event, Delayed) and not event.notice) or (isinstance(event, Passed) and not event.remarkable)
 
 
 def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
@@ -161,6 +170,8 @@ def _entry(event: Event, hop: str) -> Entry:
     elif kind in _BY:
         made.source = "ADMIN" if kind is Removed else "AGENT"
         details.by, details.reason = event.by, event.reason  # type: ignore[attr-defined]
+    elif isinstance(event, Passed):
+        made.source, details.status, details.by, details.reason = "AGENT", event.phase, event.by, event.verdict
     _heard(made, details, event)
     made.reference = tuple((getattr(event, "notice", "") or getattr(event, "child", "")).split())
     return made

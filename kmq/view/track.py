@@ -28,6 +28,7 @@ _WORDS = {
     "FAIL": "failed",
     "DSN": "notice",
     "DROP": "removed",
+    "AGENTINFO": "passed",
     "POISONMESSAGE": "poison",
     "SUSPEND": "suspended",
     "RESUME": "resumed",
@@ -138,6 +139,8 @@ def _said(entry: Entry) -> str:
         parts.append(details.rule)
     elif not where and details.queue:
         parts.append(f"queue {next_hop(details.queue).name}")
+    if entry.event_id == "AGENTINFO":
+        parts.append(f"{details.status},")
     if details.attempt > 1:
         parts.append(f"attempt {details.attempt}")
     if details.until:
