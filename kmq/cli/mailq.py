@@ -177,7 +177,7 @@ def _foot(call: Call, found: "Selection", shown: int, around: "Circumstances") -
     if around.silence:
         yield around.silence
         yield "What only kmqd knows (suspended queues, hosts that cannot be reached) is not shown."
-    yield from advice(tally, call.configuration, _unfilled(call, tally))
+    yield from advice(tally, call.configuration, *_idle(call, tally))
 
 
 def _nothing(call: Call) -> str:
@@ -195,12 +195,13 @@ def _strange(call: Call, around: "Circumstances") -> str:
     return harmless(no_such_queue(queue, call.settings, around)) if queue else ""
 
 
-def _unfilled(call: Call, tally: "Tally") -> str:
-    """The heading of a connector that would serve the domains without one, had it hosts."""
+def _idle(call: Call, tally: "Tally") -> tuple[str, str]:
+    """The heading of a connector that would serve the domains without one, and what it lacks for that."""
     from kmq.config.checks import covers
 
     for connector in call.settings.connectors:
-        empty = connector.type == "smarthost" and not connector.hosts and connector.enabled
-        if empty and any(covers(connector.address_spaces, domain) for domain in tally.unserved):
-            return f"{connector.name} : connector"
-    return ""
+        lack = "" if connector.enabled else "enabled = yes"
+        lack = lack or ("hosts" if connector.type == "smarthost" and not connector.hosts else "")
+        if lack and any(covers(connector.address_spaces, domain) for domain in tally.unserved):
+            return f"{connector.name} : connector", lack
+    return "", ""

@@ -386,8 +386,8 @@ class HopQueue:
     def _next_retry(self) -> float | None:
         if not self.failures or self.shut:
             return None
-        offline = self.hours is not None and self.hours.rule.offline
-        return self.hours.due if self.hours is not None and offline and self.hours.due < NEVER else self.next_retry
+        hours = self.hours
+        return hours.due if hours is not None and not hours.open and hours.due < NEVER else self.next_retry
 
     def _timetable(self) -> tuple[str, float | None]:
         hours = self.hours

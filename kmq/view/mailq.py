@@ -110,11 +110,11 @@ def addressees(to: Sequence[str]) -> str:
     return f"{named} and {more} more" if more > 0 else named
 
 
-def advice(tally: Tally, path: str, unfilled: str) -> Iterator[str]:
+def advice(tally: Tally, path: str, idle: str, lack: str = "hosts") -> Iterator[str]:
     """What to write into the configuration, when mail waits for a connector.
 
-    path: of the configuration, "" for the built-in one; unfilled: heading of a connector that would serve these
-    domains but has no hosts yet, or "".
+    path: of the configuration, "" for the built-in one; idle: heading of a connector that would serve these
+    domains, or ""; lack: what it lacks for that, `hosts` or `enabled = yes`.
     """
     if not tally.unserved_messages:
         return
@@ -126,8 +126,13 @@ def advice(tally: Tally, path: str, unfilled: str) -> Iterator[str]:
         yield "    hosts = smtp.provider.example:587"
         yield "and start kmqd with -c and that file."
         return
-    if unfilled:
-        yield f"The connector [{unfilled}] would, but has no hosts yet. Fill them in in {path}, for example:"
+    if idle and lack != "hosts":
+        yield f"The connector [{idle}] would, but is disabled. Write into its section of {path}:"
+        yield f"    {lack}"
+        yield "Then: kmq reload"
+        return
+    if idle:
+        yield f"The connector [{idle}] would, but has no hosts yet. Fill them in in {path}, for example:"
     else:
         yield f"Write into {path}, for example:"
         yield "    [outbound : connector]"

@@ -67,6 +67,12 @@ def test_advice_is_given_only_where_it_helps() -> None:
     tally = Tally(unserved=["a.example"], unserved_messages=1)
     assert "    address_spaces = *" in list(advice(tally, "kmq.conf", ""))
     assert any("[isp : connector] would" in line for line in advice(tally, "kmq.conf", "isp : connector"))
+    disabled = list(advice(tally, "kmq.conf", "isp : connector", "enabled = yes"))
+    assert disabled[1:] == [
+        "The connector [isp : connector] would, but is disabled. Write into its section of kmq.conf:",
+        "    enabled = yes",
+        "Then: kmq reload",
+    ]
     built_in = list(advice(tally, "", "smarthost : connector"))
     assert any("Copy etc/kmq.conf" in line for line in built_in)
     assert not any("<" in line for line in built_in)
