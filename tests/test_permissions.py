@@ -18,7 +18,7 @@ import pytest
 from tests.waiting import free_port, listening, until
 
 #: Names that are there only for a moment, or only after something happened.
-PASSING = ("poison/*", "incoming/*", "run/syncfs")
+PASSING = ("poison/*", "incoming/*", "agents/*", "run/syncfs")
 
 CONFIGURATION = """\
 [kmq]
@@ -36,10 +36,15 @@ relay_from = 127.0.0.1
 type = mailbox
 maildir = {folder}/mail/{{user}}
 users = *
+[gate : connector]
+type = foreign
+address_spaces = gate.example
 [isp : connector]
 type = smarthost
 address_spaces = *
 hosts = 127.0.0.1:{closed}
+[backup]
+local = yes
 """
 
 
@@ -87,7 +92,7 @@ def test_what_lies_there_has_the_modes_of_the_manual(tree: Path, tmp_path: Path,
             [rule] = rules
             assert f"{mode:04o}" == f"{modes[rule]:04o}", name
             seen.add(rule)
-        assert set(modes) - seen <= {"incoming/*"}, "the manual names nothing that is not there"
+        assert set(modes) - seen <= {"incoming/*", "agents/*"}, "the manual names nothing that is not there"
         assert os.stat(tmp_path / "spool").st_mode & 0o777 == 0o750, "the administrator's"
     finally:
         process.terminate()
