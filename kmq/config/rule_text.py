@@ -30,6 +30,7 @@ MOST = 1000
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)(\}?)")
 _VALUE = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^",][^,]*)?)(,|\Z)')
+_COMMENT = "; a ; or # behind a blank begins a comment"
 _NAME = re.compile(r"[!-9;-~]{1,76}").fullmatch
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def values(text: str, example: str) -> tuple[Pattern, ...]:
         quoted, plain, comma = match.groups()
         value = plain.strip() if quoted is None and plain else (quoted or "").replace('""', '"')
         if not value:
-            raise ValueError(f"a value is missing: {example}")
+            raise ValueError(f"a value is missing: {example}{_COMMENT if not text else ''}")
         found.append(Pattern(value, quoted is None and ("*" in value or "?" in value)))
         at = match.end()
         if comma and at == len(text):

@@ -8,7 +8,7 @@ Callers:  phases.rules.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,6 +17,7 @@ from kmq.config.rule_text import Pattern
 from kmq.model.envelope import Head
 from kmq.model.linear import Search
 from kmq.phases.facts import Attachment
+from kmq.phases.file_names import plain
 from kmq.phases.rules_header import Header, comparable
 
 #: Characters of a text that are compared.
@@ -178,9 +179,11 @@ def _with_attachments(test: Callable[[Sequence[Attachment]], bool]) -> Test:
     return lambda look: Need.ATTACHMENTS if look.attachments is None else test(look.attachments)
 
 
-def _names(one: Attachment) -> Iterable[str]:
-    """All that a reader of mail may call it; a file in an archive with its folders, and without."""
-    return (*one.names, *(name.replace("\\", "/").rpartition("/")[2] for name in one.names if one.member))
+def _names(one: Attachment) -> Iterator[str]:
+    """All that a reader of mail may call it: as it is written, as it is read, and without folders."""
+    for name in one.names:
+        read = plain(name)
+        yield from {name, read, read.replace("\\", "/").rpartition("/")[2]}
 
 
 def _types(one: Attachment) -> Iterable[str]:

@@ -1,6 +1,8 @@
 """Server rules as the file says them: a language of rows, and the mistakes in them with line and remedy."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmq.config import Settings, read, show
 from kmq.config.rule_actions import EXAMPLES, VERBS, Action, Verb, action
@@ -114,6 +116,7 @@ def test_rules_inherit_like_all_sections() -> None:
         ("header subject", "behind header subject stands is, contains, matches, exists"),
         ("header subject contians x", "did you mean 'contains'?"),
         ("subject is", "a value is missing: header subject contains"),
+        ("subject is #1", "a ; or # behind a blank begins a comment"),
         ("subject is a,", "a value is missing behind the last comma"),
         ("subject is a,,b", "a value is missing"),
         ('subject is "a', "the quotation has no end; a ; or # behind a blank begins a comment"),
@@ -183,6 +186,16 @@ def test_mistakes_in_actions(row: str, text: str) -> None:
 def test_rows_that_do_not_go_together(rule: str, line: str) -> None:
     (told,) = complaint(f"[a : rule]\n{rule}")
     assert told.startswith(line)
+
+
+@given(st.text("abz*?\"',<>@.;#${}()[]|\\ \t\u00e4:-+0", max_size=30), st.sampled_from(["", *SUBJECTS, *VERBS]))
+def test_any_row_is_understood_or_refused_with_words(text: str, begin: str) -> None:
+    for one in (condition, action):
+        for row in (f"{begin} {text}", f"{begin} is {text}", f"{begin} X: {text}"):
+            try:
+                assert one(row.strip())
+            except ValueError as wrong:
+                assert str(wrong) and "\n" not in str(wrong)
 
 
 def test_every_word_of_the_language_can_be_written() -> None:
