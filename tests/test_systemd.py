@@ -96,12 +96,17 @@ listen = 127.0.0.1:{port}
 type = mailbox
 maildir = {folder}/mail/{{user}}
 users = alice
+
+[exe : attachment]
+names = *.exe
 """
+
+PROGRAM = 'Content-Type: application/octet-stream; name="a.exe"\r\n\r\nMZ\r\n'
 
 
 @pytest.mark.root
 def test_kmqd_needs_no_more_than_the_unit_allows(unit: Path, tmp_path: Path) -> None:
-    """Mail, small and large, a reload, the death of a child, a stop: with what the unit leaves of the machine."""
+    """Mail, small, large and examined, a reload, the death of a child, a stop: with what the unit leaves of a machine."""
     (tmp_path / "spool").mkdir(0o750)
     port = free_port()
     path = tmp_path / "kmq.conf"
@@ -118,7 +123,9 @@ def test_kmqd_needs_no_more_than_the_unit_allows(unit: Path, tmp_path: Path) -> 
         with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             for body in ("small", "large\r\n" * 50_000):
                 client.sendmail("bob@example.net", "alice@example.org", f"Subject: x\r\n\r\n{body}\r\n")
-        until(lambda: len(list((tmp_path / "mail").rglob("new/*"))) == 2, "both are delivered")
+            client.sendmail("bob@example.net", "alice@example.org", PROGRAM)
+        until(lambda: len(list((tmp_path / "mail").rglob("new/*"))) == 3, "all are delivered")
+        assert any(b"removed an attachment" in one.read_bytes() for one in (tmp_path / "mail").rglob("new/*"))
         until(lambda: looked(tmp_path / "spool" / "run") == 0, "it is looked at by a program of kmqd's")
         path.write_text(CONFIGURATION.format(folder=tmp_path, port=port, level="debug"))
         process.send_signal(signal.SIGHUP)
