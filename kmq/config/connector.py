@@ -13,9 +13,11 @@ from kmq.model.reply import Reply
 
 @section
 class ConnectorSection(LocalOptions):
-    """A way out: to a smart host, to the servers that the DNS names, or into the mailboxes of this machine.
+    """A way out: to a smart host, to the servers that the DNS names, into the mailboxes of this machine, to a program.
 
     A connector is any section whose line of parents ends in [connector]; what [connector] itself says holds for all.
+    Those of type agent, foreign, discard and error have one queue each, which bears the connector's name: its
+    DeliveryType is DeliveryAgent for an agent, NonSmtpGatewayDelivery for the others.
     """
 
     name: str

@@ -64,6 +64,8 @@ def build(spool: Path) -> None:
 def _empty(disk: Disk, folder: str) -> None:
     """Takes away what processes of an earlier kmqd left there, which is no mail."""
     for name in disk.names(folder):
+        if not name.endswith(".eml"):
+            continue
         try:
             disk.unlink(f"{folder}/{name}")
         except OSError as error:
