@@ -7,8 +7,8 @@ Callers:  phases.antivirus.
 """
 
 import asyncio
-import time
 from concurrent.futures import Executor
+from time import monotonic
 
 from kmq.config.scanner import ScannerSection, write_peer
 from kmq.phases import clamd
@@ -32,7 +32,7 @@ class Scanner:
     def __init__(self, section: ScannerSection, places: int, threads: Executor) -> None:
         self.section = section
         self.name = f"{section.name} (clamd at {write_peer(section.address)})"
-        self._desk = Desk(places, section.time_limit, time.monotonic)
+        self._desk = Desk(places, section.time_limit, monotonic)
         self._verdicts = Verdicts(section.remember)
         self._threads = threads
         self._asked = _NEVER
@@ -46,12 +46,12 @@ class Scanner:
         await self._learn_version()
         version = self._verdicts.version
         key = await self._key(text)
-        known = self._verdicts.of(key, time.monotonic())
+        known = self._verdicts.of(key, monotonic())
         if known is not None:
             return known
         verdict = await self._scan(text)
         if isinstance(verdict, Verdict):
-            self._verdicts.keep(key, verdict, version, time.monotonic())
+            self._verdicts.keep(key, verdict, version, monotonic())
         return verdict
 
     async def _key(self, text: bytes | Pieces) -> bytes:
@@ -67,7 +67,7 @@ class Scanner:
 
     async def _learn_version(self) -> None:
         """Other signatures make old verdicts void. What cannot be learnt, the scan will say."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._asked + _VERSION:
             return
         self._asked = now  # others go on by what is known meanwhile

@@ -17,6 +17,14 @@ from kmq.config.scanner import Peer
 #: Seconds after which a Unix socket whose backlog is full is tried again (connect(2), EAGAIN).
 _CROWDED = 0.05
 
+#: What the system says of an address where nobody listens; errors of names have negative numbers.
+_ABSENT = frozenset(
+    (
+        *(errno.ECONNREFUSED, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOTSOCK, errno.EPROTOTYPE),
+        *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL),
+    )
+)
+
 
 class Unanswered(NamedTuple):
     """Nothing is known of the mail. why: without an end; absent: nobody listens there, whatever one would ask."""
@@ -29,7 +37,7 @@ def unanswered(error: OSError) -> Unanswered:
     """asyncio puts words of its own into errors; their number says what it was."""
     known = error.errno or 0
     why = os.strerror(known) if known > 0 else error.strerror or str(error) or type(error).__name__
-    return Unanswered(why.lower(), error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+    return Unanswered(why.lower(), known < 0 or known in _ABSENT)
 
 
 async def connect(loop: asyncio.AbstractEventLoop, peer: Peer) -> socket.socket | Unanswered:
