@@ -218,8 +218,8 @@ class _Reading:
     def _texts(self, name: str) -> dict[str, str]:
         chosen, options = self.chosen[name], OPTIONS[self.lines[name].kind]
         texts = {one: chosen[one].written.text if one in chosen else option.default for one, option in options.items()}
-        kept = {one: options[one].kind.kept(text) for one, text in texts.items() if isinstance(options[one].kind, Rows)}
-        return texts | kept
+        kinds = ((one, option.kind) for one, option in options.items())
+        return texts | {one: kind.kept(texts[one]) for one, kind in kinds if isinstance(kind, Rows)}
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
