@@ -17,12 +17,12 @@ import pytest
 
 from kmq.errors import StorageFailed
 from kmq.model import queue_id
-from kmq.spool import layout, look, net_look
+from kmq.spool import archive_look, layout, look, net_look
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.fsck import Look
 from kmq.spool.inspection import Log, read_log
-from kmq.spool.record import Append, Keep, Mark, Move, Put, Remove
+from kmq.spool.record import Append, Archive, Keep, Mark, Move, Put, Remove
 from kmq.spool.recovery import Recovery
 from tests.spool import second_reader, staging, stories
 from tests.spool.explore import empty_spool
@@ -50,9 +50,14 @@ def agree(spool: Path) -> Reading:
     findings = list(Look(disk).everything())
     disk.close()
     rows = {name: one.state for name, one in reading.messages.items() if one.state not in REST}
-    assert rows == {queue_id.text(one.id): one.state for one in findings if one.id and one.state not in ("D8", "D11")}
+    assert rows == {
+        queue_id.text(one.id): one.state for one in findings if one.id and one.state not in ("D8", "D11", "D13")
+    }
     kept = {name: state for name, (_, state, _) in reading.kept.items() if state != "S9"}
     assert kept == {queue_id.text(one.id): one.state for one in findings if one.state == "D11"}
+    archived = {name: state for name, (_, state, _) in reading.archived.items() if state != "S10"}
+    assert archived == {queue_id.text(one.id): one.state for one in findings if one.state == "D13"}
+    agree_on_archive(spool, reading)
     for name, (_, state, events) in reading.kept.items():
         found = net_look.find(spool, queue_id.parse(name))
         if state == "S9":
@@ -69,10 +74,18 @@ def agree(spool: Path) -> Reading:
     return reading
 
 
+def agree_on_archive(spool: Path, reading: Reading) -> None:
+    found = [one for one in archive_look.walk(spool / "backup") if isinstance(one, archive_look.Archived)]
+    theirs = {one.found.head.id: (one.place, msgspec.to_builtins(one.found.events)) for one in found}
+    for name, (place, state, events) in reading.archived.items():
+        told = [{key: line[key] for key in line if key != "sum"} for line in events]
+        assert state != "S10" or theirs[name] == (place, told)
+
+
 def agree_on_journal(log: Log, reading: Reading) -> None:
     for number, traced in log.traced.items():
         one = reading.messages[queue_id.text(number)]
-        assert one.added == dict(traced.lines)
+        assert (one.added, one.archived) == (dict(traced.lines), traced.archived)
         if not log.plain:
             assert (one.removed, one.kept) == (traced.removed, traced.kept)
             expected = (traced.put.line, traced.put.incoming) if traced.put else (b"", "")
@@ -210,6 +223,29 @@ def kept_and_marked(world: World) -> Iterator[str]:
     yield ""
 
 
+def archived(world: World) -> Iterator[str]:
+    """Archived, deferred, removed; then a part of what is archived is gone."""
+    number = world.put()
+    cover(world)
+    line = event(1, "passed", phase="Backup", archive="backup/2025-11-22")
+    world.record(Append(number, 1, line), Archive(number, 1, "backup/2025-11-22"))
+    world.append(number, 2, "deferred", rcpt="0", attempt=1, reply="451 4.3.0 later")
+    world.sync()
+    yield "S3"
+    world.settle()
+    assert world.disk.read(layout.envelope(number, "backup/2025-11-22")).split(b"\n")[1:] == [line]
+    yield "S3"
+    world.remove(number)
+    world.sync()
+    yield "S6"
+    world.apply_all()
+    yield "S7"
+    cover(world)
+    yield ""
+    world.disk.unlink(layout.body(number, "backup/2025-11-22"))
+    yield ""
+
+
 def half_made(world: World) -> Iterator[str]:
     """What a power cut may leave of files that no sync has reached."""
     number = world.put(b"Subject: half\r\n\r\nmade\r\n")
@@ -299,7 +335,7 @@ def generations(world: World) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "stages",
-    [put_deferred_removed, kept_and_marked, half_made, large, poisoned_and_back, failed_sync, generations],
+    [put_deferred_removed, kept_and_marked, archived, half_made, large, poisoned_and_back, failed_sync, generations],
     ids=lambda stages: stages.__name__,
 )
 def test_every_stage_of_a_life(tmp_path: Path, stages: Stages) -> None:
