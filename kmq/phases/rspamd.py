@@ -166,6 +166,8 @@ def _answer(line: http.client.HTTPConnection) -> Judgement | Unanswered:
         return Unanswered(f"it says {answer.status} {_CONTROLS.sub('?', answer.reason)[:100]}")
     if len(text) > LIMIT:
         return Unanswered(f"it says more than {LIMIT} bytes")
+    if answer.length:  # bytes that it promised
+        return Unanswered("it broke off in mid-answer")
     return judgement_of(text)
 
 
