@@ -106,7 +106,7 @@ PROGRAM = 'Content-Type: application/octet-stream; name="a.exe"\r\n\r\nMZ\r\n'
 
 @pytest.mark.root
 def test_kmqd_needs_no_more_than_the_unit_allows(unit: Path, tmp_path: Path) -> None:
-    """Mail, small, large and examined, a reload, the death of a child, a stop: with what the unit leaves of a machine."""
+    """Mail (small, large, examined), a reload, the death of a child, a stop: with what the unit leaves of it all."""
     (tmp_path / "spool").mkdir(0o750)
     port = free_port()
     path = tmp_path / "kmq.conf"

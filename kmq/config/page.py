@@ -5,6 +5,7 @@ Promise:  man(7) source, the same on every machine; man/kmq.conf.5 is what this 
 
 from collections.abc import Iterator
 
+from kmq.config.page_content import ATTACHMENTS
 from kmq.config.page_dns import WAY_OUT
 from kmq.config.page_limits import LIMITS
 from kmq.config.page_local import LOCAL_DELIVERY
@@ -194,7 +195,7 @@ somebody@far.example
 def manual() -> str:
     """kmq.conf(5) as man(7) source."""
     options = "".join(line + "\n" for kind in KINDS for line in _section(kind))
-    return _OPENING + options + _CLOSING + LOCAL_DELIVERY + WAY_OUT + LIMITS + TIMETABLES + _EXAMPLE
+    return _OPENING + options + _CLOSING + LOCAL_DELIVERY + WAY_OUT + LIMITS + ATTACHMENTS + TIMETABLES + _EXAMPLE
 
 
 def _section(kind: str) -> Iterator[str]:
