@@ -83,7 +83,7 @@ class Program:
         self._lines = Lines()
         self._errors = b""
         self._why = ""
-        self._notices = False
+        self._notices = self._parting = False
         self._timers: list[asyncio.TimerHandle] = []
         self._progress, self._spilt, self._logged = Budget(*PROGRESS), Budget(*ERRORS), Budget(*LOGGED)
         self._child = self._begin()
@@ -134,8 +134,7 @@ class Program:
     def spare(self) -> None:
         """A place that was reserved is not needed."""
         self.reserved -= 1
-        if self.state is State.LEAVING and self.idle:
-            self._farewell()
+        self._part()
 
     def _overdue(self, number: int) -> None:
         """No answer in time. Its place stays taken until it answers, though that does not count any more."""
@@ -144,6 +143,7 @@ class Program:
         self._unanswered(number, Reply(451, "4.4.1", f"the agent did not answer in {self.section.answer_timeout:g} s"))
         if len(self._late) >= self.section.in_flight:
             self.end(f"it has not answered for {len(self._late)} messages, which are all that it may have")
+        self._part()
 
     def _unanswered(self, number: int, reply: Reply) -> None:
         delivery = self._let_go(number)
@@ -204,8 +204,7 @@ class Program:
         if wrong:
             return self.end(f"its answer about message {answer.n} is none: {wrong}")
         self.served += 1
-        if self.state is State.LEAVING and self.idle:
-            self._farewell()
+        self._part()
         return self._crew.roomy()
 
     def _judge(self, delivery: Delivery, answer: Answer) -> str:
@@ -261,10 +260,9 @@ class Program:
 
     def leave(self) -> None:
         """It is handed nothing more; its input ends when it has answered for what it has."""
-        if self.state in (State.STARTING, State.SERVING):
+        if not self._given_up():
             self.state = State.LEAVING
-            if self.idle:
-                self._farewell()
+            self._part()
 
     def abandon(self, why: Reply) -> None:
         """It ends now; for what it has not answered nobody knows whether it was delivered."""
@@ -283,7 +281,11 @@ class Program:
         self._later(FAREWELL, self._signal, signal.SIGKILL)
         self._later(HOPELESS, self._finish)
 
-    def _farewell(self) -> None:
+    def _part(self) -> None:
+        """Its input ends, if it is leaving and has nothing any more; once."""
+        if self.state is not State.LEAVING or not self.idle or self._parting:
+            return
+        self._parting = True
         if self._child is not None:
             self._child.shut(0)
         self._later(FAREWELL, self._signal, signal.SIGTERM)

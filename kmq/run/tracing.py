@@ -115,12 +115,12 @@ def _only_route(job: Job) -> Routed | None:
 
 def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> Entry:
     """The first recipient has it, as nearly all mail ends: made in one go."""
-    connector, local = _way(hop)
+    connector, local, source = _way(hop)
     name, address = _server(event.host) if event.host else ("", "")
     to = head.recipients[0]
     return Entry(
         event_id="DELIVER" if local else "SEND",
-        source=_source(_next_hop(hop)),
+        source=source,
         internal_message_id=head.id,
         sender_address=head.sender,
         recipient_address=(to.address,),
@@ -145,10 +145,12 @@ def _source(target: NextHop | None) -> str:
 
 
 @lru_cache(1024)
-def _way(hop: str) -> tuple[str, bool]:
-    """The connector of a next hop, and whether it is one of mailboxes here."""
+def _way(hop: str) -> tuple[str, bool, str]:
+    """The connector of a next hop, whether it is one of mailboxes here, and the source of what it says."""
     target = _next_hop(hop)
-    return ("", False) if target is None else (target.connector, target.delivery_type is DeliveryType.MAILBOX)
+    if target is None:
+        return "", False, "SMTP"
+    return target.connector, target.delivery_type is DeliveryType.MAILBOX, _source(target)
 
 
 def _entry(event: Event, hop: str) -> Entry:

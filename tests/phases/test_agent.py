@@ -382,6 +382,22 @@ def test_a_new_command_takes_over_when_the_old_has_answered(tmp_path: Path) -> N
     play(tmp_path, story, agent(tmp_path, text))
 
 
+def test_one_that_leaves_and_never_answers_is_ended_all_the_same(tmp_path: Path) -> None:
+    """Its window is larger than what it has, so it is not full of overdue messages."""
+    (tmp_path / "new").mkdir()
+
+    async def story(world: World) -> None:
+        first = world.send(work(number=1))
+        await until(lambda: born(tmp_path), "it is there", LONG)
+        world.configure(agent(tmp_path / "new", GOOD))
+        assert kinds(await first) == "d"
+        assert kinds(await world.outcome(work(number=2))) == "D"
+        await until(lambda: not lives(born(tmp_path)[0]), "the old one is gone", LONG)
+
+    text = HELLO + "signal.pause()\n"
+    play(tmp_path, story, agent(tmp_path, text, in_flight=3, answer_timeout=1.0))
+
+
 def test_a_connector_that_is_gone(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.outcome(work(number=1))
