@@ -19,6 +19,8 @@ from kmq.admin.check_dns import dns
 from kmq.admin.check_drops import drops
 from kmq.admin.check_groups import groups
 from kmq.admin.check_languages import languages
+from kmq.admin.check_lines import lines
+from kmq.admin.check_mailboxes import mailboxes
 from kmq.admin.check_rewriting import rewriting
 from kmq.admin.check_routing import routing
 from kmq.admin.check_rules import rules
@@ -51,8 +53,10 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from rules(settings)
     yield from attachments(settings)
     yield from dns(settings)
+    yield from lines(settings)
     yield from spool(settings)
     yield from drops(settings)
+    yield from mailboxes(settings)
     yield from ways(settings)
     yield from backup(settings)
     yield from programs(settings)
@@ -77,9 +81,10 @@ def certificates(settings: Settings) -> Iterator[Verdict]:
     if not wrong and any(receiver.tls_certificate for receiver in settings.receivers):
         yield Verdict(Grade.GOOD, "certificates of the receivers")
     for connector in settings.connectors:
-        if connector.password_file and _readable_by_all(connector.password_file):
-            remedy = f"chmod o-r {connector.password_file}"
-            yield Verdict(Grade.NOTE, f"password_file {connector.password_file} can be read by everybody", remedy)
+        for option in ("password_file", "token_file"):
+            path = getattr(connector, option)
+            if path and _readable_by_all(path):
+                yield Verdict(Grade.NOTE, f"{option} {path} can be read by everybody", f"chmod o-r {path}")
 
 
 def _readable_by_all(path: str) -> bool:

@@ -69,13 +69,13 @@ def _rights(settings: Settings, section: BackupSection, place: str, inside: bool
     if found.st_mode & 0o007:
         yield Verdict(Grade.NOTE, f"{place}: everybody may look into it", f"chmod o= {section.folder}")
     owner = os.stat(spool).st_uid if spool.exists() else _ROOT
-    if not inside and owner != _ROOT and not _may_write(owner, found):
+    if not inside and owner != _ROOT and not may_write(owner, found):
         name = getpwuid(owner).pw_name
         text = f"{place}: {name}, who kmqd runs as, may not write there"
         yield Verdict(Grade.WRONG, text, f"chown {name} {section.folder}")
 
 
-def _may_write(uid: int, found: os.stat_result) -> bool:
+def may_write(uid: int, found: os.stat_result) -> bool:
     """By mode bits; whoever looks may be root."""
     try:
         user = getpwuid(uid)

@@ -1,4 +1,4 @@
-"""Can the programs of agents be begun, and can files be put into the folders of gateways?
+"""Can the programs of agents and pipes be begun, and can files be put into the folders of gateways?
 
 Promise:  only looks, as the user who asks; what kmqd's user may is told where it can be seen from the modes.
 Callers:  admin.check.
@@ -14,9 +14,9 @@ from kmq.config.way_out import drop_directory, in_spool
 
 
 def ways(settings: Settings) -> Iterator[Verdict]:
-    """Each connector of type agent or foreign."""
+    """Each connector of type agent, pipe or foreign."""
     for section in settings.connectors:
-        if section.type == "agent":
+        if section.type in ("agent", "pipe"):
             yield _program(settings, section)
         elif section.type == "foreign":
             yield _folder(settings, section)

@@ -20,17 +20,20 @@ PATIENCE = 8.0  #: seconds for a connection and its greeting
 SERVERS = 20  #: that are tried
 _SOON = 21 * 86400.0  #: seconds before its end at which a certificate is told of
 _SMTP = 25
+_NO_PORT = 0  #: of a Unix socket
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
 def servers(settings: Settings, to: str) -> Iterator[Verdict]:
-    """The smart hosts, and the mail servers of the domain `to`, if one is named."""
+    """The smart hosts, servers of mailboxes, and the mail servers of the domain `to`, if one is named."""
     wanted: list[tuple[Endpoint, bool]] = []  # whether TLS comes first, as one connector has it and another may not
     for connector in settings.connectors:
-        if connector.type == "smarthost":
+        if connector.type in ("smarthost", "lmtp"):
             wanted += [(endpoint, connector.tls == "implicit") for endpoint in connector.hosts]
+        if connector.socket:
+            wanted.append(((connector.socket, _NO_PORT), False))
     if to:
         found = _servers_of(settings, to)
         if isinstance(found, Verdict):
@@ -66,7 +69,10 @@ async def _greeting(endpoint: Endpoint, tls: bool) -> str | OSError:
     try:
         async with asyncio.timeout(PATIENCE):
             context = _unverified() if tls else None
-            reader, writer = await asyncio.open_connection(*endpoint, ssl=context, limit=4096)
+            if endpoint[1] == _NO_PORT:
+                reader, writer = await asyncio.open_unix_connection(endpoint[0], limit=4096)
+            else:
+                reader, writer = await asyncio.open_connection(*endpoint, ssl=context, limit=4096)
             try:
                 line = await reader.readline()
                 writer.write(b"QUIT\r\n")
@@ -97,7 +103,7 @@ def _reason(error: OSError) -> str:
 
 
 def _verdict(endpoint: Endpoint, greeting: str | OSError) -> Verdict:
-    name = f"server {write_endpoint(*endpoint)}"
+    name = f"server {write_endpoint(*endpoint) if endpoint[1] != _NO_PORT else endpoint[0]}"
     if isinstance(greeting, ssl.SSLError):
         why = (greeting.reason or str(greeting)).replace("_", " ").lower()
         return Verdict(Grade.WRONG, f"{name} does not begin with TLS: {why}", "see tls of its connector, and the port")
