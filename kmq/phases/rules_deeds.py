@@ -18,6 +18,7 @@ from kmq.config.rule_text import filled
 from kmq.model import recipients
 from kmq.model.envelope import Recipient
 from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
+from kmq.model.orcpt import orcpt_of
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.encoded_words import worded
@@ -126,9 +127,10 @@ class _Making:
     def _sent_on(self, verb: Verb, to: Sequence[str], applied: Applied) -> Letter:
         head = self._asking.look.head
         quiet = verb is Verb.COPY  # whoever wrote knows nothing of it
-        wishes = {head.recipients[index].notify for index in applied.rcpt} if verb is Verb.REDIRECT else {""}
-        notify = "NEVER" if quiet else wishes.pop() if len(wishes) == 1 else ""
-        addressed = tuple(Recipient(one, notify=notify) for one in to)
+        notify, orcpt = (
+            _wishes([head.recipients[index] for index in applied.rcpt]) if verb is Verb.REDIRECT else ("", "")
+        )
+        addressed = tuple(Recipient(one, notify="NEVER" if quiet else notify, orcpt=orcpt) for one in to)
         return Letter(
             sender=head.sender,
             recipients=addressed,
@@ -150,6 +152,14 @@ class _Making:
         subject = _line(filled(action.subject, known))
         made = letter(look.head, applied.rule.section.name, action.addresses, subject, lines, self._asking.office)
         yield replace(made, once=False)
+
+
+def _wishes(owners: Sequence[Recipient]) -> tuple[str, str]:
+    """NOTIFY and ORCPT of those who stand in the place of some recipients: what was asked for all of them alike, and
+    whom the sender wrote to when that was one (RFC 3461)."""
+    asked = {one.notify for one in owners}
+    orcpt = (owners[0].orcpt or orcpt_of(owners[0].address)) if len(owners) == 1 else ""
+    return asked.pop() if len(asked) == 1 else "", orcpt
 
 
 def _ends(applied: Applied) -> bool:

@@ -38,13 +38,14 @@ class Origin:
 async def letter(origin: Origin, made: Letter, linking: Linking) -> tuple[Child, bytes]:
     """A letter for the queue, as a result bears it. OSError when its text cannot be written."""
     passed = ",".join(phase.value for phase in made.passed)
+    its = made.text is None and made.pieces is None and made.sender == origin.head.sender and not made.quiet
     head = msgspec.structs.replace(
         origin.head,
         sender=made.sender,
         recipients=list(made.recipients),
         source=msgspec.structs.replace(origin.head.source, how=made.how),
-        ret="",
-        envid="",
+        ret=origin.head.ret if its else "",
+        envid=origin.head.envid if its else "",
         parent=origin.head.id,
         quiet=made.quiet,
         passed=passed,

@@ -313,7 +313,10 @@ def test_redirected_mail_goes_on_as_another_message_with_the_sender_s_wishes() -
     (gone,) = found.events
     assert gone == Discarded(rcpt="0", by="rule r (kmq.conf:3)", reason="redirect to new@far.test")
     (letter,) = found.letters
-    assert (letter.sender, letter.recipients) == ("me@there.test", (Recipient("new@far.test", notify="SUCCESS"),))
+    assert (letter.sender, letter.recipients) == (
+        "me@there.test",
+        (Recipient("new@far.test", "SUCCESS", "rfc822;ada@here.test"),),
+    )
     assert (letter.how, letter.text, letter.quiet, letter.passed) == ("rule", None, False, (Phase.BACKUP,))
     assert letter.edits == (HeaderEdit("set", "X-Was", "ada@here.test"),)
 

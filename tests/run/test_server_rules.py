@@ -34,6 +34,10 @@ action =
     redirect to new@local.test
     add header X-Was: ${recipients}
 
+[left : rule]
+condition = envelope recipient is leaver@local.test
+action = redirect to nobody@far.test
+
 [again : rule]
 condition = envelope recipient is new@local.test
 action = redirect to old@local.test
@@ -80,9 +84,9 @@ class Place:
     def send(self, sender: str, *to: str, subject: str = "Hello", text: bytes = b"") -> str:
         """-> the ID."""
         text = text or f"From: {sender}\r\nTo: you\r\nSubject: {subject}\r\n\r\nhello\r\n".encode()
-        with smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=60) as client:
             client.ehlo()
-            client.mail(sender)
+            client.mail(sender, ["ENVID=offer-5"])
             for one in to:
                 assert client.rcpt(one)[0] == 250
             code, said = client.data(text)
@@ -108,7 +112,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with EvilHop().threaded() as hop:
+    with EvilHop(refusals={"nobody@far.test": "550 5.1.1 there is nobody"}).threaded() as hop:
         made = Place(tmp_path, hop)
         try:
             made.kmqd.start()
@@ -148,6 +152,16 @@ def test_new_rules_count_with_a_reload(place: Place, capsys: pytest.CaptureFixtu
     place.send("ada@local.test", "eve@local.test", subject="two")
     found = {one["Subject"]: one["X-New"] for one in place.mailbox("eve", 2)}
     assert found == {"one": None, "two": "new"}
+
+
+def test_where_redirected_mail_fails_its_sender_hears_of_whom_he_wrote_to(place: Place) -> None:
+    place.send("ada@local.test", "leaver@local.test")
+    (notice,) = place.mailbox("ada")
+    told = notice.as_string()
+    assert "Original-Envelope-Id: offer-5" in told
+    assert "Original-Recipient: rfc822; leaver@local.test" in told
+    assert "Final-Recipient: rfc822; nobody@far.test" in told
+    place.empty()
 
 
 def test_a_program_is_rejected_and_somebody_told(place: Place) -> None:
