@@ -9,7 +9,7 @@ Callers:  `kmq doctor`.
 
 from collections.abc import Callable, Iterator
 
-from kmq.admin import check, check_content, doctor_disk, doctor_machine, doctor_names, doctor_reach
+from kmq.admin import check, check_content, doctor_disk, doctor_machine, doctor_names, doctor_reach, doctor_ways
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
 
@@ -24,6 +24,7 @@ def examine(settings: Settings, to: str = "") -> Iterator[Verdict]:
         doctor_disk.examine,
         doctor_machine.examine,
         check_content.examiners,
+        doctor_ways.gateways,
         doctor_names.examine,
         doctor_reach.certificates,
         lambda settings: doctor_reach.servers(settings, to),

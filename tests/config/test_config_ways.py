@@ -1,6 +1,8 @@
 """Connectors that lead to programs, files, nowhere and no: their values, and every mistake with its line."""
 
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,21 @@ def test_every_mistake_is_told_with_its_line(text: str, line: int, says: str) ->
     told = str(wrong.value)
     assert f"kmq.conf:{line}: " in told, told
     assert re.search(says, told), told
+
+
+def test_what_kmq_doctor_sees(tmp_path: Path) -> None:
+    """A gateway that takes nothing."""
+    from kmq.admin.doctor_ways import gateways
+
+    gate = tmp_path / "spool/drop/gate"
+    gate.mkdir(parents=True)
+    found = settings(f"[kmq]\nspool = {tmp_path}/spool\n{GATE}")
+    (gate / "a.eml").touch()
+    assert list(gateways(found)) == []
+    (gate / "b.eml").touch()
+    os.utime(gate / "b.eml", (0, time.time() - 7300))
+    (verdict,) = gateways(found)
+    assert verdict.what == f"[gate] 2 files wait for the gateway in {gate}, the oldest for 2 h"
 
 
 def test_what_kmq_check_sees(tmp_path: Path) -> None:
