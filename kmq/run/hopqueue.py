@@ -23,6 +23,7 @@ from kmq.model.hop import DeliveryType
 from kmq.model.priority import HIGH, NORMAL, Parts, part
 from kmq.run import rates
 from kmq.run.hours import Hours
+from kmq.run.limits import NO_LIMIT
 from kmq.run.line import Line, Ranks
 from kmq.run.schedule import Ranked, Schedule, Schedules
 from kmq.run.share import ALONE, HELD, READY, WAITING, Share, ShareState
@@ -41,7 +42,7 @@ GRACE_HOLD: Final = "grace hold"
 
 NEVER: Final = float("inf")
 _RFC: Final = Schedules(QueueSection()).each("")
-_NO_LIMIT = 1 << 30
+_SUBMISSION: Final = str(hops.SUBMISSION)
 
 
 class QueueStatus(Enum):
@@ -375,7 +376,7 @@ class HopQueue:
             self.last_retry or None,
             incoming,
             outgoing,
-            tally[WAITING] if self.limit == _NO_LIMIT else 0,
+            tally[WAITING] if self.hop == _SUBMISSION else 0,
             (high, normal, low),
             self.held_by,
             self.why,
@@ -403,7 +404,7 @@ class HopQueue:
 
 #: How many shares of a queue of this machine may be out at once; nothing of the unreachable queue ever is.
 _LOCAL_LIMITS: Final = {
-    DeliveryType.UNDEFINED: _NO_LIMIT,
+    DeliveryType.UNDEFINED: NO_LIMIT,
     DeliveryType.MAILBOX: MAILBOX_LIMIT,
     DeliveryType.UNREACHABLE: 0,
 }

@@ -15,6 +15,12 @@ from kmq.model.priority import Parts
 #: A remote hop gets so many assignments for each of its connections, so that the next message is there when one ends.
 AHEAD = 2
 
+#: Of a queue that hands out whatever there is.
+NO_LIMIT = 1 << 30
+
+#: The part of all slots that the Submission queue may have while others outside look at mail: one of so many.
+SUBMISSION_PART = 2
+
 
 class Limit(NamedTuple):
     """Of a connector. rate, domain_rate: messages per minute, of all of it and of one queue; 0 for no limit.
@@ -36,11 +42,22 @@ class Limit(NamedTuple):
 
 
 class Limits:
-    """Of a whole configuration. parts: of connections, by priority."""
+    """Of a whole configuration. parts: of connections, by priority; submission: messages of the Submission queue in
+    workers' hands.
 
-    __slots__ = ("_default", "_of", "_workers", "parts")
+    inspected: scanners or milters look at mail: one that is stuck leaves room for what goes out.
+    """
 
-    def __init__(self, queue: QueueSection, connectors: Iterable[ConnectorSection] = (), workers: int = 1) -> None:
+    __slots__ = ("_default", "_of", "_workers", "parts", "submission")
+
+    def __init__(
+        self,
+        queue: QueueSection,
+        connectors: Iterable[ConnectorSection] = (),
+        workers: int = 1,
+        inspected: bool = False,
+    ) -> None:
+        self.submission = max(1, queue.worker_slots * workers // SUBMISSION_PART) if inspected else NO_LIMIT
         self._workers = workers
         self.parts: Parts = queue.priority_connections if queue.priority_queuing else None
         self._default = Limit(Connections(queue.per_hop, queue.per_hop, queue.per_hop))
@@ -62,7 +79,8 @@ class Limits:
 
 def limits_of(settings: Settings) -> Limits:
     """Those of a configuration."""
-    return Limits(settings.queue, settings.connectors, settings.kmq.workers)
+    inspected = bool(settings.scanners or settings.milters)
+    return Limits(settings.queue, settings.connectors, settings.kmq.workers, inspected)
 
 
 def _limit(one: ConnectorSection, per_hop: int) -> Limit:

@@ -145,6 +145,8 @@ class Lines:
             queue.parts = self.limits.parts
             queue.carriers = self.limits.carriers(queue.connector, hops.parse(queue.hop).domain)
             self.throttles.renew(queue)
+        elif queue.hop == SUBMISSION:
+            queue.limit = queue.width = self.limits.submission
 
     def drop_idle(self, now: float) -> None:
         """Forgets queues that have been empty long enough."""

@@ -27,16 +27,27 @@ def remote(number):
 class Desk:
     """now: monotonic seconds; the wall clock is BEGIN + now + jumped. chance: what random answers (0.5: no jitter).
 
-    dealt: to how many workers connections are dealt out.
+    dealt: to how many workers connections are dealt out. inspected: scanners look at mail.
     """
 
-    def __init__(self, workers=(200,), living=(), last_id=0, first=1, connectors=(), retries=(), dealt=1, **settings):
+    def __init__(
+        self,
+        workers=(200,),
+        living=(),
+        last_id=0,
+        first=1,
+        connectors=(),
+        retries=(),
+        dealt=1,
+        inspected=False,
+        **settings,
+    ):
         self.now = 0.0
         self.jumped = 0.0
         self.chance = 0.5
         start = Start(self.now, self.wall, last_id, frozenset(living), first)
         self.section = section = QueueSection(**settings)
-        self._rules = Schedules(section, connectors, retries), Limits(section, connectors, dealt)
+        self._rules = Schedules(section, connectors, retries), Limits(section, connectors, dealt, inspected)
         self.scheduler = Scheduler(section, lambda: self.chance, start, *self._rules)
         self.last = 0
         for number, slots in enumerate(workers, 1):

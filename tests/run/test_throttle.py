@@ -6,7 +6,7 @@ from kmq.config.connections import Connections, key_of, part
 from kmq.config.sections import ConnectorSection
 from kmq.run.limits import Limits
 from kmq.run.slowdown import IN_A_ROW, LONGEST, PAUSE, Slowdown, asks
-from tests.run.desk import ISP, Desk, remote
+from tests.run.desk import ISP, MAILBOX, SUBMISSION, Desk, remote
 
 DNS = "DnsConnectorDelivery;{};world"
 
@@ -375,3 +375,40 @@ def test_a_pause_ends_when_its_connector_is_told_not_to_slow_down():
     desk.scheduler.configure(desk.section, limits=Limits(desk.section, [smarthost(slow_down=False)]))
     assert desk.assign() != []
     assert desk.queue(ISP).why == ""
+
+
+# --- the Submission queue --------------------------------------------------------------------------------------------
+
+
+def test_mail_that_scanners_look_at_leaves_slots_to_what_goes_out():
+    desk = Desk(workers=(20,), worker_slots=20, inspected=True)
+    for _ in range(100):
+        desk.accept()
+    stuck = desk.assign()
+    assert len(stuck) == 10, "half of the slots, whatever waits"
+    for _ in range(5):
+        desk.queued(MAILBOX)
+    assert [one.hop for one in desk.assign()] == [MAILBOX] * 5
+    desk.deferred(stuck[0])
+    assert [one.hop for one in desk.assign()] == [SUBMISSION], "one came back, the next one goes"
+
+
+def test_without_scanners_it_has_what_there_is_but_a_fifth():
+    desk = Desk(workers=(20,), worker_slots=20)
+    for _ in range(100):
+        desk.accept()
+    assert len(desk.assign()) == 16
+
+
+def test_scanners_that_come_with_a_new_configuration_count_at_once():
+    desk = Desk(workers=(20,), worker_slots=20)
+    for _ in range(100):
+        desk.accept()
+    out = desk.assign()
+    section = desk.section
+    desk.scheduler.configure(section, None, Limits(section, (), 1, True))
+    for one in out[:6]:
+        desk.deferred(one)
+    assert desk.assign() == [], "ten are out"
+    desk.deferred(out[6])
+    assert len(desk.assign()) == 1
