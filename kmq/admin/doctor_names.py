@@ -46,8 +46,11 @@ def examine(settings: Settings) -> Iterator[Verdict]:
                 yield Verdict(Grade.NOTE, f"resolver {shown} does not answer: {answer.why}", "mend /etc/resolv.conf")
             else:
                 yield Verdict(Grade.GOOD, f"resolver {shown} answers")
-    ours = addresses()
-    first = _ask(resolver, [*((kmq.hostname, kind) for kind in _KINDS), *((_reverse(one), "PTR") for one in ours)])
+    ours, sources = addresses(), sources_of(settings)
+    hosts = {kmq.hostname, *(helo for _, helo in sources)}
+    known = {*ours, *(address for address, _ in sources)}
+    asked = [*((name, kind) for name in hosts for kind in _KINDS), *((_reverse(one), "PTR") for one in known)]
+    first = _ask(resolver, asked)
     domains = [one for one in kmq.local_domains if "." in one][:DOMAINS]
     second = _ask(resolver, [(domain, "MX") for domain in domains])
     leads = _ask(resolver, [(name, kind) for name in _pointed(first, second) for kind in _KINDS])
@@ -55,6 +58,9 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from of_host(kmq.hostname, ours, answers)
     for address in ours:
         yield of_address(address, kmq.hostname, answers)
+    for address, helo in sources:
+        yield of_address(address, helo, answers)
+        yield from of_source(address, helo, answers)
     for domain in domains:
         yield of_domain(domain, kmq.hostname, ours, answers)
 
@@ -75,6 +81,12 @@ def addresses() -> list[str]:
         if not ip_address(address).is_loopback:
             found.append(address)
     return found
+
+
+def sources_of(settings: Settings) -> list[tuple[str, str]]:
+    """The addresses that connectors speak from, each with the name that they say there."""
+    enabled = (one for one in settings.connectors if one.enabled)
+    return list(dict.fromkeys((address, one.helo) for one in enabled for address in one.source_address))
 
 
 def _reverse(address: str) -> str:
@@ -131,6 +143,14 @@ def of_host(hostname: str, ours: list[str], answers: Answers) -> Iterator[Verdic
     else:
         remedy = f"give it an A or AAAA record ({_listed(ours)}): other servers refuse a HELO that they cannot find"
         yield Verdict(Grade.NOTE, f"hostname {hostname} is not in the DNS", remedy)
+
+
+def of_source(address: str, helo: str, answers: Answers) -> Iterator[Verdict]:
+    """Whether the name that is said from an address leads to it."""
+    leads = _addresses(helo, answers)
+    if ip_address(address).is_global and address not in leads:
+        text = f"helo = {helo} leads to {_listed(leads)}, and is said from {address}"
+        yield Verdict(Grade.NOTE, text, f"let it lead there, or give the connector the helo that {address} is called")
 
 
 def of_address(address: str, hostname: str, answers: Answers) -> Verdict:
