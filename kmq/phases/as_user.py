@@ -174,10 +174,13 @@ class AsUser:
             connection.settimeout(GRACE)
             try:
                 connection.connect(path)
-                socket.send_fds(connection, [task.request], [body])
             except OSError as error:
                 why = error.strerror or str(error)
                 return Reply(451, "4.3.0", f"kmq-deliver cannot be reached at {path}: {why}")
+            try:
+                socket.send_fds(connection, [task.request], [body])
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has said why it does not listen
             return self._read(connection, task.words.seconds + GRACE)
 
     def _read(self, connection: socket.socket, seconds: float) -> Reply:
@@ -191,8 +194,13 @@ class AsUser:
                 return STOPPING
             if not looks:
                 return Reply(451, "4.4.2", f"kmq-deliver has not answered for {int(seconds)} s")
-        try:
-            line = connection.recv(ANSWER)
-        except OSError as error:
-            return Reply(451, "4.3.0", f"kmq-deliver gave no answer: {error.strerror}")
+        line = _line(connection) or _line(connection)
         return reply.parse(printable(line)) if line else Reply(451, "4.3.0", "kmq-deliver gave no answer")
+
+
+def _line(connection: socket.socket) -> bytes:
+    """What was said; b"" for nothing. One that is closed on us tells so ahead of what was said."""
+    try:
+        return connection.recv(ANSWER)
+    except OSError:
+        return b""
