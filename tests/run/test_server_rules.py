@@ -110,10 +110,11 @@ class Place:
         return capsys.readouterr().out
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for all stories: each has people of its own."""
     with EvilHop(refusals={"nobody@far.test": "550 5.1.1 there is nobody"}).threaded() as hop:
-        made = Place(tmp_path, hop)
+        made = Place(tmp_path_factory.mktemp("rules"), hop)
         try:
             made.kmqd.start()
             yield made
@@ -144,19 +145,19 @@ def test_what_rules_do_with_mail(place: Place, capsys: pytest.CaptureFixture[str
 
 
 def test_new_rules_count_with_a_reload(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    place.send("ada@local.test", "eve@local.test", subject="one")
-    assert place.mailbox("eve")[0]["X-New"] is None
+    place.send("ada@local.test", "rita@local.test", subject="one")
+    assert place.mailbox("rita")[0]["X-New"] is None
     path = place.kmqd.folder / "kmq.conf"
     path.write_text(path.read_text() + "\n[new : rule]\ncondition = all mail\naction = add header X-New: ${rule}\n")
     assert "[new] (new section)" in place.kmq(capsys, "reload")
-    place.send("ada@local.test", "eve@local.test", subject="two")
-    found = {one["Subject"]: one["X-New"] for one in place.mailbox("eve", 2)}
+    place.send("ada@local.test", "rita@local.test", subject="two")
+    found = {one["Subject"]: one["X-New"] for one in place.mailbox("rita", 2)}
     assert found == {"one": None, "two": "new"}
 
 
 def test_where_redirected_mail_fails_its_sender_hears_of_whom_he_wrote_to(place: Place) -> None:
-    place.send("ada@local.test", "leaver@local.test")
-    (notice,) = place.mailbox("ada")
+    place.send("nora@local.test", "leaver@local.test")
+    (notice,) = place.mailbox("nora")
     told = notice.as_string()
     assert "Original-Envelope-Id: offer-5" in told
     assert "Original-Recipient: rfc822; leaver@local.test" in told
@@ -165,24 +166,24 @@ def test_where_redirected_mail_fails_its_sender_hears_of_whom_he_wrote_to(place:
 
 
 def test_a_program_is_rejected_and_somebody_told(place: Place) -> None:
-    place.send("ada@local.test", "eve@local.test", text=EXE)
+    place.send("ada@local.test", "paul@local.test", text=EXE)
     (notice,) = place.mailbox("ada")
     assert notice["Auto-Submitted"] == "auto-replied"
     assert "550 5.7.1 We take no programs by mail." in notice.as_string()
     (letter,) = place.mailbox("boss")
     assert letter["Subject"] == "A program: Setup"
     place.empty()
-    assert not (place.kmqd.mail / "eve").exists()
+    assert not (place.kmqd.mail / "paul").exists()
 
 
 def test_what_a_rule_holds_waits_for_an_operator(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    held = place.send("ada@local.test", "eve@local.test", subject="the lottery")
+    held = place.send("ada@local.test", "lotte@local.test", subject="the lottery")
     until(lambda: "Suspended" in place.kmq(capsys, "mailq"), "it is held")
     told = place.kmq(capsys, "explain", held)
     assert "looks odd" in told and "rule odd (" in told and "kmq resume" in told
     tried = [json.loads(line) for line in place.kmq(capsys, "--json", "rules", "test", held).splitlines()]
     assert [one["Rule"] for one in tried if one["Applies"]] == ["odd"]
     place.kmq(capsys, "resume", held)
-    (mine,) = place.mailbox("eve")
+    (mine,) = place.mailbox("lotte")
     assert mine["Subject"] == "the lottery", "it is not held again by the same rule"
     place.empty()
