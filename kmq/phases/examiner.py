@@ -157,7 +157,7 @@ def _allow(seconds: float) -> None:
     """So much processor time from now on; beyond, the kernel ends us (SIGXCPU)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _serve(worker: socket.socket, scratch: ScratchFile) -> None:

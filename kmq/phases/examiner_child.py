@@ -109,6 +109,9 @@ class Child:
         try:
             # A socket that holds nothing takes a question of some hundred bytes whole.
             socket.send_fds(self._link, [LENGTH.pack(len(text)) + text], list(descriptors))
+        except ConnectionError:
+            return Trouble(Cause.UNAVAILABLE, "the examiner ended before it was asked")
+        try:
             return await asyncio.wait_for(self._answer(), seconds)
         except TimeoutError:
             return Trouble(Cause.UNAVAILABLE, f"the examiner did not answer within {seconds:g} s")

@@ -77,7 +77,7 @@ class Examiners:
         if (known := self._facts.get(key)) is not None:
             return known
         question = question_of(self._section, head)
-        answer = await self._ask(question, lambda: [_opened(head, body)])
+        answer = await self._ask(question, lambda: _opened(head, body))
         if isinstance(answer, Trouble):
             return answer
         assert isinstance(answer, Examined), "an examiner answers what it is asked"
@@ -98,7 +98,7 @@ class Examiners:
             return _hindered(error)
         question = Extract(part.text, part.end, part.encoding, self._section.time_limit)
         try:
-            answer = await self._ask(question, lambda: [_opened(head, body), os.dup(out)])
+            answer = await self._ask(question, lambda: _opened(head, body), out)
         except BaseException:
             os.close(out)
             raise
@@ -116,16 +116,17 @@ class Examiners:
 
     # --- one question -------------------------------------------------------------------------------------------------
 
-    async def _ask(self, question: Question, descriptors: Callable[[], list[int]]) -> Answer | Trouble:
+    async def _ask(self, question: Question, body: Callable[[], int], *out: int) -> Answer | Trouble:
+        """body: opens it. out: where the answer is to be written."""
         async with self._places:
             try:
                 child = await self._ready()
             except NotBegun as why:
                 return Trouble(Cause.UNAVAILABLE, f"no examiner can be begun: {why}")
-            opened: list[int] = []
+            opened = -1
             try:
-                opened = descriptors()
-                answer = await child.ask(question, opened, _CLOCK * self._section.time_limit)
+                opened = body()
+                answer = await child.ask(question, (opened, *out), _CLOCK * self._section.time_limit)
             except (BodyDamaged, FileNotFoundError) as error:
                 answer = Damaged(str(error) if isinstance(error, BodyDamaged) else "the body is missing")
             except OSError as error:
@@ -134,8 +135,8 @@ class Examiners:
                 await self._over(child)
                 raise
             finally:
-                for fd in opened:
-                    os.close(fd)
+                if opened >= 0:
+                    os.close(opened)
             if isinstance(answer, (Trouble, Broken)):
                 await self._over(child)
             else:

@@ -75,6 +75,20 @@ def test_mail_is_delivered_without_what_is_blocked(kmqd: Kmqd, size: int) -> Non
     until(lambda: os.listdir(kmqd.spool / "incoming") == [], "nothing is left in incoming/ (J6)")
 
 
+def test_the_examiner_ends_with_its_worker(kmqd: Kmqd) -> None:
+    send(kmqd, multipart(TEXT, attachment("b.txt", b"x")))
+    mailbox(kmqd, "alice")
+    (examiner,) = children(kmqd.children()["worker-1"])
+    kmqd.kill("worker-1")
+    until(lambda: not Path(f"/proc/{examiner}").exists(), "the examiner is gone")
+    send(kmqd, multipart(TEXT, attachment("evil.exe", b"x")), "carol@local.test")
+    assert names(mailbox(kmqd, "carol")[0]) == [None, None]
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_a_bomb_is_held_and_may_be_let_through(kmqd: Kmqd) -> None:
     send(kmqd, in_mail(bombs.overlapping()))
     until(lambda: "[content] beyond_limits" in asked(kmqd, "mailq"), "it is held")
