@@ -14,7 +14,7 @@ from collections.abc import Callable
 from kmq import log
 from kmq.model import priority, queue_id
 from kmq.model.envelope import State
-from kmq.model.event import Failed
+from kmq.model.event import Failed, Passed
 from kmq.run import memory
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts, removed_quietly
@@ -113,6 +113,11 @@ class Loader:
             return False
         self.numbers.begin(number, found.state.next_seq)
         return True
+
+    def passed(self, number: int) -> list[Passed]:
+        """What the files say that a message of the queue has passed."""
+        found = loading.one(self.disk, number)
+        return found.state.passed if isinstance(found, Loaded) else []
 
     def coming(self, number: int) -> None:
         """The message is on its way back from poison/: `when_made` takes it in, and nobody else."""

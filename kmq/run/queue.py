@@ -162,6 +162,7 @@ class QueueProcess:
         self.net = SafetyNet(self.settings, self.storage, self.outcasts.keeping)
         last_id = recovered.last_id
         self.loader = Loader(self.core, self.outcasts, self.numbers, store.effects, last_id)
+        self.results.passed.read = self.loader.passed
         self.loader.known, self.loader.seen = self._assign_soon, self.outcasts.keeping.loaded
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)

@@ -27,6 +27,7 @@ from kmq.run.grace_holds import GraceHolds, eased
 from kmq.run.link import Link
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts
+from kmq.run.passed import PassedBefore
 from kmq.run.scheduler import Scheduler
 from kmq.run.storage import Storage
 from kmq.run.telling import NO_FATE, Fate, Troubles, complete, tell_of_a_child, tell_of_the_dead
@@ -58,6 +59,7 @@ class Results:
         self.numbers = numbers
         self.outcasts = outcasts
         self.named: Callable[[str], None] = lambda name: None  #: told of bodies in incoming/ that puts name (J6)
+        self.passed = PassedBefore()
         self.keeping = outcasts.keeping
         self.grace: GraceHolds | None = None
         self.delivered = 0
@@ -102,8 +104,8 @@ class Results:
     def _of_an_earlier_run(self, worker: int, done: Done, events: list[AnyEvent], now: float) -> Ruling | None:
         held = Held(done.n, queue_id.parse(done.m), done.hop, recipients.from_text(done.rcpt), done.attempt)
         warned = [recipients.from_text(one.rcpt) for one in events if type(one) is Delayed]
-        if any(self.core.is_warned(held.mid, rcpt) for rcpt in warned):
-            return None  # it is known: a warning alone is no attempt, so the number of the attempt does not tell
+        if any(self.core.is_warned(held.mid, rcpt) for rcpt in warned) or self.passed.knows(held.mid, events):
+            return None  # it is known: neither is an attempt, so the number of the attempt does not tell
         return self.core.result(done, events, now) if self.core.adopt(worker, held, now) else None
 
     def _operations(
@@ -127,6 +129,7 @@ class Results:
             self._count(event)
             operations.append(self._append(number, event))
             if type(event) is Passed:
+                self.passed.recorded(number, event)
                 if event.headers:
                     self.numbers.edited.add(number)
                 if event.archive:

@@ -118,6 +118,13 @@ def acknowledged_before_sync() -> None:
     Results.done = done
 
 
+@mutant("J10 passed phase not recognised")
+def passed_not_recognised() -> None:
+    from kmq.run.passed import PassedBefore
+
+    PassedBefore.knows = lambda self, number, events: False
+
+
 @mutant("J10 known result not recognised")
 def known_not_recognised() -> None:
     from kmq.run.scheduler import Scheduler

@@ -32,6 +32,7 @@ from kmq.model.frame import (
     AnyFrame,
     Ask,
     Assign,
+    Child,
     Done,
     Frame,
     Hello,
@@ -150,13 +151,22 @@ class Actor:
         await until(lambda: self.given(mail), f"worker {self.number} gets {mail}")
         return self.given(mail)[-1]
 
-    def says(self, assign: Assign, *events: Event) -> None:
-        """A result."""
+    def says(self, assign: Assign, *events: Event, letter: tuple[bytes, bytes] | None = None) -> Callable[[], None]:
+        """A result; letter: head and body of a message that a phase made. -> what says the same once more."""
         at = moment.as_text(time.time())
         for event in events:
             event.at = at
         encoded = [msgspec.Raw(msgspec.json.encode(event)) for event in events]
-        self.peer.say(Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded))
+        done = Done(assign.n, assign.m, assign.hop, assign.rcpt, assign.attempt, encoded)
+        tail, body = letter or (b"", b"")
+        if letter is not None:
+            done.children = [Child(1, len(tail), len(body), kind="letter")]
+
+        def say() -> None:
+            self.peer.say(done, tail + body)
+
+        say()
+        return say
 
     def delivers(self, assign: Assign) -> None:
         routed = Routed(rcpt=assign.rcpt, hop=FAR, rule="far")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kmq.model import hop
-from kmq.model.event import Deferred, Failed, Moved, Removing, Routed
+from kmq.model.envelope import Head, Recipient, Source, head_tail
+from kmq.model.event import Deferred, Failed, Moved, Passed, Removing, Routed, Suspended
 from kmq.model.frame import Assign
 from kmq.model.phase import Phase
 from kmq.run.share import TAKEN_OUT
@@ -213,6 +214,28 @@ async def a_known_result_is_recognised(folder: Path, mutant: str) -> None:
         later = await stage.receiver.mail()
         await until(lambda: stage.envelope(later), "the files are as the journal says")
         holds(stage.envelope(mail).count('"event":"deferred"') == 1, "one result is in the envelope twice")
+
+
+async def what_has_passed_a_phase_is_recognised(folder: Path, mutant: str) -> None:
+    """The same of a result that is no attempt: it was held by a phase, which sent a letter; that goes out once."""
+    async with Stage(folder, mutant) as stage:
+        worker, mail, has = await stage.begun()
+        head = Head("", "", "", "", [Recipient("audit@near.test")], 17, Source(how="rule"), parent=mail)
+        passed = Passed(phase="Content filtering", step="rules", by="rule", child="0")
+        held = Suspended(rcpt="0", by="rule", reason="look")
+        say = worker.says(has, passed, held, letter=(head_tail(head), b"Subject: x\r\n\r\ny\r\n"))
+        await until(lambda: worker.known(has.n), "it is recorded")
+        await stage.kill_scheduler()
+        await stage.scheduler(worker)
+        await worker.come()
+        await stage.all_loaded()
+        say()
+        await until(lambda: worker.known(has.n), "it is acknowledged again")
+        later = await stage.receiver.mail()
+        await until(lambda: stage.envelope(later), "the files are as the journal says")
+        holds(stage.envelope(mail).count('"event":"passed"') == 1, "one step is in the envelope twice")
+        letters = [one for one in (folder / "spool" / "queue").glob("*/*.env") if "audit@" in one.read_text()]
+        holds(len(letters) == 1, "the letter was made twice")
 
 
 async def what_nobody_knows_is_acknowledged(folder: Path, mutant: str) -> None:
@@ -461,6 +484,7 @@ STORIES: list[Story] = [
     the_unbegun_is_reported_too,
     a_result_is_kept_until_it_is_known,
     a_known_result_is_recognised,
+    what_has_passed_a_phase_is_recognised,
     what_nobody_knows_is_acknowledged,
     the_attempt_is_counted_from_the_log,
     a_token_is_answered_by_a_later_run,
@@ -486,6 +510,7 @@ NOTICED: dict[str, Story] = {
     "J10 result forgotten before it is known": a_result_is_kept_until_it_is_known,
     "J10 acknowledged before the sync": a_result_is_acknowledged_when_it_is_durable,
     "J10 known result not recognised": a_known_result_is_recognised,
+    "J10 passed phase not recognised": what_has_passed_a_phase_is_recognised,
     "J10 unknown message not acknowledged": what_nobody_knows_is_acknowledged,
     "J10 attempt not counted from the log": the_attempt_is_counted_from_the_log,
     "J10 no token": a_token_is_answered_by_a_later_run,
