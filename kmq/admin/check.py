@@ -49,6 +49,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from certificates(settings)
     yield from routing(settings)
     yield from rewriting(settings)
+    yield from scanners(settings)
     yield from languages(settings)
     yield from rules(settings)
     yield from attachments(settings)
@@ -62,6 +63,14 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from programs(settings)
     yield from groups(settings)
     yield from ports(settings)
+
+
+def scanners(settings: Settings) -> Iterator[Verdict]:
+    """The programs that look at mail, where there are any."""
+    if settings.scanners or settings.milters:
+        from kmq.admin import check_scanners  # speaks HTTP, which costs every other check some milliseconds
+
+        yield from check_scanners.scanners(settings)
 
 
 def warnings(settings: Settings) -> Iterator[Verdict]:
