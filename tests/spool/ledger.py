@@ -74,6 +74,7 @@ class Ledger:
         self.highest = 0  # the last ID that was told
         self.kept: dict[int, Kept] = {}
         self.archived: dict[int, Kept] = {}  # day: the folder below the spool
+        self.wishes: dict[int, Kept] = {}  # the same of what may not be durable
         self.lossy = not atomic
 
     # --- what is told ------------------------------------------------------------------------------------------------
@@ -81,6 +82,9 @@ class Ledger:
     def write(self, operations: list[Operation]) -> Written:
         one = Written(operations)
         self.records.append(one)
+        for operation in operations:
+            if isinstance(operation, Archive):
+                self.wishes[operation.id] = self._archived(operation)
         return one
 
     def tell(self, one: Written) -> None:
@@ -94,7 +98,7 @@ class Ledger:
             if isinstance(operation, Keep):
                 self.kept[operation.id] = self._kept(operation)
             if isinstance(operation, Archive):
-                self.archived[operation.id] = self._archived(operation)
+                self.archived[operation.id] = self.wishes[operation.id]
             if isinstance(operation, Mark) and operation.id in self.kept:
                 self.kept[operation.id].lines.append(operation.line)
 
@@ -104,7 +108,7 @@ class Ledger:
         return Kept(keep.day, lines, self.bodies[keep.id])
 
     def _archived(self, wish: Archive) -> Kept:
-        """A record that is found after a cut is told later than some that were written behind it."""
+        """As it is written: of a record that is found after a cut, some operations leave no trace."""
         story = [op for one in self.records for op in one.operations if op.id == wish.id]
         lines = [op.line for op in story if isinstance(op, Put)]
         lines += [op.line for op in story if isinstance(op, Append | Move) and op.seq <= wish.seq]
@@ -118,7 +122,8 @@ class Ledger:
         other = Ledger(self.atomic)
         other.records, other.bodies, other.offered = self.records, self.bodies, self.offered
         other.highest, other.handed = self.highest, self.handed
-        other.kept, other.archived, other.lossy = self.kept, self.archived, self.lossy
+        other.kept, other.lossy = self.kept, self.lossy
+        other.archived, other.wishes = self.archived, self.wishes
         other.incoming = dict.fromkeys(self.incoming, False)
         return other
 
@@ -255,16 +260,20 @@ class Ledger:
         wrong = [
             f"{queue_id.text(number)}: archived from nowhere"
             for number in there.keys() - self.archived.keys() - {op.id for one, op in wishes.values() if one.sent}
+            if self.atomic  # else half of it may lie there until the phase is run again
         ]
         promised = dict(self.archived)
         for number, (one, wish) in wishes.items():
             passed = next((op.line for op in one.operations if isinstance(op, Append) and op.seq == wish.seq), None)
             if passed in (found.get(number) or Found()).lines:
-                promised.setdefault(number, self._archived(wish))
+                promised.setdefault(number, self.wishes[number])
         for number, kept in promised.items():
             parts = there.get(number, {})
             if parts.get("eml") != kept.body or lines_of(parts.get("env", b"")) != kept.lines:
-                wrong.append(f"{queue_id.text(number)}: was archived, and is not in {kept.day} as it was: {parts}")
+                lines = [line[:120] for line in lines_of(parts.get("env", b""))]
+                wanted = [line[:120] for line in kept.lines]
+                name = queue_id.text(number)
+                wrong.append(f"{name}: was archived, and is not in {kept.day} as it was: {lines}, promised {wanted}")
         return wrong
 
     # --- what lies elsewhere -----------------------------------------------------------------------------------------
@@ -305,7 +314,7 @@ class Ledger:
         if isinstance(operation, Keep):
             return operation.id in _look_sent(disk)
         if isinstance(operation, Archive):
-            return operation.id in _look_into(disk, "backup")
+            return self.atomic and operation.id in _look_into(disk, "backup")
         if isinstance(operation, Mark):
             return operation.line in lines_of(_look_sent(disk).get(operation.id, {}).get("env", b""))
         return self._evidence(operation, found.get(operation.id) or Found())
