@@ -151,6 +151,7 @@ QUEUE = Table(
         Property("RetryCount", _N, "attempts in vain on end", _NUM),
         Property("Status", _W, "of the queue", _EQ, ("Active", "Connecting", "Ready", "Retry", "Suspended")),
         Property("Throttled", _T, "which limit it waits for"),
+        Property("Timetable", _T, "the hours that keep it shut, none where it is sent only when asked for"),
         Property("Velocity", _N, "OutgoingRate less IncomingRate", _NUM),
         Property("Why", _T, "code of what it waits for"),
     ],
