@@ -225,6 +225,19 @@ CAUSES: Mapping[str, Cause] = {
         "kmq retry {id}",
         "kmq doctor begins one to see; the log of the worker tells more",
     ),
+    "scanner-down": Cause(
+        "it waits for a scanner of mail, or a milter, that cannot be asked: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "kmq check asks it; when it is back kmq retry --queue Submission is quicker than the schedule; or write"
+        " failure = open into its section, then kmq reload: mail is delivered unscanned",
+    ),
+    "scanner-later": Cause(
+        "a scanner of mail, or a milter, says that it is to come again: {why}",
+        _REPLY,
+        "kmq retry {id}",
+        "greylist and soft_reject in the section of an rspamd say whether mail waits then",
+    ),
     "no-archive": Cause(
         "it is to be archived before it goes on, and cannot be: {why}",
         _REPLY,

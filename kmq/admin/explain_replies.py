@@ -20,6 +20,7 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"4\.3\.[01] it cannot be archived in ", "no-archive"),
         (r"4\.3\.0 cannot (read|write) the message", "own-disk"),
         (r"4\.3\.0 The message cannot be examined now", "no-examiner"),
+        (r"4\.7\.1 Content scanner unavailable", "scanner-down"),
         (r"4\.4\.3 ", "dns-trouble"),
         (r"certificate verify failed|certificate is not valid|hostname mismatch|self-signed", "untrusted"),
         (r"4\.7\.4 .*TLS is required", "no-tls-there"),
@@ -33,6 +34,7 @@ _REACHING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"4\.4\.5 ", "connections-busy"),
         (r" said: 4\d\d.*(too many|rate|slow|throttl|busy)", "slow-down"),
         (r" said: ", "turned-away"),
+        (r"^451 4\.7\.1 ", "scanner-later"),
         (r"4\.4\.2 |4\.5\.0 ", "connection-lost"),
     )
 )

@@ -526,6 +526,8 @@ def test_what_a_hop_says(reply: str, code: str) -> None:
         ("451 4.3.0 the agent was ended before it answered: it says a line without end", "fax", "agent-unanswered"),
         ("451 4.3.0 cannot write the message down for the agent: No space left on device", "", "own-disk"),
         ("451 4.3.0 cannot read the message: Input/output error", "", "own-disk"),
+        ("451 4.7.1 Content scanner unavailable: virus (clamd at /s): refused", "", "scanner-down"),
+        ("451 4.7.1 junk says greylist, score 5.0", "", "scanner-later"),
         ("452 4.3.1 it cannot be archived in /archive: No space left on device", "", "no-archive"),
         ("451 4.3.0 it cannot be archived in /archive: it has not answered for 60 s", "", "no-archive"),
         ("451 4.3.0 The message cannot be examined now: no examiner can be begun: no room", "", "no-examiner"),
