@@ -316,6 +316,26 @@ def test_an_answer_that_comes_too_late_does_not_count(tmp_path: Path) -> None:
     play(tmp_path, story, agent(tmp_path, SLOW, in_flight=2, answer_timeout=0.3))
 
 
+def test_what_is_overdue_keeps_its_place(tmp_path: Path) -> None:
+    """A program that is slow is handed less: of a window of two, one at a time."""
+    text = HELLO + (
+        "import select\n"
+        'heard = b""\n'
+        'while heard.count(b"\\n") < 3:\n    heard += os.read(0, 65536)\n'
+        "time.sleep(0.2)\n"
+        'note("another" if select.select([0], [], [], 0)[0] else "alone", heard.count(b"\\n"))\n'
+        'tell(n=json.loads(heard.splitlines()[2])["n"], reply="250 ok")\n'
+        'tell(n=json.loads(os.read(0, 65536))["n"], reply="250 ok")\n'
+    )
+
+    async def story(world: World) -> None:
+        assert kinds(await world.outcome(work(number=1))) == "d"
+        await asyncio.gather(world.send(work(number=2)), world.send(work(number=3)))
+
+    play(tmp_path, story, agent(tmp_path, text, in_flight=2, answer_timeout=0.7))
+    assert notes(tmp_path)[1:] == ["alone 3"]
+
+
 def test_a_program_that_stands_still_is_ended_with_its_children(tmp_path: Path) -> None:
     text = HELLO + (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
