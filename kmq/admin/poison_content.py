@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from kmq.config import Settings
 from kmq.model.envelope import Head
-from kmq.phases.attachment_rules import Rule, blocked
+from kmq.phases import attachment_rules
+from kmq.phases.attachment_rules import blocked
 from kmq.phases.examiner import examined
 from kmq.phases.examiner_frames import Examined
 from kmq.phases.examining import question_of
@@ -52,8 +53,8 @@ def content(settings: Settings, head: Head, path: str) -> list[str]:
     told = [f"{len(facts.parts)} parts, {len(facts.attachments)} attachments and files in archives"]
     told += [said(facts)] if facts.why else []
     told += _applying(settings, head, path, facts)
-    found = blocked(facts, [Rule(one) for one in settings.attachments])
-    return told + [f"{shown(one.name)} would be taken out ([{one.section.name}])" for one in found]
+    found = blocked(facts, attachment_rules.rules_of(settings))
+    return told + [f"{shown(one.name)} would be taken out by the attachment rule {one.rule.name}" for one in found]
 
 
 def _applying(settings: Settings, head: Head, path: str, facts: Facts) -> Iterator[str]:

@@ -4,15 +4,16 @@ Law:      the first section that fits an attachment says what becomes of it; wha
           Connect). A file in an archive that is blocked takes the archive with it; an archive that is accepted is not
           looked into.
 Promise:  pure; a pattern is matched in time linear in the name.
-Callers:  phases.content_attachments; `kmq check` by way of the configuration.
+Callers:  phases.content_attachments; a trial of a poisoned message.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
+from kmq.config import Settings
 from kmq.config.content import AttachmentSection
 from kmq.phases.facts import Attachment, Facts
 from kmq.phases.file_names import plain
@@ -21,14 +22,19 @@ _SEPARATORS = re.compile(r"[/\\]")
 
 
 class Rule:
-    """A section, ready to be tried."""
+    """A section, ready to be tried. place: `kmq.conf:12`."""
 
-    __slots__ = ("_names", "_types", "section")
+    __slots__ = ("_names", "_types", "place", "section")
 
-    def __init__(self, section: AttachmentSection) -> None:
+    def __init__(self, section: AttachmentSection, place: str) -> None:
         self.section = section
+        self.place = place
         self._names = _pattern(unicodedata.normalize("NFKC", one).casefold() for one in section.names)
         self._types = _pattern(section.types)
+
+    @property
+    def name(self) -> str:
+        return f"{self.section.name} ({self.place})"
 
     @property
     def blocks(self) -> bool:
@@ -41,9 +47,14 @@ class Rule:
         )
 
 
-def _pattern(patterns: Sequence[str] | object) -> Callable[[str], object]:
+def rules_of(settings: Settings) -> list[Rule]:
+    """Those of a configuration, in its order."""
+    return [Rule(one, settings.origin(one.name, "").place) for one in settings.attachments]
+
+
+def _pattern(patterns: Iterable[str]) -> Callable[[str], object]:
     """A text fits one of some wildcards."""
-    whole = "|".join(translate(one) for one in patterns)  # type: ignore[attr-defined]
+    whole = "|".join(map(translate, patterns))
     return re.compile(whole).match if whole else lambda text: None
 
 
@@ -58,7 +69,7 @@ class Blocked(NamedTuple):
     """attachment: what a rule blocks, a file in an archive perhaps; part: what has to go for it."""
 
     attachment: Attachment
-    section: AttachmentSection
+    rule: Rule
 
     @property
     def part(self) -> int:
@@ -83,5 +94,5 @@ def blocked(facts: Facts, rules: Sequence[Rule]) -> list[Blocked]:
         if rule is not None and not one.member:
             decided.add(one.part)
         if rule is not None and rule.blocks:
-            found.append(Blocked(one, rule.section))
+            found.append(Blocked(one, rule))
     return found

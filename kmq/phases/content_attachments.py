@@ -17,7 +17,7 @@ from kmq.model.envelope import Head, Recipient
 from kmq.model.event import HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
 from kmq.phases import unexamined
-from kmq.phases.attachment_rules import Blocked, Rule, blocked
+from kmq.phases.attachment_rules import Blocked, blocked, rules_of
 from kmq.phases.edits import edited
 from kmq.phases.examining import Examiners, without_facts
 from kmq.phases.facts import Facts, Trouble
@@ -42,7 +42,7 @@ class Attachments:
     step = "attachments"
 
     def __init__(self, settings: Settings, examiners: Examiners) -> None:
-        self._rules = [Rule(one) for one in settings.attachments]
+        self._rules = rules_of(settings)
         self._content = settings.content
         self._examiners = examiners
         self._languages = Languages(settings.notices)
@@ -73,13 +73,13 @@ class Attachments:
 
     def _held(self, matter: Matter, found: Sequence[Blocked]) -> Finding:
         """It goes on as it came when an operator says so, or not at all."""
-        passed = Passed(by=_sections(found), verdict=_cut(f"cannot be taken out: {_names(found)}"))
+        passed = Passed(by=_rule_names(found), verdict=_cut(f"cannot be taken out: {_names(found)}"))
         held = Suspended(rcpt=recipients.as_text(matter.rcpt), by=passed.by, reason=passed.verdict)
         return Finding(passed, [held])
 
     def _filtered(self, matter: Matter, facts: Facts, found: Sequence[Blocked]) -> Finding:
         pieces = without(matter.head, matter.body, self._cuts(matter, facts, found))
-        passed = Passed(by=_sections(found), verdict=_cut(f"removed {_names(found)}"))
+        passed = Passed(by=_rule_names(found), verdict=_cut(f"removed {_names(found)}"))
         note = unexamined.said(facts)
         if note:
             passed.verdict = _cut(f"{passed.verdict}; {note}")
@@ -138,13 +138,14 @@ def may_be_told(head: Head, facts: Facts) -> bool:
 def _removal(facts: Facts, found: Sequence[Blocked]) -> Removal:
     return Removal(
         names=[one.name for one in found],
-        reasons=[one.section.description for one in found],
+        reasons=[one.rule.section.description for one in found],
         sealed=any(facts.parts[one.part].sealed for one in found),
     )
 
 
-def _sections(found: Sequence[Blocked]) -> str:
-    return _cut(", ".join(dict.fromkeys(f"[{one.section.name}]" for one in found)))
+def _rule_names(found: Sequence[Blocked]) -> str:
+    names = dict.fromkeys(one.rule.name for one in found)
+    return _cut(f"attachment {'rule' if len(names) == 1 else 'rules'} {', '.join(names)}")
 
 
 def _names(found: Sequence[Blocked]) -> str:

@@ -83,7 +83,7 @@ MAIL = multipart(TEXT, attachment("Evil.EXE", b"MZ"), attachment("b.txt", b"text
 def test_mail_goes_on_without_it_and_with_a_note(filtered: Filter) -> None:
     finding = filtered.one(EXE, MAIL)
     assert finding.passed is not None
-    assert (finding.passed.by, finding.passed.verdict) == ("[exe]", "removed Evil.EXE")
+    assert (finding.passed.by, finding.passed.verdict) == ("attachment rule exe (kmq.conf:4)", "removed Evil.EXE")
     assert finding.replacement is not None and finding.replacement.rcpt == (0,)
     assert [part.get_filename() for part in parts_of(text_of(finding))] == [None, None, "b.txt"]
     note = note_of(finding, 1)
