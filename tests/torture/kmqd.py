@@ -23,7 +23,7 @@ CONFIGURATION = """\
 hostname = mx.local.test
 spool = {spool}
 run_directory = {run}
-local_domains = local.test
+local_domains = {domains}
 workers = {workers}
 receivers = {receivers}
 {kmq}
@@ -93,6 +93,7 @@ class Kmqd:
     hops: dict[str, int] = field(default_factory=dict)
     workers: int = 2
     receivers: int = 1
+    domains: str = "local.test"
     kmq: str = ""
     queue: str = ""
     drops: str = NO_DROPS
