@@ -4,7 +4,7 @@ Promise:  a section is made by keywords; what has no default by hand must be giv
 Callers:  `sections` and `connector`, which declare; `page`, `printed` and `reading` look at what was declared.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field
 from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
 
 from kmq.config.kinds import Kind
@@ -44,11 +44,39 @@ def section(declared: type[T]) -> type[T]:
 
     What dataclass would write for each class anew, which takes milliseconds at each start, is the same for all here.
     """
-    made = dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)(declared)
+    made = dataclass(init=False, slots=True, kw_only=True, eq=False, repr=False, match_args=False)(declared)
+    made.__init__ = _begin  # type: ignore[method-assign, assignment]
+    made.__setattr__ = _frozen  # type: ignore[method-assign]
+    made.__delattr__ = _frozen  # type: ignore[method-assign]
+    made.__reduce__ = _kept  # type: ignore[method-assign, assignment]
     made.__eq__ = _equal  # type: ignore[method-assign]
     made.__hash__ = _hash  # type: ignore[method-assign, assignment]
     made.__repr__ = _told  # type: ignore[method-assign]
     return made
+
+
+def _begin(one: Any, **given: object) -> None:
+    """TypeError for an option that there is not, and for one that must be given."""
+    for name, declared in one.__dataclass_fields__.items():
+        value = given.pop(name, declared.default)
+        if value is MISSING:
+            raise TypeError(f"{type(one).__name__} needs {name}")
+        object.__setattr__(one, name, value)
+    if given:
+        raise TypeError(f"{type(one).__name__} has no {', '.join(given)}")
+
+
+def _frozen(one: Any, name: str, value: object = None) -> None:
+    raise FrozenInstanceError(f"{type(one).__name__}.{name} is what the configuration says")
+
+
+def _kept(one: Any) -> tuple[object, ...]:
+    """As it travels from kmqd to its processes (pickle)."""
+    return _again, (type(one), dict(zip(one.__dataclass_fields__, _values(one), strict=True)))
+
+
+def _again(kind: type[T], given: dict[str, object]) -> T:
+    return kind(**given)
 
 
 def _values(one: Any) -> tuple[object, ...]:
