@@ -150,6 +150,39 @@ def test_what_an_alias_makes_of_it_is_not_archived_again(tmp_path: Path, started
     assert [one.address for one in head.recipients] == ["all@local.test"]
 
 
+WITH_PROGRAM = """\
+Subject: look
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/plain
+
+hello
+--b
+Content-Type: application/octet-stream
+Content-Disposition: attachment; filename=virus.exe
+
+MZ-program
+--b--
+""".replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(("order", "whole"), [("before", True), ("after", False)])
+def test_what_is_archived_is_what_came_or_what_the_filters_left(
+    tmp_path: Path, started: list[Kmqd], order: str, whole: bool
+) -> None:
+    filters = "[programs : attachment]\nnames = *.exe"
+    place = begin(started, kmqd(tmp_path, f"incoming = yes\norder = {order}\n\n{filters}"))
+    send(place, "she@far.test", "bob@local.test", text=WITH_PROGRAM)
+    until(lambda: mailbox(place, "bob"), "it is delivered")
+    place.drain()
+    [(head, _, body)] = archived(place.spool / "backup").values()
+    assert b"MZ-program" not in mailbox(place, "bob")[0].read_bytes()
+    assert (b"MZ-program" in body, bool(head.parent)) == (whole, not whole)
+    assert place.accidents() == []
+
+
 def test_a_copy_that_cannot_be_delivered_never_comes_back_to_the_sender(tmp_path: Path, started: list[Kmqd]) -> None:
     with EvilHop(refusals={"archive@far.test": "550 5.1.1 no archive here"}).threaded() as hop:
         place = kmqd(tmp_path, "local = yes\nfolder =\naddress = archive@far.test", "postmaster = carl@local.test")
