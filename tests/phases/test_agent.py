@@ -305,7 +305,7 @@ def test_an_answer_that_comes_too_late_does_not_count(tmp_path: Path) -> None:
         found = await world.outcome(work(number=1))
         assert kinds(found) == "d"
         assert found.uncertain
-        assert "did not answer in 0.3 s" in results(found)[0][1]
+        assert "did not answer in 1 s" in results(found)[0][1]
         (tmp_path / "agent.go").touch()
         assert kinds(await world.outcome(work(number=2))) in ("D", "d")
         async with asyncio.timeout(LONG):
@@ -313,7 +313,7 @@ def test_an_answer_that_comes_too_late_does_not_count(tmp_path: Path) -> None:
                 pass
         assert len(born(tmp_path)) == 1
 
-    play(tmp_path, story, agent(tmp_path, SLOW, in_flight=2, answer_timeout=0.3))
+    play(tmp_path, story, agent(tmp_path, SLOW, in_flight=4, answer_timeout=1.0))
 
 
 def test_what_is_overdue_keeps_its_place(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_what_is_overdue_keeps_its_place(tmp_path: Path) -> None:
         assert kinds(await world.outcome(work(number=1))) == "d"
         await asyncio.gather(world.send(work(number=2)), world.send(work(number=3)))
 
-    play(tmp_path, story, agent(tmp_path, text, in_flight=2, answer_timeout=0.7))
+    play(tmp_path, story, agent(tmp_path, text, in_flight=2, answer_timeout=2.0))
     assert notes(tmp_path)[1:] == ["alone 3"]
 
 
