@@ -112,7 +112,7 @@ MESSAGE = Table(
         Property("RecipientCount", _N, "recipients that wait in this queue"),
         Property("Recipients", _L, "addresses that wait in this queue", ("-like",), alias=("to",)),
         Property("RetryCount", _N, "attempts so far", _NUM),
-        Property("SCL", _N, "spam confidence, -1 to 9, when a filter before us wrote one", _NUM),
+        Property("SCL", _N, "spam confidence, -1 to 9, of a filter of ours, or of one before us that wrote it", _NUM),
         Property("Size", _S, "of the message in bytes", _NUM, alias=("messageSize",)),
         Property("SourceIP", _T, "address of the client that brought it", _EQ, alias=("senderIp",)),
         Property(

@@ -47,7 +47,7 @@ CREATE INDEX poison ON message (mid) WHERE home = 'poison';
 """
 
 #: Counts up when a column comes to mean something else.
-_MEANING = 2
+_MEANING = 3
 
 #: What tells our file from that of another kmq: other tables are another version.
 VERSION = crc32(f"{_SCHEMA}{_MEANING}".encode()) & 0x7FFFFFFF
@@ -55,7 +55,7 @@ VERSION = crc32(f"{_SCHEMA}{_MEANING}".encode()) & 0x7FFFFFFF
 _MARKS = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
 
 _INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
-_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ? WHERE mid = ? AND NOT damaged"
+_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ?, scl = coalesce(?, scl) WHERE mid = ? AND NOT damaged"
 _SHARES = f"INSERT OR REPLACE INTO share VALUES ({', '.join('?' * (2 + len(_SHARE)))})"
 
 
@@ -228,10 +228,14 @@ class Index:
         row = index_rows.message_row(found)
         mid = mid_of(number)
         self.connection.execute("DELETE FROM share WHERE mid = ?", (mid,))
-        updated = self.connection.execute(_UPDATE, (*stamp, row.home, mid)) if not row.damaged else None
+        scl = index_rows.scl_of(found)
+        updated = self.connection.execute(_UPDATE, (*stamp, row.home, scl, mid)) if not row.damaged else None
         if updated is None or not updated.rowcount:
             body = look.header_of(found.body) if isinstance(found, look.Found) else None
-            self.connection.execute(_INSERT, (mid, *stamp, *row, *index_rows.header_row(body)))
+            header = index_rows.header_row(body)
+            if scl is not None:
+                header = header._replace(scl=scl)
+            self.connection.execute(_INSERT, (mid, *stamp, *row, *header))
         shares = index_rows.share_rows(found)
         self.connection.executemany(_SHARES, [(mid, self._hop(one.hop), *one[1:]) for one in shares])
 

@@ -258,6 +258,13 @@ def header_row(header: bytes | None) -> HeaderRow:
 _WANTED = frozenset({b"subject", b"message-id", b"x-ms-exchange-organization-scl"})
 
 
+def scl_of(found: Found | Damaged) -> int | None:
+    """What a filter of ours says: whole points of its score, 0 to 9. Of rspamd's, 6 is spam, as it is in Exchange."""
+    passed = [] if isinstance(found, Damaged) else found.state.passed
+    score = next((one.score for one in reversed(passed) if one.score is not None), None)
+    return None if score is None else int(max(0.0, min(9.0, score)))
+
+
 def _plain(text: bytes) -> str:
     return text.decode("utf-8", "replace")[:_TEXT].strip()
 

@@ -21,7 +21,7 @@ from kmq.config import Settings, load
 from kmq.errors import FilterError, SpoolError
 from kmq.model import moment
 from kmq.model.envelope import Recipient, Source, event_line
-from kmq.model.event import Deferred, Delivered, Moved, Removing, Routed, Suspended
+from kmq.model.event import Deferred, Delivered, Moved, Passed, Removing, Routed, Suspended
 from kmq.spool import index
 from kmq.spool.index import Index
 from kmq.spool.look import walk
@@ -153,6 +153,17 @@ def test_the_scheduler_s_word_counts_for_a_message_in_several_queues(bag: Mailba
 
 
 # --- properties -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("score", "scl"), [(6.9, 6), (-3.0, 0), (1e9, 9), (None, 5)])
+def test_the_score_of_a_filter_of_ours_is_the_confidence(
+    bag: Mailbag, settings: Settings, score: float | None, scl: int
+) -> None:
+    header = b"X-MS-Exchange-Organization-SCL: 5\r\n\r\n"
+    passed = Passed(phase="Content filtering", step="junk", by="junk", score=score)
+    bag.lay(passed, Routed(rcpt="0", hop=ISP), body=header)
+    (row,) = select(settings, around()).rows
+    assert row.properties["SCL"] == scl
 
 
 def test_every_property_of_a_message(bag: Mailbag, settings: Settings) -> None:
