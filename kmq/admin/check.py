@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from kmq.admin.check_as_user import as_users
 from kmq.admin.check_backup import backup
 from kmq.admin.check_content import attachments
 from kmq.admin.check_dns import dns
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield from spool(settings)
     yield from drops(settings)
     yield from mailboxes(settings)
+    yield from as_users(settings)
     yield from ways(settings)
     yield from backup(settings)
     yield from programs(settings)

@@ -78,6 +78,16 @@ l l.
 .TE
 What it prints, up to 4 KiB, is read; the beginning stands in the reply, and with it an enhanced code (as 5.7.1) if it
 begins with one of the same class.
+.TP
+.B as_user
+The same by
+.BR kmq\-deliver (8),
+which becomes the user first: into ~/Maildir, or the file of his name in /var/mail, or to a command that root has named
+in /etc/kmq/deliver.conf. What is written is his. Nothing is done as root or as a user below uid 1000, so
+.B root
+and
+.B postmaster
+need aliases. Without an answer of kmq\-deliver mail waits.
 .P
 In braces of
 .B maildir
