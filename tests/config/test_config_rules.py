@@ -1,5 +1,8 @@
 """Server rules as the file says them: a language of rows, and the mistakes in them with line and remedy."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -214,6 +217,22 @@ def test_every_word_of_the_language_can_be_written() -> None:
             else:
                 found = condition(row.upper() if value == "" else row)
                 assert (found.subject, found.comparator, found.negative) == (subject, comparator, negative)
+
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def test_the_examples_of_documents_are_rules() -> None:
+    sample = (TREE / "etc" / "kmq.conf").read_text().partition("; [large : rule]\n")[2]
+    text = "".join(line.removeprefix("; ").removeprefix(";") + "\n" for line in sample.splitlines() if line[:1] == ";")
+    (large,) = settings(f"[large : rule]\n{text}").rules
+    assert [one.verb for one in large.action] == [Verb.NOTIFY, Verb.REJECT]
+    page = (TREE / "man" / "kmq-rules.5").read_text()
+    first = page.partition("[large : rule]\n")[2].partition(".Ed")[0]
+    assert [one.name for one in settings(f"[large : rule]\n{first}").rules] == ["large", "fraud"]
+    told = set(re.findall(r"\w+", page))
+    for word in (*SUBJECTS, *(one.value for one in (*Comparator, *Verb)), *PLACEHOLDERS):
+        assert set(word.split()) <= told, word
 
 
 def test_every_example_in_a_complaint_is_right() -> None:
