@@ -69,7 +69,7 @@ class EvilHop:
     extensions:         what EHLO offers. tls: a context to offer STARTTLS with; starttls: a reply instead of it.
     implicit:           TLS from the first byte. handshake: "rst" resets the connection behind 220 to STARTTLS.
     users:              name -> password; then EHLO offers AUTH with `mechanisms`, and MAIL needs it.
-    auth:               mechanism -> reply instead of an exchange.
+    auth:               mechanism -> reply instead of an exchange. etrn: node -> reply.
     recipients_limit:   RCPTs above it are answered with too_many. data: reply instead of 354.
     refusals:           recipient -> reply instead of ours.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
@@ -88,6 +88,7 @@ class EvilHop:
     users: dict[str, str] = field(default_factory=dict)
     mechanisms: str = "PLAIN LOGIN"
     auth: dict[str, str] = field(default_factory=dict)
+    etrn: dict[str, str] = field(default_factory=dict)
     recipients_limit: int = 10_000
     too_many: str = "452 4.5.3 too many recipients"
     data: str = ""
@@ -352,6 +353,9 @@ class _Session(asyncio.Protocol):
     def let_in(self, name: str, password: str) -> None:
         self.known = self.hop.users.get(name) == password
         self.say("235 2.7.0 welcome" if self.known else "535 5.7.8 who are you?")
+
+    def on_etrn(self, line: bytes) -> None:
+        self.say(self.hop.etrn.get(line.partition(b" ")[2].decode(), "458 4.3.0 nobody here"))
 
     def on_mail(self, line: bytes) -> None:
         if self.hop.users and not self.known:

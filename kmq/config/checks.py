@@ -121,6 +121,7 @@ _ALONE = {
     "hosts": ("smarthost", "lmtp"),
     "auth_user": ("smarthost",),
     "token_file": ("smarthost",),
+    "etrn_domains": ("smarthost",),
 }
 
 

@@ -182,6 +182,15 @@ class ConnectorSection(LocalOptions):
         default="",
         doc="The days on which it leaves; a range that goes on over midnight belongs to the day on which it begins.",
     )
+    etrn_domains: tuple[str, ...] = option(
+        kinds.domains(),
+        default="",
+        doc="Smart host, with `delivery = offline`: at each time of `send_every` and `send_at` its servers are asked"
+        " with ETRN for the mail of these domains, which they keep for us and bring then (RFC 1985).",
+    )
+    etrn_servers: tuple[Endpoint, ...] = option(
+        kinds.hosts(), default="", doc="Who is asked, each of them; left out, `hosts`. TLS and login are the same."
+    )
     dial_on_high: bool = option(
         kinds.yes_or_no(),
         default="no",

@@ -53,6 +53,11 @@ def hour_mistakes(connector: ConnectorSection, queue: QueueSection) -> Iterator[
         if not any(within(minute, one) for one in connector.between):
             text = f"send_at = {clock(minute)} lies in no range of between, so nothing is sent then"
             yield "send_at", f"{text}: change one of them (the end of a range does not belong to it)"
+    if connector.etrn_domains and not (offline(connector, queue) and (connector.send_every or connector.send_at)):
+        text = "write delivery = offline, and when, with send_every or send_at"
+        yield "etrn_domains", f"etrn_domains are asked for at the times of a timetable: {text}"
+    if connector.etrn_servers and not connector.etrn_domains:
+        yield "etrn_servers", "etrn_servers is set and etrn_domains is not: say what they are to be asked for"
     if connector.dial_on_high and not queue.priority_queuing:
         yield "dial_on_high", "dial_on_high knows no high priority without priority_queuing = yes in [queue]"
 

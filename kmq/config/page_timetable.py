@@ -44,6 +44,16 @@ between = 07:00\-19:00
 days = mon\-fri
 .fi
 .P
+A client that is named in
+.B etrn_from
+of a receiver may have the mail of a domain sent with ETRN (RFC 1985):
+\fBETRN branch.example\fR for the domain,
+\fBETRN @branch.example\fR for all below it too, \fBETRN #branch\fR for a connector or a queue by its name. It hears
+how many messages are on their way (253), that there are none (251), that they cannot be sent now (458), or that no
+connector names the domain (459). The other way round, a connector with
+.B etrn_domains
+asks its own servers, at its times, for the mail that they keep; what they say stands in the mail log.
+.P
 Times are local time, of the machine or of the environment variable TZ. On the two days of the year on which the clock
 jumps: a time that is skipped counts in the moment of the jump, once for all that are skipped; a time that comes twice
 counts the first time.

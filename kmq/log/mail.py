@@ -108,8 +108,8 @@ WORDS: dict[str, Word] = {
         ("from", "to", "tls", "dsn", "reply", "client", "helo", "proto", "user", "receiver", "size", "nrcpt"),
     ),
     "etrn": Word(
-        "A client asked for the mail that waits for a domain (ETRN).",
-        ("tls", "reply", "client", "helo", "proto", "receiver", "node"),
+        "A client asked for the mail that waits for a domain (ETRN); with relay, we asked that server for ours.",
+        ("relay", "tls", "reply", "client", "helo", "proto", "receiver", "node"),
     ),
     "delivered": Word("A recipient has it: the next hop took responsibility.", _RESULT),
     "deferred": Word("A recipient has it not yet: it is tried again.", _RESULT),

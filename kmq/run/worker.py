@@ -22,10 +22,13 @@ from kmq.run.inheritance import Inheritance
 from kmq.run.job import Job
 from kmq.run.link import Link
 from kmq.run.telling import NO_FATE, Fate, Teller
+from kmq.run.upstream import Upstream
 from kmq.run.walk import Walk
 from kmq.spool.status import BEAT, StatusFile
 
 _STATUS_PAUSE = 0.1
+#: The worker that asks servers for the mail that they keep for us: one does it for all.
+ASKING = 1
 
 
 class Worker:
@@ -47,6 +50,7 @@ class Worker:
         self.ward = Ward(given.cord, given.number, self._make)
         self.jobs = self.walk.jobs
         self.teller = Teller()
+        self.upstream = Upstream(given.settings) if number == ASKING else None
 
     def _make(self, gift: Gift) -> Callable[[], None]:
         """A new configuration, ready to count; what is under way by then ends as it began."""
@@ -56,6 +60,8 @@ class Worker:
             self.settings = gift.settings
             self.walk.configure(gift.settings, routes)
             self.walk.configuration = self.ward.number
+            if self.upstream is not None:
+                self.upstream.configure(gift.settings)
             log.begin(f"worker-{self.number}", gift.settings.kmq)
             asyncio.get_running_loop().call_soon(self._begin_early)
 
@@ -160,6 +166,8 @@ class Worker:
         await self.connect()
         self.ward.serves()
         await self._beating(self._stop_asked)
+        if self.upstream is not None:
+            self.upstream.close()
         if not await self._beating(self._ended, grace):
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
