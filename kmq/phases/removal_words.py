@@ -14,7 +14,7 @@ _WIDTH = 72
 
 
 class Words(NamedTuple):
-    """One language. removed, warned: {server}; why: {reason}; more: {count}."""
+    """One language, of kmq.languages.codes. removed, warned: {server}; why: {reason}; more: {count}."""
 
     removed: str
     why: str
@@ -36,10 +36,10 @@ WORDS: Mapping[str, Words] = {
     "de": Words(
         removed="Der Mailserver {server} hat hier einen Anhang entfernt:",
         why="Grund: {reason}",
-        sealed="Die Nachricht war signiert. Ihre Signatur passt nicht mehr, weil der Anhang fehlt.",
+        sealed="Die Nachricht war signiert. Ihre Signatur ist nicht mehr gültig, weil der Anhang fehlt.",
         more="und {count} weitere",
         subject="Ein Anhang Ihrer Nachricht wurde entfernt",
-        warned="Der Mailserver {server} hat Ihre Nachricht ohne einen Anhang zugestellt, der nicht durchgelassen wird:",
+        warned="Der Mailserver {server} hat Ihre Nachricht ohne einen Anhang zugestellt, der nicht zugelassen ist:",
     ),
     "es": Words(
         removed="El servidor de correo {server} ha retirado aquí un archivo adjunto:",
@@ -50,12 +50,13 @@ WORDS: Mapping[str, Words] = {
         warned="El servidor de correo {server} ha entregado su mensaje sin un archivo adjunto que no se admite:",
     ),
     "fr": Words(
-        removed="Le serveur de messagerie {server} a retiré ici une pièce jointe :",
-        why="Motif : {reason}",
+        removed="Le serveur de messagerie {server} a retiré ici une pièce jointe\u00a0:",
+        why="Motif\u00a0: {reason}",
         sealed="Le message était signé. La signature n'est plus valable, car la pièce jointe manque.",
         more="et {count} de plus",
         subject="Une pièce jointe de votre message a été retirée",
-        warned="Le serveur de messagerie {server} a remis votre message sans une pièce jointe qui n'est pas admise :",
+        warned="Le serveur de messagerie {server} a remis votre message sans une pièce jointe qui n'est pas"
+        " admise\u00a0:",
     ),
 }
 
