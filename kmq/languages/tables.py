@@ -1,7 +1,7 @@
 """All languages, by code.
 
 Promise:  loaded as a whole by whoever tells people anything, at his start: a process may give up its files afterwards.
-Callers:  run.notice_words, phases.removal_words.
+Callers:  run.notices.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 Promise:  values. Sentences are whole, since no two languages put them together alike; what stands in braces is filled
           in by str.format with the names below, and with nothing else. A line end within a sentence begins a new line.
-Callers:  the tables (en, de, es, fr); run.notice_words fills them in.
+Callers:  the tables (en, de, es, fr); run.notice_words fills them in. What is said of attachments stands in
+          phases.removal_words.
 """
 
 from collections.abc import Mapping
