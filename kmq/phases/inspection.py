@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
@@ -41,8 +42,9 @@ class Matter:
 
     @property
     def edits(self) -> tuple[HeaderEdit, ...]:
-        """Changes of the header so far; its fields on the disk are still those that came."""
-        return self.head.edits + tuple(edit for passed in self.earlier for edit in passed.headers)
+        """Changes of the header so far for these recipients; its fields on the disk are still those that came."""
+        mine = (one for one in self.earlier if not one.rcpt or self.rcpt[0] in recipients.from_text(one.rcpt))
+        return self.head.edits + tuple(edit for one in mine for edit in one.headers)
 
 
 @dataclass(slots=True, frozen=True)

@@ -12,6 +12,7 @@ Callers:  phases.content_filtering, which makes it.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kmq.config import Settings
 from kmq.model import recipients
@@ -61,7 +62,7 @@ class ServerRules:
                 asking = Asking(look, matter.attempt, self._office, self._silent(matter, found))
                 return finding(asking, mine, note)
             if found is Need.HEADER:
-                look = Look(look.head, await header_of(matter), look.attachments, look.score)
+                look = Look(look.head, await header_of(self._ahead(matter)), look.attachments, look.score)
                 continue
             facts = await self._facts(matter)
             if isinstance(facts, Trouble):
@@ -71,6 +72,10 @@ class ServerRules:
                 return ended
             note = unexamined.said(facts)
             look = Look(look.head, look.header, facts.attachments, look.score)
+
+    def _ahead(self, matter: Matter) -> Matter:
+        """The message as it came to this step, also when some recipients have been through it."""
+        return replace(matter, earlier=tuple(one for one in matter.earlier if one.step != self.step))
 
     def _through(self, matter: Matter) -> set[int]:
         """Who has met the rules before, and was held by one: an operator has let him go on."""

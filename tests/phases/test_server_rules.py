@@ -153,6 +153,15 @@ def test_who_goes_through_later_makes_no_second_copy(spool: Path) -> None:
     assert inspected(spool, rule, later).letters == []
 
 
+def test_what_the_rules_changed_for_others_is_not_changed_again(spool: Path) -> None:
+    rule = "[r : rule]\ncondition = all mail\naction = set header Subject: [out] ${subject}\n"
+    spam = Passed(step="spam", headers=(HeaderEdit("set", "Subject", "y"),))
+    others = Passed(step="rules", rcpt="0-1", headers=(HeaderEdit("set", "Subject", "[out] y"),))
+    elsewhere = Passed(step="milter", rcpt="0-1", headers=(HeaderEdit("set", "Subject", "z"),))
+    found = inspected(spool, rule, share_of(range(2, 3), (spam, others, elsewhere), count=3))
+    assert found.passed is not None and found.passed.headers == (HeaderEdit("set", "Subject", "[out] y"),)
+
+
 def test_who_was_held_and_let_go_is_not_held_again_beside_others(spool: Path) -> None:
     rule = "[r : rule]\ncondition = all mail\naction = hold\n"
     before = Passed(step="rules", rcpt="1-2")
