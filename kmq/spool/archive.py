@@ -7,6 +7,7 @@ On crash: recovery makes from the records what is missing (archive_recovery).
 Callers:  effects, the store without a journal, recovery. One thread.
 """
 
+import contextlib
 import errno
 from collections.abc import Iterable
 
@@ -60,6 +61,8 @@ class Archives:
             self.homes.make(layout.envelope(wish.id, wish.place), text, again=True)
             self._departures.named(wish.id, wish.place, generation)
         else:
+            with contextlib.suppress(FileExistsError):
+                self.disk.make_folder(wish.place)
             self._write(layout.body(wish.id, wish.place), self.disk.pieces(body))
             self._write(layout.envelope(wish.id, wish.place), [text])
             self.disk.sync_folder(wish.place)
