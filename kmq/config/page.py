@@ -9,6 +9,7 @@ from kmq.config.page_content import ATTACHMENTS
 from kmq.config.page_dns import WAY_OUT
 from kmq.config.page_limits import LIMITS
 from kmq.config.page_local import LOCAL_DELIVERY
+from kmq.config.page_scanners import SCANNERS
 from kmq.config.page_timetable import TIMETABLES
 from kmq.config.reading import ENVIRONMENT, SYSTEM_PATH
 from kmq.config.sections import KINDS, OPTIONS, SINGLE, Option
@@ -195,7 +196,8 @@ somebody@far.example
 def manual() -> str:
     """kmq.conf(5) as man(7) source."""
     options = "".join(line + "\n" for kind in KINDS for line in _section(kind))
-    return _OPENING + options + _CLOSING + LOCAL_DELIVERY + WAY_OUT + LIMITS + ATTACHMENTS + TIMETABLES + _EXAMPLE
+    chapters = (_CLOSING, LOCAL_DELIVERY, WAY_OUT, LIMITS, ATTACHMENTS, SCANNERS, TIMETABLES, _EXAMPLE)
+    return "".join((_OPENING, options, *chapters))
 
 
 def _section(kind: str) -> Iterator[str]:
