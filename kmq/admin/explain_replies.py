@@ -57,6 +57,7 @@ _REFUSING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _STORING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), code)
     for pattern, code in (
+        (r"4\.\d\.\d kmq-deliver\b", "no-deliverer"),
         (r"4\.2\.2 ", "mailbox-full"),
         (r"4\.2\.0 the mailbox is locked", "mailbox-locked"),
         (r"4\.3\.5 \S+ cannot be run: |exited with status \d| died of signal \d| was ended: ", "command-failed"),
