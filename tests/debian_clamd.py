@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,14 @@ def sign(folder: Path, *words: bytes) -> None:
     names = {EICAR: "Eicar-Test-Signature", WORD: "Kmq.Test-1"}
     lines = [f"{names.get(word, 'Kmq.Other')}:0:*:{word.hex()}\n" for word in words]
     (folder / "kmq.ndb").write_text("".join(lines))
+
+
+@contextmanager
+def ground() -> Iterator[Path]:
+    """A folder that daemons of other users find their way into, as pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="kmq-scanners-", dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @contextmanager

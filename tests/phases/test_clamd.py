@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,14 +21,10 @@ TEXT = b"Received: x\r\nSubject: y\r\n\r\nz\r\n"
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def real() -> Iterator[str]:
     if not debian_clamd.PROGRAM:
         pytest.skip(debian_clamd.MISSING)
-    folder = tmp_path_factory.mktemp("clamd")
-    for one in (folder, *folder.parents):
-        if one.owner() != "root" or one.stat().st_mode & 0o1 == 0:
-            one.chmod(0o755) if one.name.startswith(("pytest", "clamd", "popen")) else None
-    with debian_clamd.clamd(folder / "d") as path:
+    with debian_clamd.ground() as folder, debian_clamd.clamd(folder / "virus") as path:
         yield str(path)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests import debian_clamd, debian_rspamd
 from tests.debian_clamd import EICAR, WORD
+from tests.fake_clamd import FakeClamd
 from tests.fakes import EvilHop
 from tests.torture.kmqd import NO_DROPS, Kmqd
 from tests.waiting import until
@@ -39,17 +40,14 @@ address = {rspamd}
 
 
 @pytest.fixture(scope="session")
-def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def daemons() -> Iterator[tuple[Path, Path]]:
     for one in (debian_clamd, debian_rspamd):
         if not one.PROGRAM:
             pytest.skip(one.MISSING)
-    folder = tmp_path_factory.mktemp("scanners")
-    for parent in (folder, *folder.parents):  # they run as other users
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 1:
-            parent.chmod(0o711)
-    (folder / "junk").mkdir()
-    with debian_clamd.clamd(folder / "virus") as clamd, debian_rspamd.rspamd(folder / "junk") as rspamd:
-        yield clamd, rspamd
+    with debian_clamd.ground() as folder:
+        (folder / "junk").mkdir()
+        with debian_clamd.clamd(folder / "virus") as clamd, debian_rspamd.rspamd(folder / "junk") as rspamd:
+            yield clamd, rspamd
 
 
 class Place:
@@ -216,3 +214,46 @@ def test_spam_is_held_where_that_is_wanted_and_soft_words_wait(begin: Any) -> No
     place.send(letter("grey", b"kmq-spam-greylist"))
     until(lambda: "451 4.7.1 junk says greylist, score 5.0" in place.kmqd.log, "it waits")
     assert not place.hop.messages
+
+
+# --- a scanner that is stuck -----------------------------------------------------------------------------------------
+
+
+def test_a_stuck_scanner_keeps_no_other_queue_and_nothing_is_lost(tmp_path: Path, hop: EvilHop) -> None:
+    """Row 63. All slots that mail may have in front of the scanner are taken; what goes out goes out."""
+    fake = FakeClamd(tmp_path / "clamd")
+    more = f"\n\n[virus : scanner]\ntype = clamd\naddress = {fake.path}\nconnections = 2\nremember = 0\n"
+    kmqd = Kmqd(
+        tmp_path / "k",
+        hops={"far.test": hop.port},
+        drops=NO_DROPS + more,
+        workers=1,
+        queue="worker_slots = 8",
+    )
+    hop.refusals["late@far.test"] = "450 4.2.0 not now"
+
+    def send(to: str) -> None:
+        with smtplib.SMTP("127.0.0.1", kmqd.port, timeout=60) as client:
+            client.sendmail(SENDER, [to], letter(to, b"hi"))
+
+    try:
+        with fake.running():
+            kmqd.start()
+            send("late@far.test")
+            until(lambda: "450 4.2.0 not now" in kmqd.log, "it waits in its queue")
+            fake.mood = "hang"
+            for number in range(20):
+                send(f"stuck{number}@far.test")
+            until(lambda: fake.busy == 2, "the scanner has as many as it may")
+            hop.refusals.clear()
+            until(lambda: hop.messages, f"the other queue goes on; {kmqd.log[-2000:]}")
+            assert (fake.busy, fake.most) == (2, 2)
+            assert [one.recipients for one in hop.messages] == [["late@far.test"]]
+            fake.mood = "ok"
+            fake.release()
+            until(lambda: len(hop.messages) == 21, f"all of it comes; {kmqd.log[-2000:]}")
+        kmqd.drain()
+        assert kmqd.accidents() == []
+        assert len({one.recipients[0] for one in hop.messages}) == 21
+    finally:
+        kmqd.close()
