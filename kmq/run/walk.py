@@ -96,8 +96,9 @@ class Walk:
         self.inspecting.configure(inspectors_of(settings, self._worker), self._is_local)
 
     def _is_local(self, address: str) -> bool:
-        domain = address.rpartition("@")[2]
-        return domain == "" or self.routes.is_local(domain)
+        """A name alone (RFC 5321 4.1.1.3: postmaster) is one of this server's."""
+        _, at, domain = address.rpartition("@")
+        return not at or self.routes.is_local(domain)
 
     def _take(self, settings: Settings, routes: Routes) -> dict[str, ConnectorSection]:
         """What of a configuration is ours; -> the connectors, by name."""

@@ -66,9 +66,10 @@ def mailbox(place: Kmqd, user: str) -> list[Path]:
 def test_mail_is_archived_by_its_class_as_it_came_and_before_it_is_delivered(
     tmp_path: Path, started: list[Kmqd]
 ) -> None:
-    place = begin(started, kmqd(tmp_path, "incoming = yes"))
+    place = begin(started, kmqd(tmp_path, "incoming = yes\noutgoing = yes"))
     send(place, "she@far.test", "bob@local.test", text="Subject: in\r\n\r\nhello\r\n")
     send(place, "ann@local.test", "bob@local.test", text="Subject: local\r\n\r\nhello\r\n")
+    send(place, "ann@local.test", "postmaster", text="Subject: local\r\n\r\nhello\r\n")
     until(lambda: len(mailbox(place, "bob")) == 2, "both are delivered")
     place.drain()
     [(head, events, body)] = archived(place.spool / "backup").values()
@@ -138,6 +139,8 @@ def test_a_folder_that_is_away_lets_mail_go_on_where_that_is_wanted(tmp_path: Pa
     place.drain()
     assert "mail goes on without being archived" in place.log and not away.exists()
     assert 'reason="not archived: No such file or directory"' in place.log
+    told = kmq(place, "history", mailbox(place, "bob")[0].name[:17])
+    assert "not archived: No such file or directory" in told, told
 
 
 def test_what_an_alias_makes_of_it_is_not_archived_again(tmp_path: Path, started: list[Kmqd]) -> None:
