@@ -15,7 +15,7 @@ from kmq.config.rule_text import PLACEHOLDERS
 
 @section
 class RuleSection:
-    """A server rule: what is to be done with some mail, on its way in or out, before anything else looks at it.
+    """A server rule: what is to be done with some mail, on its way in or out.
 
     Rules are tried in the order of the file, each on the message as it came; kmq-rules(5) has the language of their
     conditions and actions. `kmq rules` lists them, `kmq rules test` says what they would do with a message.
