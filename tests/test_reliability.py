@@ -10,7 +10,7 @@ DOCUMENT = (TESTS.parent / "docs" / "reliability.md").read_text()
 NAMED = sorted(set(re.findall(r"`([\w/]+::\w+)`", DOCUMENT)))
 
 #: Of parts that kmq does not have.
-ELSEWHERE = {63, 64, 65, 68}
+ELSEWHERE = {65, 68}
 
 
 def test_every_fault_has_a_row_with_tests() -> None:
