@@ -109,4 +109,5 @@ class Identities:
 def _way(section: ConnectorSection) -> str:
     """What makes two connectors the same way out."""
     hosts = ",".join(write_endpoint(host, port) for host, port in section.hosts)
-    return ";".join((section.type, hosts, ",".join(sorted(section.address_spaces)), section.maildir))
+    ends = [one for one in (section.mbox, section.socket, " ".join(section.command)) if one]
+    return ";".join((section.type, hosts, ",".join(sorted(section.address_spaces)), section.maildir, *ends))
