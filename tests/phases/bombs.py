@@ -144,20 +144,20 @@ def in_mail(archive: bytes, name: str = "a.zip") -> bytes:
 
 def like_42(levels: int = 5, wide: int = 16) -> bytes:
     """42.zip: archives of archives of .., in the innermost a file of zeros."""
-    inner = zipped(("0.dll", bytes(40 << 20)))
+    inner = zipped(("0.dll", bytes(12 << 20)))
     for level in range(levels):
         inner = zipped(*((f"{level} {number}.zip", inner) for number in range(wide)))
     return inner
 
 
-def flat(size: int = 300 << 20) -> bytes:
+def flat(size: int = 50 << 20) -> bytes:
     """One file of zeros, that says how large it is."""
     return zipped(("zeros", bytes(size)))
 
 
-def overlapping(count: int = 2000) -> bytes:
+def overlapping(count: int = 2000, size: int = 1 << 20) -> bytes:
     """Fifield's bomb: one file, and a directory in which many are that one."""
-    one = zipped(("zeros", bytes(1 << 20)))
+    one = zipped(("zeros", bytes(size)))
     at = one.rindex(b"PK\5\6")
     start = struct.unpack_from("<L", one, at + 16)[0]
     entry = one[start:at]
@@ -165,14 +165,14 @@ def overlapping(count: int = 2000) -> bytes:
     return one[:start] + entry * count + end
 
 
-def lying(says: int = 10, size: int = 64 << 20) -> bytes:
+def lying(says: int = 100_000, size: int = 8 << 20) -> bytes:
     """An archive within, which says that it is small, and is not."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(size)) + packer.flush()
     return handmade(("inner.zip", packed, says, 8))
 
 
-def many_files(count: int = 30_000) -> bytes:
+def many_files(count: int = 11_000) -> bytes:
     return zipped(*((f"{number}", b"") for number in range(count)))
 
 

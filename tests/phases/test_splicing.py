@@ -54,6 +54,7 @@ def test_several_parts_and_one_within_another() -> None:
     facts = read(body)
     numbers = [one.part for one in facts.attachments]
     assert len(numbers) == 4
+    assert cut(body, *numbers).count(b"Something stood here.") == 3, "the one within goes with the one around it"
     out = read(cut(body, *numbers))
     assert [one.type for one in out.parts] == ["multipart/mixed", "text/plain", "text/plain", "text/plain"]
     alone = cut(body, named(facts, "inner.exe").number)

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmq.phases.facts import Member
-from kmq.phases.zip_listing import Broken, Limits, Region, Tally, TooMuch, members
+from kmq.phases.zip_listing import PIECE, Broken, Limits, Region, Tally, TooMuch, members
+from tests.phases import bombs
 from tests.phases.bombs import ZIPS, handmade, zipped
 
+EXE = ("evil.exe", b"MZ", 2, 0)
 LIMITS = Limits(depth=4, files=10_000, size=1 << 30, ratio=250)
 
 
@@ -106,6 +108,29 @@ def test_a_bomb_is_known_before_it_goes_off(bomb: Callable[[], bytes]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        (bombs.overlapping(2, 100), "share their bytes"),
+        (bombs.lying(100_000), "more than it says"),
+        (bombs.lying(10), "less than it is packed"),
+    ],
+)
+def test_files_that_say_less_than_they_are_are_a_bomb(archive: bytes, why: str) -> None:
+    with pytest.raises(TooMuch, match=why):
+        listed(archive)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 27, 120, 126])
+def test_an_archive_within_is_unpacked_to_its_last_byte(more: int) -> None:
+    """Also when the last piece has no room for all that its last bytes stand for."""
+    inner = handmade(EXE, comment=bytes(60_000))
+    inner = bytes(2 * PIECE + more - len(inner)) + inner
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(inner) + packer.flush()
+    assert names(handmade(("inner.zip", packed, len(inner), 8))) == ["inner.zip", "inner.zip/evil.exe"]
+
+
+@pytest.mark.parametrize(
     "limits",
     [LIMITS._replace(depth=2), LIMITS._replace(files=3), LIMITS._replace(size=5_000), LIMITS._replace(ratio=1)],
     ids=["depth", "files", "size", "ratio"],
@@ -123,7 +148,6 @@ def _cut(archive: bytes) -> bytes:
 
 
 WHOLE = zipped(("a.txt", b"hello"), ("b.txt", b"world"))
-EXE = ("evil.exe", b"MZ", 2, 0)
 
 
 @pytest.mark.parametrize(
