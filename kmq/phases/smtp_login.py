@@ -9,10 +9,7 @@ Callers:  phases.smtp_opening.
 
 import base64
 import binascii
-from typing import NamedTuple
-
-from aiosmtplib import SMTP
-from aiosmtplib.response import SMTPResponse
+from typing import NamedTuple, Protocol
 
 from kmq.model.reply import Reply
 from kmq.phases.mechanisms import Mechanism, Secret, begin, choose
@@ -24,6 +21,28 @@ ROUNDS = 4
 COMMAND_LIMIT = 512
 
 _GO_ON = 334
+
+
+class Response(Protocol):
+    """What a server said; a message of many lines is joined by LF."""
+
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+class Client(Protocol):
+    """The connection, as aiosmtplib has it."""
+
+    @property
+    def server_auth_methods(self) -> list[str]: ...
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    async def execute_command(self, *args: bytes, timeout: float) -> Response: ...
 
 
 class Wish(NamedTuple):
@@ -46,7 +65,7 @@ class Refused(NamedTuple):
         return f"AUTH {self.way.upper()}: {self.told}" if self.told else f"AUTH {self.way.upper()}"
 
 
-async def log_in(client: SMTP, wish: Wish) -> Reply | None:
+async def log_in(client: Client, wish: Wish) -> Reply | None:
     """Logs in; None when the server has taken it, else why not, as a temporary trouble of ours."""
     offered = client.server_auth_methods
     ways = choose(wish.way, offered, wish.secret, wish.secured)
@@ -63,7 +82,7 @@ async def log_in(client: SMTP, wish: Wish) -> Reply | None:
     return _told(refusals)
 
 
-async def _attempt(client: SMTP, way: str, wish: Wish) -> Refused | None:
+async def _attempt(client: Client, way: str, wish: Wish) -> Refused | None:
     mechanism = begin(way, wish.secret)
     response = await _ask(client, way, mechanism, wish.patience)
     for _ in range(ROUNDS):
@@ -76,7 +95,7 @@ async def _attempt(client: SMTP, way: str, wish: Wish) -> Refused | None:
     return Refused(way, said, mechanism.told)
 
 
-async def _ask(client: SMTP, way: str, mechanism: Mechanism, patience: float) -> SMTPResponse:
+async def _ask(client: Client, way: str, mechanism: Mechanism, patience: float) -> Response:
     words = [b"AUTH", way.upper().encode()]
     if mechanism.first is not None:
         first = base64.b64encode(mechanism.first)
