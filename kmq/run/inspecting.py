@@ -60,7 +60,7 @@ class Inspecting:
         self._entered = entered
         self._local: Callable[[str], bool] = lambda address: False
         self._under_way: dict[asyncio.Task[None], None] = {}
-        self._former: list[Inspector] = []
+        self._former: dict[asyncio.Task[None], list[Inspector]] = {}
 
     @property
     def on(self) -> bool:
@@ -68,9 +68,14 @@ class Inspecting:
         return bool(self._steps)
 
     def configure(self, steps: Sequence[Inspector], local: Callable[[str], bool]) -> None:
-        """What comes from now on goes through these; what is under way ends as it began."""
-        self._former += [one for one in self._steps if one not in steps]
+        """What comes from now on goes through these; what is under way ends as it began. A step that nobody is in any
+        more is forgotten, and its threads with it; not closed, since what steps share is the new ones', too."""
+        former = [one for one in self._steps if one not in steps]
         self._steps, self._local = tuple(steps), local
+        if former and self._under_way:
+            task = asyncio.get_running_loop().create_task(_ended(tuple(self._under_way)))
+            self._former[task] = former
+            task.add_done_callback(self._former.pop)
 
     def begin(self, job: Job, rcpt: tuple[int, ...], then: Callable[[Inspected], None]) -> None:
         """Leads the message through what it has not passed yet."""
@@ -83,7 +88,10 @@ class Inspecting:
         for task in list(self._under_way):
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await asyncio.gather(*(one.close() for one in (*self._steps, *self._former)), return_exceptions=True)
+        former = [one for steps in self._former.values() for one in steps]
+        for task in list(self._former):
+            task.cancel()
+        await asyncio.gather(*(one.close() for one in (*self._steps, *former)), return_exceptions=True)
 
     async def _walk(self, job: Job, rcpt: tuple[int, ...], then: Callable[[Inspected], None]) -> None:
         walk = _Steps(job, rcpt, self._linking, self._local)
@@ -106,6 +114,10 @@ class Inspecting:
             log.error("our program failed on a message", id=job.assign.m, phase=phase.value, trace=log.traced(error))
             inspected = Inspected((), crashed=phase.value, trace=log.traced(error))
         then(inspected)
+
+
+async def _ended(under_way: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(under_way)
 
 
 class _Steps:

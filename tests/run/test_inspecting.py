@@ -1,6 +1,8 @@
 """The walk through the phases ahead of routing: steps in their order, what they make, and where it ends."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -261,3 +263,33 @@ def test_what_was_said_is_read_back_when_the_file_has_it(spool: Path) -> None:
     assert (passed.step, passed.headers) == ("spam", edits)
     assert past.read(str(path), 2) is None
     assert past.read(str(spool / "nobody.env"), 1) is None
+
+
+def test_steps_of_a_former_configuration_are_forgotten_when_nobody_is_in_them_any_more(spool: Path) -> None:
+    async def run() -> None:
+        told: asyncio.Future[Inspected] = asyncio.get_running_loop().create_future()
+        inspecting = Inspecting(Linking(str(spool)), lambda _, phase: None)
+        inside, go_on = asyncio.Event(), asyncio.Event()
+
+        class Slow(Step):
+            async def inspect(self, matter: Matter) -> Finding:
+                inside.set()
+                await go_on.wait()
+                return await super().inspect(matter)
+
+        inspecting.configure([Slow("slow", nothing)], lambda address: False)
+        former = weakref.ref(inspecting._steps[0])
+        inspecting.begin(job(spool), (0,), told.set_result)
+        await asyncio.wait_for(inside.wait(), 60)
+        inspecting.configure([], lambda address: False)
+        gc.collect()
+        assert former() is not None
+        go_on.set()
+        assert len((await asyncio.wait_for(told, 60)).events) == 1, "what was under way ended as it began"
+        async with asyncio.timeout(60):
+            while former() is not None:
+                await asyncio.sleep(0.01)
+                gc.collect()
+        await inspecting.close()
+
+    asyncio.run(run())
