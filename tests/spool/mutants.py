@@ -305,7 +305,6 @@ MUTANTS = (
         "_sync",
         (("if not all(place.startswith(_KEPT) for place in places):", "if False:"),),
         stories.archived_later,
-        seeds=8,
     ),
     Mutant(
         "J4b a removal does not wait for the archive",
