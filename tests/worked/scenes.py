@@ -242,6 +242,27 @@ def ruled(folder: Path) -> Iterator[Scene]:
         yield scene
 
 
+ATTACHMENTS = """
+[programs : attachment]
+names = *.exe, *.scr
+types = application/x-dosexec
+description = Programs are not let through by mail.
+"""
+
+
+@contextmanager
+def filtered(folder: Path) -> Iterator[Scene]:
+    """Programs are taken out of mail: of 1, which went on as 2; 3 has no sure reading and is held."""
+    with stopped(folder) as scene:
+        scene.configure(f"{CONFIGURATION}{ATTACHMENTS}")
+        scene.unit.start()
+        scene.send("bob@example.org", "Offer", Content_Type='application/octet-stream; name="offer.exe"')
+        until(lambda: list((folder / "spool" / "mail" / "bob").glob("new/*")), "the first is delivered")
+        scene.send("bob@example.org", "Offer", Content_Type="multipart/mixed")
+        scene.until_mailq(lambda queue: queue and queue[0]["Status"] == "Suspended", "it is held")
+        yield scene
+
+
 SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
@@ -255,4 +276,5 @@ SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "aliased": aliased,
     "printed": printed,
     "ruled": ruled,
+    "filtered": filtered,
 }
