@@ -111,8 +111,13 @@ class Machine:
         return self.process.wait(60)
 
     def close(self) -> None:
+        """Ends it, and whatever it has begun, in whatever state."""
         if self.process is not None:
-            self.process.kill()
+            for pid in [*_descendants(self.process.pid), self.process.pid]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
             self.process.wait()
             assert self.process.stderr is not None
             self.process.stderr.close()
@@ -142,6 +147,14 @@ class Machine:
             connection.settimeout(60)
             connection.connect(str(self.path))
             yield connection
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*children, *(one for child in children for one in _descendants(child))]
 
 
 @contextmanager
