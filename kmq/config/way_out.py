@@ -135,6 +135,9 @@ def _misplaced(section: "ConnectorSection") -> Iterator[tuple[str, str]]:
     for option, types in _FOR.items():
         if section.type not in ("", *types) and getattr(section, option) != declared[option].default:
             yield option, f"{option} is for type = {types[0]}; this one is type = {section.type}"
+    for option in ("connections", "connections_per_domain") if section.type == "agent" else ():
+        if getattr(section, option) != declared[option].default:
+            yield option, f"{option} is for servers: write processes, how many of the program there may be"
 
 
 def _folder_mistake(path: str, root: str) -> str:

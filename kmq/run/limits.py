@@ -26,7 +26,7 @@ class Limit(NamedTuple):
     """Of a connector. rate, domain_rate: messages per minute, of all of it and of one queue; 0 for no limit.
 
     slow_down: it goes slower where a next hop asks for that. each: messages that a connection carries at once, which
-    is more than one for the programs of an agent alone.
+    is more than one for the programs of an agent alone; counts: the option that says how many connections there are.
     """
 
     connections: Connections
@@ -34,6 +34,7 @@ class Limit(NamedTuple):
     domain_rate: int = 0
     slow_down: bool = True
     each: int = 1
+    counts: str = "connections"
 
     @property
     def ahead(self) -> int:
@@ -89,5 +90,5 @@ def _limit(one: ConnectorSection, per_hop: int) -> Limit:
         one.messages_per_minute,
         one.messages_per_minute_per_domain,
         one.slow_down,
-        one.in_flight if one.type == "agent" else 1,
+        *((one.in_flight, "processes") if one.type == "agent" else (1, "connections")),
     )

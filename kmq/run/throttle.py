@@ -56,7 +56,8 @@ class Meter:
 
 
 class Gate:
-    """Of one connector. out: what its queues have out; limit: how much that may be; connections: how many those need.
+    """Of one connector. out: what its queues have out; limit: how much that may be; connections: how many those need,
+    as the option that says so (`connections = 5`).
 
     waiting: queues, in their order.
     """
@@ -64,7 +65,8 @@ class Gate:
     __slots__ = ("connections", "limit", "meter", "out", "waiting")
 
     def __init__(self) -> None:
-        self.limit = self.connections = 0
+        self.limit = 0
+        self.connections = ""
         self.out = 0
         self.meter: Meter | None = None
         self.waiting: dict[HopQueue, None] = {}
@@ -184,7 +186,7 @@ class Throttles:
             gate.waiting.setdefault(queue)
             rate = gate.meter.rate if gate.meter is not None else 0
             throttle.parked = until
-            throttle.why = f"connections = {gate.connections}" if until == NEVER else f"messages_per_minute = {rate}"
+            throttle.why = gate.connections if until == NEVER else f"messages_per_minute = {rate}"
 
     def _time(self, queue: HopQueue, until: float, why: str) -> None:
         assert queue.throttle is not None
@@ -241,8 +243,8 @@ def _waits(queue: HopQueue, until: float) -> bool:
 
 
 def _set(gate: Gate, limit: Limit) -> None:
-    gate.connections = limit.connections.total
-    gate.limit = gate.connections * limit.ahead
+    gate.connections = f"{limit.counts} = {limit.connections.total}"
+    gate.limit = limit.connections.total * limit.ahead
     gate.meter = _meter(gate.meter, limit.rate)
 
 

@@ -56,6 +56,7 @@ MISTAKES = [
     (FAX.replace("/bin/fax", "/bin/fax 'x"), 4, r"a word with blanks stands between two quotes"),
     (FAX.replace("/bin/fax", "/bin/fax" + " x" * 100), 4, r"101 words are too many: at most 100"),
     (FAX + "processes = 0\n", 5, r"processes: 0 is too little: at least 1"),
+    (FAX + "connections = 5\n", 5, r"connections is for servers: write processes"),
     (FAX + "in_flight = many\n", 5, r"'many' is no whole number"),
     (FAX + "answer_timeout = 2d\n", 5, r"2d is too much: at most 1d"),
     (FAX + "hosts = mx.test\n", 5, r"hosts is for type = smarthost"),
