@@ -359,6 +359,8 @@ CAUSES: Mapping[str, Cause] = {
     "failed": Cause("it is here no more: it failed for good: {why}", "the tracking log", "kmq history {id}"),
     "removed": Cause("it is here no more: it was removed {who}", "the tracking log", "kmq history {id}"),
     "expanded": Cause("it is here no more: other messages go on for it: {why}", "the tracking log", "kmq history {id}"),
+    "discarded": Cause("it is here no more: it was dropped {who}", "the tracking log", "kmq history {id}"),
+    "replaced": Cause("it is here no more: it goes on as {why}, changed {who}", "the tracking log", "kmq history {id}"),
     "left": Cause("it is here no more, and its end is not in the tracking log", "the tracking log", "kmq history {id}"),
     "unknown": Cause("there is no trace of it: too long ago, or never here", "queue and tracking log", "kmq mailq"),
     # --- queues ---

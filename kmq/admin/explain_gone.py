@@ -14,6 +14,8 @@ from kmq.spool.look import Found
 
 #: event-id of an end -> cause.
 _ENDS = {"SEND": "delivered", "DELIVER": "delivered", "FAIL": "failed", "DROP": "removed", "EXPAND": "expanded"}
+#: The same of what a rule or a scanner of ours did.
+_OURS = {"DROP": "discarded", "EXPAND": "replaced"}
 _NOTHING = Details()
 
 
@@ -24,7 +26,8 @@ def explain_gone(name: str, entries: Sequence[Entry]) -> list[Finding]:
         return [Finding("unknown", words={"id": name})]
     found: dict[str, Finding] = {}
     for entry in own:
-        code = _ENDS.get(entry.event_id)
+        code = _OURS.get(entry.event_id) if entry.source == "AGENT" else None
+        code = code or _ENDS.get(entry.event_id)
         if code is None:
             continue
         finding = found.setdefault(code, Finding(code, words={"id": name}))

@@ -36,6 +36,8 @@ _WORDS = {
     "RESUBMIT": "resubmitted",
     "REDIRECT": "redirected",
 }
+#: The same of what a rule or a scanner of ours did.
+_OURS = {"DROP": "discarded", "EXPAND": "replaced", "SUSPEND": "held"}
 _NOTHING = Details()
 
 
@@ -93,6 +95,8 @@ def _word(entry: Entry) -> str:
         return "delayed"
     if entry.custom_data and entry.custom_data.status == "expired":
         return "given up"
+    if entry.source == "AGENT":
+        return _OURS.get(entry.event_id, _WORDS.get(entry.event_id, entry.event_id.lower()))
     return _WORDS.get(entry.event_id, entry.event_id.lower())
 
 
