@@ -2,7 +2,7 @@
 
 Promise:  every exchange ends: its commands have the time of EHLO, and there are a few at most. A reply tells which way
           was taken and what the server said; no secret is ever part of it. What is refused for good by one way is tried
-          by the next one that both know.
+          by the next one that both know, but a password that was seen and refused is not shown again.
 On crash: nothing is kept.
 Callers:  phases.smtp_opening.
 """
@@ -21,6 +21,8 @@ ROUNDS = 4
 COMMAND_LIMIT = 512
 
 _GO_ON = 334
+_WRONG = 535
+_SHOWN = ("plain", "login")
 
 
 class Response(Protocol):
@@ -77,9 +79,14 @@ async def log_in(client: Client, wish: Wish) -> Reply | None:
         if refusal is None:
             return None
         refusals.append(refusal)
-        if not refusal.said.permanent or not client.is_connected:
+        if not refusal.said.permanent or not client.is_connected or _is_final(refusal):
             break
     return _told(refusals)
+
+
+def _is_final(refusal: Refused) -> bool:
+    """The password itself was seen and is wrong: to show it in other words is one failed login more."""
+    return refusal.way in _SHOWN and refusal.said.code == _WRONG
 
 
 async def _attempt(client: Client, way: str, wish: Wish) -> Refused | None:
