@@ -81,8 +81,11 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class _Conversation(socketserver.StreamRequestHandler):
+    released: threading.Event
+
     def handle(self) -> None:
         fake = cast(_Server, self.server).fake
+        self.released = fake.released  # who is counted is let go by the next release
         fake.enter()
         try:
             command = self._command()
@@ -117,7 +120,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         fake.shown.append(text)
         match word:
             case "hang":
-                fake.released.wait(120)
+                self.released.wait(120)
             case "mute":
                 pass
             case "garbage":
