@@ -16,7 +16,7 @@ from kmq.config.way_out import drop_directory, in_spool
 def ways(settings: Settings) -> Iterator[Verdict]:
     """Each connector of type agent, pipe or foreign."""
     for section in settings.connectors:
-        if section.type in ("agent", "pipe"):
+        if section.type in ("agent", "pipe") and section.as_user == "no":
             yield _program(settings, section)
         elif section.type == "foreign":
             yield _folder(settings, section)

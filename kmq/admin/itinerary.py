@@ -136,9 +136,17 @@ def _rewritten(settings: Settings, section: ConnectorSection | None, sender: str
             return ""
 
 
+def _as_user(user: str, section: ConnectorSection) -> str:
+    """What kmq-deliver does as the user."""
+    places = {"maildir": f"~{user}/Maildir", "mbox": f"/var/mail/{user}", "command": section.deliver_command}
+    return f"{places[section.as_user]} as {user}, by kmq-deliver"
+
+
 def _target(address: str, hop: NextHop, section: ConnectorSection | None, settings: Settings) -> str:
     """Where the mail itself goes: a folder, servers, a program; of what goes nowhere, why."""
     match section:
+        case ConnectorSection(as_user="maildir" | "mbox" | "command"):
+            return _as_user(user_of(split(address).local) or "", section)
         case ConnectorSection(type="mailbox"):
             return folder(section.mbox or section.maildir, user_of(split(address).local) or "", hop.domain)
         case ConnectorSection(type="lmtp"):

@@ -109,5 +109,6 @@ class Identities:
 def _way(section: ConnectorSection) -> str:
     """What makes two connectors the same way out."""
     hosts = ",".join(write_endpoint(host, port) for host, port in section.hosts)
-    ends = [one for one in (section.mbox, section.socket, " ".join(section.command)) if one]
+    as_user = "" if section.as_user == "no" else f"{section.as_user} {section.deliver_command}"
+    ends = [one for one in (section.mbox, section.socket, " ".join(section.command), as_user) if one]
     return ";".join((section.type, hosts, ",".join(sorted(section.address_spaces)), section.maildir, *ends))
