@@ -60,6 +60,7 @@ WRITERS = {
     "kmq/cli/letter.py": "a file without a name, for a large message on its way to kmqd",
     "kmq/admin/doctor_disk.py": "a file without a name, to see how long a sync takes",
     "kmq/admin/poison.py": "a copy of a message, in a folder for temporary files, for a trial",
+    "kmq/admin/archived.py": "a copy of an archived message on its way, in a folder for temporary files",
     "kmq/admin/exporting.py": "copies of messages, in a folder that the operator names",
     "kmq/admin/rules_trial.py": "a folder for temporary files, for an examiner",
     "kmq/cli/alone.py": "the run directory, for the lock",
