@@ -50,7 +50,7 @@ def content(settings: Settings, head: Head, path: str) -> list[str]:
     if not isinstance(answer, Examined):
         return [f"the message cannot be examined: {getattr(answer, 'why', '')}"]
     facts = answer.facts
-    told = [f"{len(facts.parts)} parts, {len(facts.attachments)} attachments and files in archives"]
+    told = [f"parts: {len(facts.parts)}; attachments and files in archives: {len(facts.attachments)}"]
     told += [said(facts)] if facts.why else []
     told += _applying(settings, head, path, facts)
     found = blocked(facts, attachment_rules.rules_of(settings))

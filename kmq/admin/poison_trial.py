@@ -27,6 +27,7 @@ from kmq.phases.addressee import addressee, copy_text
 from kmq.phases.body import BodyFile, Stuffing, stuffed
 from kmq.phases.copy_text import CopyText
 from kmq.phases.executing import categorize
+from kmq.phases.header_words import know_charsets
 from kmq.phases.mbox_text import quoted
 from kmq.phases.rendering import render
 from kmq.phases.rewriting import Rewriting
@@ -60,7 +61,8 @@ class _Message(NamedTuple):
 
 
 def warm(routes: Routes, settings: Settings) -> None:
-    """Files of aliases and users are read now: in the confinement they might not be readable."""
+    """Files of aliases and users, and tables of charsets, are read now: confined, they might not be readable."""
+    know_charsets()
     domain = settings.kmq.local_domains[0] if settings.kmq.local_domains else settings.kmq.hostname
     head = Head("", "", "", "", [Recipient(f"postmaster@{domain}")], 0)
     routes.of(head).decide(head.recipients[0])

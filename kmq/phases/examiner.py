@@ -38,6 +38,7 @@ from kmq.phases.examiner_frames import (
     Ready,
 )
 from kmq.phases.facts import Member, Verdict
+from kmq.phases.header_words import know_charsets
 from kmq.phases.part_reading import Archive, Bounds, Found, Reading
 from kmq.phases.zip_listing import Broken as BrokenArchive
 from kmq.phases.zip_listing import Limits, Region, Scratch, Tally, TooMuch, members
@@ -215,6 +216,7 @@ def main() -> int:
     """The program; its standard error is the worker's, for a trace."""
     fd, scratch, memory = map(int, sys.argv[1:])
     faulthandler.enable()
+    know_charsets()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the worker says when
     with socket.socket(fileno=fd) as worker:
         _tell(worker, Ready(_confined(memory)))

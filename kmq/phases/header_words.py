@@ -23,6 +23,16 @@ _BLANKS = b" \t\r\n"
 _NO_CHARSETS = frozenset(("punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"))
 
 
+#: What mail is written in, beside UTF-8 and Latin-1; each is a file that Python reads when it is first met.
+_CHARSETS = """
+iso-8859-1 iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8 iso-8859-9 iso-8859-10
+iso-8859-11 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16 windows-1250 windows-1251 windows-1252 windows-1253
+windows-1254 windows-1255 windows-1256 windows-1257 windows-1258 koi8-r koi8-u cp437 cp850 cp852 cp866 cp874 tis-620
+macintosh us-ascii utf-8 utf-7 utf-16 gb2312 gbk gb18030 hz-gb-2312 big5 big5-hkscs euc-kr ks_c_5601-1987 cp949
+iso-2022-kr euc-jp shift_jis cp932 iso-2022-jp iso-2022-jp-1 iso-2022-jp-2 iso-2022-jp-3
+"""
+
+
 def decoded(value: bytes) -> str:
     """A value as it stands behind the colon, folds and all -> the text of one line."""
     value = value[:LIMIT]
@@ -64,7 +74,10 @@ def _octets(encoding: bytes, text: bytes) -> bytes:
 def text_in(charset: str, octets: bytes) -> str:
     """Bytes in a charset as characters; where it is unknown, "" or US-ASCII, as `eight_bit`."""
     codec = _codec(charset)
-    return octets.decode(codec, "replace") if codec else eight_bit(octets)
+    try:
+        return octets.decode(codec, "replace") if codec else eight_bit(octets)
+    except ValueError:  # a codec that does not know how to replace
+        return eight_bit(octets)
 
 
 def eight_bit(octets: bytes) -> str:
@@ -75,12 +88,18 @@ def eight_bit(octets: bytes) -> str:
         return octets.decode("cp1252", "replace")
 
 
-@lru_cache(maxsize=100)
+def know_charsets() -> None:
+    """Reads the tables of what mail is written in, for a process that may read no files from now on."""
+    for one in _CHARSETS.split():
+        _codec(one)
+
+
+@lru_cache(maxsize=300)
 def _codec(charset: str) -> str:
     """The name that Python knows a charset by; "" for none, and for what is none."""
     try:
         found = codecs.lookup(charset) if charset.isascii() and "\0" not in charset else None
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, OSError, ImportError):  # its table cannot be read any more: see know_charsets
         return ""
     if found is None or not getattr(found, "_is_text_encoding", True):
         return ""

@@ -1,6 +1,7 @@
 """The examiner as a process: what it finds, what it may not do, and what becomes of mail that it dies of."""
 
 import asyncio
+import base64
 import dataclasses
 import io
 import os
@@ -83,6 +84,21 @@ def test_it_tells_of_parts_and_of_files_in_archives(spool: Path) -> None:
             ("b", "", 3),
         ]
         assert list(found.values("to")) == ["b@b.test"]
+
+    told(spool, story)
+
+
+@pytest.mark.parametrize("charset", ["koi8-r", "iso-2022-jp", "gb18030", "x-nobody-knows", "punycode"])
+def test_what_it_may_not_read_any_more_it_has_read(spool: Path, charset: str) -> None:
+    """Python reads the table of a charset when it is first met."""
+    known = charset not in ("x-nobody-knows", "punycode")
+    text = "Другое.exe".encode(charset if known else "utf-8")
+    name = b"=?%b?b?%b?=" % (charset.encode(), base64.b64encode(text))
+    body = multipart(b'Content-Disposition: attachment; filename="%b"\r\n\r\nx' % name)
+
+    async def story(examiners: Examiners) -> None:
+        found = await facts_of(examiners, body)
+        assert found.parts[1].names == ("Другое.exe",)
 
     told(spool, story)
 
