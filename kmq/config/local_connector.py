@@ -172,7 +172,7 @@ def lacking(one: "ConnectorSection") -> Iterator[tuple[str, str]]:
         case "lmtp" if not one.hosts and not one.socket:
             yield "socket", "socket is missing: write socket = /run/dovecot/lmtp, or hosts = lmtp.example.org:24"
         case "pipe" if not one.command and one.as_user == "no":
-            yield "command", "command is missing: write command = /usr/bin/procmail -d {user}"
+            yield "command", "command is missing: write command = /usr/bin/procmail -m /etc/kmq/procmailrc {user}"
     yield from as_user.lacking(one)
     if one.type in ("lmtp", "pipe") and one.users == "existing":
         yield "users", _USERS

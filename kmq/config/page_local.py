@@ -89,6 +89,23 @@ and
 .B postmaster
 need aliases. Without an answer of kmq\-deliver mail waits.
 .P
+Dovecot has the mailboxes of one domain, procmail is run for those of another, and unknown names there are alice's:
+.P
+.nf
+[store : connector]
+type = lmtp
+address_spaces = example.org
+socket = /run/dovecot/lmtp
+users = file:/etc/kmq/users
+\&
+[sorted : connector]
+type = pipe
+address_spaces = lists.example.org
+command = /usr/bin/procmail \-m /etc/kmq/procmailrc {user} {extension}
+users = alice, bob
+catch_all = alice
+.fi
+.P
 In braces of
 .B maildir
 and

@@ -76,7 +76,7 @@ TABLE = [
     (LMTP.replace("socket = /run/dovecot/lmtp\n", ""), 1, r"socket is missing: write socket = /run/dovecot/lmtp"),
     (LMTP + "tls = must\n", 5, r"tls = must protects a line; a socket of this machine has none"),
     (LMTP + "senders = <>\n", 5, r"senders is for mail that goes elsewhere"),
-    (PIPE.replace("command = /usr/bin/procmail -d {user}\n", ""), 1, r"write command = /usr/bin/procmail -d \{user\}"),
+    (PIPE.replace("command = /usr/bin/procmail -d {user}\n", ""), 1, r"write command = /usr/bin/procmail -m /etc"),
     (PIPE.replace("/usr/bin/", ""), 4, r"no shell looks for the program"),
     (PIPE.replace("{user}", "{usr}"), 4, r"\{usr\} means nothing: there are \{user\}, \{domain\}"),
     (PIPE.replace("procmail", "{user}"), 4, r"the program itself may not depend on the mail"),
