@@ -9,6 +9,7 @@ On crash: and beyond a limit, it dies, with its trace on standard error; the wor
 Callers:  phases.examining.
 """
 
+import contextlib
 import faulthandler
 import os
 import resource
@@ -212,9 +213,18 @@ def _confined(memory: int) -> list[str]:
     return [one for one, granted in lacking.items() if not granted]
 
 
+def _keep(*wanted: int) -> None:
+    """Closes all descriptors but these and the standard ones: what the worker was given itself is not ours."""
+    for one in map(int, os.listdir("/proc/self/fd")):
+        if one > 2 and one not in wanted:
+            with contextlib.suppress(OSError):  # that of the listing is closed already
+                os.close(one)
+
+
 def main() -> int:
     """The program; its standard error is the worker's, for a trace."""
     fd, scratch, memory = map(int, sys.argv[1:])
+    _keep(fd, scratch)
     faulthandler.enable()
     know_charsets()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the worker says when
