@@ -32,6 +32,8 @@ from kmq.phases.subjects import header_of, marked, subject_of
 STATUS = "X-Virus-Status"
 #: Who holds mail, as an operator sees it.
 BY = "antivirus"
+#: So many time limits has a message whose parts are scanned one by one.
+_QUESTIONS = 5
 
 
 class Antivirus:
@@ -86,7 +88,8 @@ class Antivirus:
                 Passed(by=scanner.section.name, verdict=str(warning), headers=await self._warning(matter, found))
             )
         headers = (_status("clean"),) if any(one.section.header for one in found.clean) else ()
-        return Finding(Passed(by=by, verdict=Result.CLEAN.value if found.clean else "accepted", headers=headers))
+        verdict = str(found.accepted[0]) if found.accepted else Result.CLEAN.value
+        return Finding(Passed(by=by, verdict=verdict, headers=headers))
 
     async def _warning(self, matter: Matter, found: Round) -> tuple[HeaderEdit, ...]:
         """What tells the reader that nobody has looked into his mail."""
@@ -102,7 +105,7 @@ class Antivirus:
     async def _infected(self, matter: Matter, by: Scanner, virus: Verdict) -> Finding:
         why = ""
         if by.section.infected == "remove" and self._remover is not None:
-            match await self._remover.removed(matter, self._scanners):
+            match await self._rest(matter, by, self._remover):
                 case Rest() as rest:
                     return await self._without(matter, by, virus, rest)
                 case Round(down=down) if down is not None:
@@ -114,6 +117,15 @@ class Antivirus:
         finding = _ended(matter, by.section, virus, why)
         finding.letters += self._original(matter, by, virus, _became(finding))
         return finding
+
+    async def _rest(self, matter: Matter, by: Scanner, remover: Remover) -> Rest | Round | Whole | Finding:
+        """What is left when the infected parts are gone. Many parts are many questions: they have a limit, too."""
+        limit = _QUESTIONS * by.section.time_limit
+        try:
+            async with asyncio.timeout(limit):
+                return await remover.removed(matter, self._scanners)
+        except TimeoutError:
+            return Whole(f"its parts could not be scanned within {limit:g} s")
 
     async def _without(self, matter: Matter, by: Scanner, virus: Verdict, rest: Rest) -> Finding:
         """It goes on without what was found; the rest was scanned again."""

@@ -23,6 +23,8 @@ from kmq.routing.languages import Languages
 _PIECE = 128 << 10
 #: Bytes of a part that are shown to a scanner in one piece.
 _SMALL = 1 << 20
+#: Names of removed parts that are told.
+_NAMES = 3
 
 
 class Rest(NamedTuple):
@@ -79,7 +81,7 @@ class Remover:
             return said
         if said.found is not None:
             return Whole(f"without its attachment it is still {said.found}")
-        return Rest(pieces, ", ".join(dict.fromkeys(_name(one.part) for one in cuts)), said)
+        return Rest(pieces, _names(cuts), said)
 
     async def _look(self, matter: Matter, part: Part, scanners: Scanners) -> Round | Trouble:
         fd = await self._examiners.extract(matter.head, matter.body, part)
@@ -115,6 +117,12 @@ def _without_facts(trouble: Trouble, matter: Matter) -> Whole | Finding:
     if trouble.cause is Cause.CRASHED:
         return Whole(f"it cannot be taken apart: {trouble.why}")
     return without_facts(trouble, matter)
+
+
+def _names(cuts: list[Cut]) -> str:
+    names = [*dict.fromkeys(_name(one.part) for one in cuts)]
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def _name(part: Part) -> str:

@@ -21,7 +21,7 @@ class Round:
     """found: infected, or counted as such, by the scanner `by`. down: a scanner that had to be asked and could not be.
 
     warnings: what could not be looked into, and is delivered all the same; unscanned: scanners that could not be asked,
-    and need not be; clean: those that found nothing.
+    and need not be; clean: those that found nothing; accepted: what nobody minds.
     """
 
     found: Verdict | None = None
@@ -30,6 +30,7 @@ class Round:
     warnings: list[tuple[Scanner, Verdict]] = field(default_factory=list)
     unscanned: list[tuple[Scanner, Unanswered]] = field(default_factory=list)
     clean: list[Scanner] = field(default_factory=list)
+    accepted: list[Verdict] = field(default_factory=list)
 
 
 class Scanners:
@@ -56,8 +57,10 @@ class Scanners:
                     return found
                 case "warn":
                     found.warnings.append((scanner, verdict))
-            if verdict.result is Result.CLEAN:
-                found.clean.append(scanner)
+                case _ if verdict.result is Result.CLEAN:
+                    found.clean.append(scanner)
+                case _:
+                    found.accepted.append(verdict)
         return found
 
 
