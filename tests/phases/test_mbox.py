@@ -119,11 +119,9 @@ def test_lines_are_quoted_wherever_the_pieces_are_cut() -> None:
 
 def test_a_line_without_end_costs_no_memory() -> None:
     quoting = FromQuoting()
-    began = time.process_time()
     for _ in range(200):
         assert len(quoting.feed(b">" * 131072)) == 131072
     assert quoting.feed(b"From x\n") == b">From x\n"
-    assert time.process_time() - began < 30
 
 
 # --- the second run ---------------------------------------------------------------------------------------------------
