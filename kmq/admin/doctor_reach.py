@@ -29,7 +29,7 @@ _NO_PORT = 0  #: of a Unix socket
 def servers(settings: Settings, to: str) -> Iterator[Verdict]:
     """The smart hosts, servers of mailboxes, and the mail servers of the domain `to`, if one is named."""
     wanted: list[tuple[Endpoint, bool]] = []  # whether TLS comes first, as one connector has it and another may not
-    for connector in settings.connectors:
+    for connector in (one for one in settings.connectors if one.enabled):
         if connector.type in ("smarthost", "lmtp"):
             wanted += [(endpoint, connector.tls == "implicit") for endpoint in connector.hosts]
         if connector.socket:

@@ -192,7 +192,7 @@ def _share(text: str, rcpt: list[int], found: Found, around: Circumstances) -> S
 
 
 def _opens(queue: QueueState, until: float) -> float | None:
-    """When a queue is sent that its connector's hours keep shut; what was put off is sent by a timetable all the same."""
+    """When a queue is sent that its connector's hours keep shut; a timetable sends what was put off all the same."""
     if queue.waits_for == "out-of-hours":
         return max(queue.next_retry, until)
     return queue.next_retry or None
