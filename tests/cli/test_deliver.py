@@ -352,6 +352,8 @@ class TestLimits:
                 until(lambda: (one.home("alice") / "begun").exists(), "it has begun")
                 assert one.process is not None
                 one.process.send_signal(signal.SIGTERM)
+                with pytest.raises(subprocess.TimeoutExpired):
+                    one.process.wait(1)  # systemd ends what is left when it has gone
                 (one.home("alice") / "go").touch()
                 assert answer(connection).startswith("250 2.0.0 delivered to slow.sh")
             assert one.process.wait(60) == 0
