@@ -212,9 +212,8 @@ def test_a_worker_that_dies_has_its_message_handed_over_again(careful: Site) -> 
     parent = int(re.findall(r"PPid:\t(\d+)", Path(f"/proc/{first}/status").read_text())[0])
     (name,) = [name for name, pid in careful.kmqd.children().items() if pid == parent]
     careful.kmqd.kill(name)
-    until(lambda: len([note for note in notes(careful.folder) if note.startswith("begin")]) == 2, "it comes again")
-    begun = [note.split()[1:] for note in notes(careful.folder) if note.startswith("begin")]
-    assert begun[0] == begun[1]
+    until(lambda: len(begun(careful)) == 2, "it comes again")
+    assert begun(careful)[0] == begun(careful)[1]
     (careful.folder / "agent.wait").unlink()
     until(lambda: careful.delivered("relay=fax") == 1, "it is faxed")
     until(lambda: not lives(first), "the first program has seen the end of its input")
@@ -237,12 +236,17 @@ def test_a_program_that_is_missing(folder: Path) -> None:
         until(lambda: site.delivered("relay=fax") == 1, "it is faxed")
 
 
+def begun(site: Site) -> list[str]:
+    """The messages that its programs began with: ID and attempt."""
+    return [note for note in notes(site.folder) if note.startswith("begin")]
+
+
 def a_reload_brings_another_program(careful: Site) -> None:
     """What the old one has it may end; the next message is the new one's."""
     (careful.folder / "agent.wait").touch()
-    said = len(notes(careful.folder))
+    before = len(begun(careful))
     careful.send("1@fax")
-    until(lambda: len(notes(careful.folder)) == said + 1, "the old one has it")
+    until(lambda: len(begun(careful)) > before, "the old one has it")
     (careful.folder / "new").mkdir()
     program(careful.folder / "new", GOOD)
     path = careful.kmqd.folder / "kmq.conf"
