@@ -2,9 +2,9 @@
 
 The same bodies go, one after the other on this machine: to clamd over its socket; through a kmqd without phases;
 through one with an archive in the spool, an attachment rule, a server rule and clamd. Once every body is another one,
-once all are the same, so that clamd's cache and kmq's answer. Messages are multipart with a small attachment, since plain text
-needs no look at its parts. Exit status 1 when the goal is missed: half the rate of clamd or of kmq without phases,
-whichever is lower.
+once all are the same, so that clamd's cache and kmq's answer. Messages are multipart with a small attachment, since
+plain text needs no look at its parts. Exit status 1 when the goal is missed: half the rate of clamd or of kmq without
+phases, whichever is lower.
 
 clamd has the signatures of the tests, two of them, and no others: a real database makes it slower, and the goal easier.
 """

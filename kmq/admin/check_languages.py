@@ -26,9 +26,7 @@ def _verdict(path: str, place: str) -> Verdict:
     try:
         lines = read(read_text(path), line)
     except OSError as error:
-        return Verdict(
-            Grade.WRONG, f"{place}: {path}: {error.strerror}", f"make it, readable for kmqd's user; {_ELSE}"
-        )
+        return Verdict(Grade.WRONG, f"{place}: {path}: {error.strerror}", f"make it, readable for kmqd's user; {_ELSE}")
     except UnreadableFile as error:
         return Verdict(Grade.WRONG, f"{place}: {path}: {error}", "a text file with lines PATTERN LANGUAGE is needed")
     except ValueError as error:

@@ -343,8 +343,8 @@ CAUSES: Mapping[str, Cause] = {
         "kmq-deliver, which is to deliver it as the user, cannot or may not: {why}",
         _REPLY,
         "kmq check",
-        "see kmq-deliver(8): systemctl status kmq-deliver.socket kmq-deliver; as root and as who is no person nothing is"
-        " delivered, so they need aliases",
+        "see kmq-deliver(8): systemctl status kmq-deliver.socket kmq-deliver; as root and as who is no person nothing"
+        " is delivered, so they need aliases",
     ),
     "local-storage": Cause(
         "it cannot be written into the mailbox here: {why}",

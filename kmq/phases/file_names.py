@@ -21,7 +21,7 @@ LONGEST = 1000  #: characters of a name, its last ones: what kind of file it is 
 #: A parameter: its name, then a quoted string (whose end may be missing), or all up to the next semicolon.
 #: Semicolons without a parameter are taken along, so that they are looked at once.
 _PARAMETER = re.compile(
-    rb';[\s;]*+(?:([^\s=;"]++)\s*+(?:=\s*+(?:"((?>[^"\\]|\\.)*+)(?:"|\Z|\\\Z)|([^;]*+)))?+)?+', re.DOTALL
+    rb';[\s;]*+(?:([^\s=;"]++)\s*+(?:=\s*+(?:"((?>[^"\\]|\\.)*+)(?:"|\Z|\\\Z)|([^;]*+)))?)?', re.DOTALL
 )
 _PAIR = re.compile(rb"\\(.)", re.DOTALL)
 #: `filename*0*`: its name, the number of the piece, and whether it has percent signs.

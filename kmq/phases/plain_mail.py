@@ -14,11 +14,11 @@ from kmq.model import fields
 from kmq.model.fields import CRLF
 
 _CONTENT = re.compile(
-    rb"^content-([a-z-]++)[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r$", re.IGNORECASE | re.MULTILINE
+    rb"^content-([a-z-]++)[ \t]*+:([^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+)\r$", re.IGNORECASE | re.MULTILINE
 )
 _VALUE = rb'(?:[!#-\'*+\-.0-9A-Z^-~/:]++|"[!#-\[\]-~ ]*+")'
 _TEXT = re.compile(
-    rb"\s*+text/(?:plain|html)\s*+(?:;\s*+(?:charset|format|delsp|reply-type)=" + _VALUE + rb"\s*+)*+;?\s*+",
+    rb"\s*+text/(?:plain|html)\s*+(?>;\s*+(?:charset|format|delsp|reply-type)=" + _VALUE + rb"\s*+)*+;?\s*+",
     re.IGNORECASE,
 ).fullmatch
 _ENCODING = re.compile(rb"\s*+(?:7bit|8bit|binary|quoted-printable|base64)\s*+", re.IGNORECASE).fullmatch

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmq.phases.injected import block
 from kmq.config.drop import ReplaySection
 from kmq.intake.completion import Completion
 from kmq.intake.dropped import BadFile, Letter, NotYet
@@ -17,6 +16,7 @@ from kmq.intake.replay import Replay
 from kmq.model.envelope import Head, Recipient, Source
 from kmq.model.event import Delivered, Moved, Routed, Suspended
 from kmq.model.frame import Answer
+from kmq.phases.injected import block
 from kmq.run import drop_original
 from kmq.run.drop_original import Once
 from tests.cli.conftest import Kmqd, Place

@@ -70,7 +70,11 @@ TABLE = [
     (ISP + f"guid = {'0' * 32}\n", 5, r"guid: the GUID of zeros stands for no connector"),
     (ISP + GUID + DNS + GUID, 9, r"\[isp\] bears the same guid: leave one out"),
     ("[queue]\nqueue_max_idle_time = 2h\n", 2, r"queue_max_idle_time: 2h is too much: at most 1h"),
-    ("[isp : connector]\n", 1, r"type is missing: write type = smarthost, dns, mailbox, lmtp, pipe, agent, foreign, discard or error"),
+    (
+        "[isp : connector]\n",
+        1,
+        r"type is missing: write type = smarthost, dns, mailbox, lmtp, pipe, agent, foreign, discard or error",
+    ),
     ("[isp : connector]\ntype = smarthost\n", 1, r"address_spaces is missing"),
     ("[mail : connector]\ntype = mailbox\n", 1, r"maildir is missing: write maildir = /var/mail/\{user\}"),
     ("[isp : connector]\ntype = smtp\n", 2, r"'smtp' is not one of smarthost, dns, mailbox"),
