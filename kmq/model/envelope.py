@@ -78,7 +78,8 @@ class Head(msgspec.Struct, omit_defaults=True, frozen=True):
     priority:  "high", "low", or "" for normal (model.priority).
     replayed:  the delivered message that this one brings once more, or "".
     quiet:     its sender is not told what becomes of it.
-    passed:    phases that it need not go through, since the message that it was made of has (names, by commas).
+    passed:    phases, or steps of phases (`Antivirus control/virus`), that it need not go through, since the message
+               that it was made of has; by commas.
     edits:     what that message's phases changed of its header, to be changed in this one too on its way out.
     """
 

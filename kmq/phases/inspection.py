@@ -83,8 +83,8 @@ class Replacement:
     sender: its new sender; None: as it was.
     why:    for people.
     added:  further recipients of the new message.
-    passed: further phases that the new message need not go through, beside those that this one has been through and
-            the one that makes it.
+    passed: further phases that the new message need not go through, beside the steps that this one has been through
+            and the one that makes it.
     """
 
     rcpt: tuple[int, ...]

@@ -14,7 +14,6 @@ import msgspec
 from kmq.model.envelope import Head, Recipient, head_tail
 from kmq.model.event import HeaderEdit
 from kmq.model.frame import Child
-from kmq.model.phase import Phase
 from kmq.phases.body import BodyFile
 from kmq.phases.edits import edited
 from kmq.phases.header_stream import HeaderStream
@@ -58,16 +57,14 @@ async def letter(origin: Origin, made: Letter, linking: Linking) -> tuple[Child,
     return _child(LETTER, head, await _same(origin, linking), known=True)
 
 
-async def replacement(
-    origin: Origin, made: Replacement, passed: tuple[Phase, ...], linking: Linking
-) -> tuple[Child, bytes]:
-    """The message that goes on in the place of another. passed: all phases that it need not go through."""
+async def replacement(origin: Origin, made: Replacement, passed: str, linking: Linking) -> tuple[Child, bytes]:
+    """The message that goes on in the place of another. passed: phases and steps that it need not go through."""
     head = msgspec.structs.replace(
         origin.head,
         sender=origin.head.sender if made.sender is None else made.sender,
         recipients=[*(origin.head.recipients[index] for index in made.rcpt), *made.added],
         parent=origin.head.id,
-        passed=",".join(phase.value for phase in passed),
+        passed=passed,
         edits=origin.edits,
     )
     if made.pieces is None:

@@ -17,7 +17,7 @@ from kmq import log
 from kmq.model import recipients
 from kmq.model.event import Deferred, Discarded, Event, Failed, Passed, Replaced, Suspended
 from kmq.model.frame import Child
-from kmq.model.phase import ORDER, Phase
+from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyDamaged
 from kmq.phases.inspection import Finding, Inspector, Matter
@@ -129,12 +129,12 @@ class _Steps:
         self._local = local
         self._all = recipients.as_text(range(len(job.head.recipients)))
         self._earlier = list(job.past)
-        self._before = frozenset(job.head.passed.split(",")) if job.head.passed else frozenset()
+        self._before = tuple(job.head.passed.split(",")) if job.head.passed else ()
         self.inspected = Inspected(rcpt)
         self.over = job.head.source.how in _OWN
 
     def passed(self, step: Inspector) -> bool:
-        if step.phase.value in self._before:
+        if step.phase.value in self._before or _token(step.phase.value, step.step) in self._before:
             return True
         through: set[int] = set()
         for one in self._of(step):
@@ -194,16 +194,14 @@ class _Steps:
     async def _take_replacement(self, step: Inspector, finding: Finding) -> None:
         made = finding.replacement
         assert made is not None and finding.passed is not None, "whoever calls has looked"
-        known = {step.phase, *made.passed}
-        phases = tuple(one for one in ORDER if one in known or one.value in self._before or self._went_through(one))
-        place = await self._add(drafting.replacement(self._origin(), made, phases, self._linking))
+        through = dict.fromkeys((*self._before, *(phase.value for phase in made.passed)))
+        mine = [one for one in self._earlier if not one.rcpt or made.rcpt[0] in recipients.from_text(one.rcpt)]
+        through |= dict.fromkeys(_token(one.phase, one.step) for one in mine)
+        place = await self._add(drafting.replacement(self._origin(), made, ",".join(through), self._linking))
         rcpt = recipients.as_text(made.rcpt)
         by = finding.passed.by or step.step
         self.inspected.events.append(Replaced(rcpt=rcpt, child=place, by=by, reason=made.why))
         self._leave(made.rcpt)
-
-    def _went_through(self, phase: Phase) -> bool:
-        return any(one.phase == phase.value for one in self._earlier)
 
     def _origin(self) -> Origin:
         return Origin(self._job.head, self._job.body, self.matter().edits)
@@ -226,3 +224,8 @@ class _Steps:
         job = self._job
         reply = str(Reply(451, "4.3.0", why))
         return Inspected((), [Deferred(rcpt=job.assign.rcpt, attempt=job.assign.attempt, reply=reply)])
+
+
+def _token(phase: str, step: str) -> str:
+    """A step that a message need not go through, in its head; a phase alone stands for all its steps."""
+    return f"{phase}/{step}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kmq.model.envelope import Head, Recipient, Source, event_line, head_line, head_tail, read_head
@@ -201,7 +202,12 @@ def test_a_message_goes_on_with_another_text(spool: Path) -> None:
     assert head is not None and child.sha256 == sha256(kept).hexdigest()
     assert (head.size, head.dots, head.eight_bit, head.longest) == (len(kept), True, False, 15)
     assert [one.address for one in head.recipients] == ["ada@far.test", "eve@far.test"]
-    assert head.passed == "Content filtering" and head.edits == ()
+    assert head.passed == "Content filtering/content" and head.edits == ()
+    head = msgspec.structs.replace(head, id=ID)
+    later, again = Step("more", nothing), Step("content", nothing)
+    going_on = Job(Assign(2, ID, "Undefined;Submission;", "0-1", 1), head, Body(None, "", 0), 0)
+    walk(spool, going_on, again, later, rcpt=(0, 1))
+    assert not again.seen and later.seen, "steps behind the one that changed it look at it"
 
 
 def test_a_sender_that_is_changed_is_a_message_with_the_same_text(spool: Path) -> None:
