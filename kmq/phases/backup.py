@@ -14,7 +14,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -26,10 +26,9 @@ from kmq.model.envelope import Head, Recipient, head_line, head_tail, lines_of, 
 from kmq.model.event import Deferred, Passed
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
-from kmq.phases.body import BodyFile
+from kmq.phases.body import read
 from kmq.phases.deposit import Deposit, store
 from kmq.phases.inspection import Finding, Letter, Matter
-from kmq.phases.work import Body
 
 #: Seconds after which a folder counts as one that does not answer.
 LIMIT = 60.0
@@ -210,21 +209,9 @@ def _deposit(matter: Matter, period: str) -> Deposit:
         head.id,
         head.size,
         body.path if body.text is None else "",
-        lambda: _pieces(head, body),
+        lambda: read(head, body),
         lambda: _envelope(head, body.path.removesuffix(".eml") + ".env"),
     )
-
-
-def _pieces(head: Head, body: Body) -> Iterator[bytes]:
-    if body.text is not None:
-        yield body.text
-        return
-    file = BodyFile(body.path, head.size, head.sha256)
-    try:
-        while file.left:
-            yield file.read()
-    finally:
-        file.close()
 
 
 def _envelope(head: Head, path: str) -> bytes:

@@ -11,7 +11,7 @@ Callers:  phases.delivery, phases.drop_folder, phases.agent_file; `render` block
           in threads for large bodies.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ import msgspec
 from kmq import log
 from kmq.model.envelope import Head
 from kmq.model.reply import Reply
-from kmq.phases.body import BodyFile
+from kmq.phases.body import read
 from kmq.phases.edits import edited
 from kmq.phases.header_stream import HeaderStream
 from kmq.phases.mime import Unfit
@@ -68,7 +68,7 @@ def render(work: Work, rewriter: Rewriter | None, seven_bit: bool) -> Rendering 
     change, found = _change(work, rewriter), None
     if seven_bit:
         try:
-            found = survey(_through(_streams(change, None), _pieces(work)))
+            found = survey(_through(_streams(change, None), read(work.head, work.body)))
         except Unfit as why:
             return Reply(554, "5.6.3", f"8-bit text, the next hop does not offer 8BITMIME, and no conversion: {why}")
     head = _addressed(work, rewriter)
@@ -77,7 +77,7 @@ def render(work: Work, rewriter: Rewriter | None, seven_bit: bool) -> Rendering 
         size, ascii_only = len(text), text.isascii()
     elif seven_bit:
         text, ascii_only = None, True
-        size = sum(map(len, _through(_streams(change, found), _pieces(work))))
+        size = sum(map(len, _through(_streams(change, found), read(work.head, work.body))))
     else:
         text = None
         size, ascii_only = _size_with_header(work, change)
@@ -104,7 +104,7 @@ def written(work: Work, rendering: Rendering) -> Iterator[bytes]:
         yield rendering.text
         return
     stream = rendering.stream()
-    yield from map(stream.feed, _pieces(work))
+    yield from map(stream.feed, read(work.head, work.body))
     yield stream.end()
 
 
@@ -147,7 +147,7 @@ def _size_with_header(work: Work, change: Change | None) -> tuple[int, bool]:
     if change is None:
         return work.head.size, True
     stream = HeaderStream(change)
-    pieces = _pieces(work)
+    pieces = read(work.head, work.body)
     for piece in pieces:
         out = stream.feed(piece)
         if stream.over:
@@ -190,16 +190,3 @@ def _through(streams: list[Stream], pieces: Iterable[bytes]) -> Iterator[bytes]:
     chain = _Chain(streams)
     yield from map(chain.feed, pieces)
     yield chain.end()
-
-
-def _pieces(work: Work) -> Generator[bytes, None, None]:
-    """The body as it lies on the disk."""
-    if work.body.text is not None:
-        yield work.body.text
-        return
-    file = BodyFile(work.body.path, work.head.size, work.head.sha256)
-    try:
-        while file.left:
-            yield file.read()
-    finally:
-        file.close()

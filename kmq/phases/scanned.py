@@ -7,11 +7,11 @@ Callers:  phases.antivirus_scanner, phases.rspamd.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 from kmq.model.envelope import Head
-from kmq.phases.body import BodyFile
+from kmq.phases.body import read
 from kmq.phases.inspection import Pieces
 from kmq.phases.work import Body
 
@@ -19,18 +19,7 @@ from kmq.phases.work import Body
 def pieces_of(head: Head, body: Body) -> Pieces:
     """A message as it came, for each reading anew. BodyDamaged, OSError while it is read."""
 
-    def pieces() -> Iterator[bytes]:
-        if body.text is not None:
-            yield body.text
-            return
-        file = BodyFile(body.path, head.size, head.sha256)
-        try:
-            while file.left:
-                yield file.read()
-        finally:
-            file.close()
-
-    return pieces
+    return lambda: read(head, body)
 
 
 class Unreadable(Exception):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kmq.model import fields
 from kmq.model.envelope import Head
 from kmq.model.fields import CRLF
-from kmq.phases.body import BodyFile
+from kmq.phases.body import read
 from kmq.phases.facts import Part
 from kmq.phases.inspection import Pieces
 from kmq.phases.work import Body
@@ -42,7 +42,7 @@ def without(head: Head, body: Body, cuts: Sequence[Cut]) -> Pieces:
     merged = _merged(cuts)
 
     def pieces() -> Iterator[bytes]:
-        return _spliced(_Source(_read(head, body)), merged, head.size)
+        return _spliced(_Source(read(head, body)), merged, head.size)
 
     return pieces
 
@@ -58,18 +58,6 @@ def _merged(cuts: Sequence[Cut]) -> list[Cut]:
         else:
             found.append(cut)
     return found
-
-
-def _read(head: Head, body: Body) -> Iterator[bytes]:
-    if body.text is not None:
-        yield body.text
-        return
-    file = BodyFile(body.path, head.size, head.sha256)
-    try:
-        while file.left:
-            yield file.read()
-    finally:
-        file.close()
 
 
 class _Source:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kmq.model.envelope import Head, Recipient, head_tail
+from kmq.model.envelope import Head, head_tail
 from kmq.model.event import HeaderEdit
 from kmq.model.frame import Child
-from kmq.phases.body import BodyFile
 from kmq.phases.edits import edited
 from kmq.phases.header_stream import HeaderStream
-from kmq.phases.inspection import Letter, Pieces, Replacement
+from kmq.phases.inspection import Letter, Replacement
 from kmq.phases.work import Body
 from kmq.run.linking import Linking
 from kmq.run.written import SMALL, Written, measured
@@ -107,25 +106,3 @@ def with_edits(pieces: Iterator[bytes], edits: tuple[HeaderEdit, ...]) -> Iterat
     for piece in pieces:
         yield stream.feed(piece)
     yield stream.end()
-
-
-def pieces_of(head: Head, body: Body) -> Pieces:
-    """The text of a message as it came, for whoever makes another of it. BodyDamaged, OSError while it is read."""
-
-    def pieces() -> Iterator[bytes]:
-        if body.text is not None:
-            yield body.text
-            return
-        file = BodyFile(body.path, head.size, head.sha256)
-        try:
-            while file.left:
-                yield file.read()
-        finally:
-            file.close()
-
-    return pieces
-
-
-def one_of(owner: Recipient, address: str) -> Recipient:
-    """A recipient in the place of another, whose wishes about notices stay."""
-    return Recipient(address, owner.notify, owner.orcpt, owner.original or owner.address)
