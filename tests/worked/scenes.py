@@ -263,6 +263,19 @@ def filtered(folder: Path) -> Iterator[Scene]:
         yield scene
 
 
+@contextmanager
+def archived(folder: Path) -> Iterator[Scene]:
+    """Incoming mail is archived: 1 to bob, 2 to alice, both delivered."""
+    with stopped(folder) as scene:
+        scene.configure(f"{CONFIGURATION}\n[backup]\nincoming = yes\nlocal = yes\n")
+        scene.unit.start()
+        for number, user in enumerate(("bob", "alice"), 1):
+            scene.send(f"{user}@example.org", "Offer")
+            until(lambda n=number: len(list((folder / "spool" / "backup").glob("*/*.env"))) == n, "it is archived")  # type: ignore[misc]
+        scene.until_mailq(lambda queue: not queue, "both are delivered")
+        yield scene
+
+
 SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "quiet": quiet,
     "stopped": stopped,
@@ -277,4 +290,5 @@ SCENES: dict[str, Callable[[Path], AbstractContextManager[Scene]]] = {
     "printed": printed,
     "ruled": ruled,
     "filtered": filtered,
+    "archived": archived,
 }
