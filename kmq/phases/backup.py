@@ -26,9 +26,9 @@ from kmq.model.envelope import Head, Recipient, head_line, head_tail, lines_of, 
 from kmq.model.event import Deferred, Passed
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
-from kmq.phases.body import read
 from kmq.phases.deposit import Deposit, store
 from kmq.phases.inspection import Finding, Letter, Matter
+from kmq.phases.work import read
 
 #: Seconds after which a folder counts as one that does not answer.
 LIMIT = 60.0

@@ -9,11 +9,7 @@ Callers:  phases.connection, copy_text and others; BodyFile blocks, so it is use
 
 import os
 import stat
-from collections.abc import Generator
 from hashlib import sha256
-
-from kmq.model.envelope import Head
-from kmq.phases.work import Body
 
 PIECE = 128 << 10  #: bytes read and sent at a time
 
@@ -53,19 +49,6 @@ class BodyFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def read(head: Head, body: Body) -> Generator[bytes, None, None]:
-    """A message as it came, a large one from its file. BodyDamaged, OSError."""
-    if body.text is not None:
-        yield body.text
-        return
-    file = BodyFile(body.path, head.size, head.sha256)
-    try:
-        while file.left:
-            yield file.read()
-    finally:
-        file.close()
 
 
 def stuffed(text: bytes, dots: bool) -> bytes:

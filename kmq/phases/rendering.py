@@ -20,13 +20,12 @@ import msgspec
 from kmq import log
 from kmq.model.envelope import Head
 from kmq.model.reply import Reply
-from kmq.phases.body import read
 from kmq.phases.edits import edited
 from kmq.phases.header_stream import HeaderStream
 from kmq.phases.mime import Unfit
 from kmq.phases.quoted import Findings, Quoting, survey
 from kmq.phases.rewriting import Rewriter, shown
-from kmq.phases.work import Work
+from kmq.phases.work import Work, read
 
 #: What becomes of a header.
 Change = Callable[[bytes], bytes]

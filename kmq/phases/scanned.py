@@ -11,9 +11,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 from kmq.model.envelope import Head
-from kmq.phases.body import read
 from kmq.phases.inspection import Pieces
-from kmq.phases.work import Body
+from kmq.phases.work import Body, read
 
 
 def pieces_of(head: Head, body: Body) -> Pieces:

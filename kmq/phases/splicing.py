@@ -16,10 +16,9 @@ from typing import NamedTuple
 from kmq.model import fields
 from kmq.model.envelope import Head
 from kmq.model.fields import CRLF
-from kmq.phases.body import read
 from kmq.phases.facts import Part
 from kmq.phases.inspection import Pieces
-from kmq.phases.work import Body
+from kmq.phases.work import Body, read
 
 #: Bytes of a header that is kept; a larger one is no message's (phases.mime).
 _HEADER = 2 * fields.LIMIT

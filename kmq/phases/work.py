@@ -5,13 +5,14 @@ On crash: a Work without a report is given to a worker again (J9); so every phas
           outside has a name that follows from the message's ID.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit
 from kmq.model.hop import NextHop
 from kmq.model.reply import Reply
+from kmq.phases.body import BodyFile
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,6 +25,19 @@ class Body:
     text: bytes | None
     path: str
     size: int
+
+
+def read(head: Head, body: Body) -> Generator[bytes, None, None]:
+    """A message as it came, a large one from its file. BodyDamaged, OSError."""
+    if body.text is not None:
+        yield body.text
+        return
+    file = BodyFile(body.path, head.size, head.sha256)
+    try:
+        while file.left:
+            yield file.read()
+    finally:
+        file.close()
 
 
 @dataclass(slots=True, frozen=True)
