@@ -41,9 +41,7 @@ def _forget(command: tuple[str, ...], done: asyncio.Task[str]) -> None:
 
 async def _printed(command: tuple[str, ...], patience: float) -> str:
     """The first line that the program prints."""
-    transport, talk = await asyncio.get_running_loop().subprocess_exec(
-        _Talk, *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-    )
+    transport, talk = await _begun(command)
     try:
         async with asyncio.timeout(patience):
             await talk.ended
@@ -58,6 +56,23 @@ async def _printed(command: tuple[str, ...], patience: float) -> str:
         why = printable(bytes(talk.said[2]).strip().partition(b"\n")[0][:200])
         raise ValueError(f"it ended with status {status}" + (f": {why}" if why else ""))
     return token_in(bytes(talk.said[1]))
+
+
+async def _begun(command: tuple[str, ...]) -> tuple[asyncio.SubprocessTransport, "_Talk"]:
+    """Who is cancelled while it begins ends it with all that it has begun by then."""
+    beginning = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            _Talk, *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
+        )
+    )
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            transport, _ = await beginning
+            _end(transport.get_pid())
+            transport.close()
+        raise
 
 
 class _Talk(asyncio.SubprocessProtocol):

@@ -139,8 +139,10 @@ def test_what_rules_do_with_mail(place: Place, capsys: pytest.CaptureFixture[str
     place.empty()
     assert len(place.mailbox("eve")) == 1, "what is discarded is gone"
     assert not (place.kmqd.mail / "old").exists(), "no rule answers a rule"
-    told = place.kmq(capsys, "history", moved)
-    assert "redirect to new@local.test" in told
+    until(
+        lambda: "redirect to new@local.test" in place.kmq(capsys, "history", moved),
+        "the tracking log, a moment later, has it",
+    )
     assert "rule moved (" in told and "kmq.conf:" in told
 
 
