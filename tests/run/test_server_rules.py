@@ -143,6 +143,7 @@ def test_what_rules_do_with_mail(place: Place, capsys: pytest.CaptureFixture[str
         lambda: "redirect to new@local.test" in place.kmq(capsys, "history", moved),
         "the tracking log, a moment later, has it",
     )
+    told = place.kmq(capsys, "history", moved)
     assert "rule moved (" in told and "kmq.conf:" in told
 
 
