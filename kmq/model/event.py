@@ -10,6 +10,8 @@ from typing import Union
 
 import msgspec
 
+from kmq.model import recipients
+
 
 class Event(msgspec.Struct, omit_defaults=True, tag_field="event"):
     """What all events share."""
@@ -218,6 +220,10 @@ class Passed(Event, tag="passed"):
     score: float | None = None
     child: str = ""
     archive: str = ""
+
+    def covers(self, index: int) -> bool:
+        """Whether this recipient was with it."""
+        return not self.rcpt or index in recipients.from_text(self.rcpt)
 
     @property
     def remarkable(self) -> bool:

@@ -71,42 +71,43 @@ def verdict_of(reply: bytes) -> Verdict | Unanswered:
 
 async def scan(peer: Peer, pieces: bytes | AsyncIterator[bytes]) -> Verdict | Unanswered:
     """What clamd says of a text: whole, or in pieces of less than 4 GiB each."""
-    loop = asyncio.get_running_loop()
-    line = await connect(loop, peer)
-    if isinstance(line, Unanswered):
-        return line
-    with line:
-        try:
-            if isinstance(pieces, bytes):
-                await send(loop, line, b"".join((_COMMAND, _LENGTH.pack(len(pieces)), pieces, _END)))
-            else:
-                await _stream(loop, line, pieces)
-        except ConnectionError:
-            pass  # it may have said why
-        return verdict_of(await _reply(loop, line))
-
-
-async def _stream(loop: asyncio.AbstractEventLoop, line: socket.socket, pieces: AsyncIterator[bytes]) -> None:
-    await send(loop, line, _COMMAND)
-    async for piece in pieces:
-        if piece:
-            await send(loop, line, _LENGTH.pack(len(piece)) + piece)
-    await send(loop, line, _END)
+    if isinstance(pieces, bytes):
+        said = await _asked(peer, b"".join((_COMMAND, _LENGTH.pack(len(pieces)), pieces, _END)))
+    else:
+        said = await _asked(peer, _COMMAND, pieces)
+    return said if isinstance(said, Unanswered) else verdict_of(said)
 
 
 async def version(peer: Peer) -> str | Unanswered:
     """`ClamAV 1.4.6/27500/Fri Nov 20 ...`: of the program and of its signatures."""
+    said = await _asked(peer, b"zVERSION\0")
+    if isinstance(said, Unanswered):
+        return said
+    text = said.decode("ascii", "backslashreplace").strip()
+    return text if text.startswith("ClamAV") else Unanswered(f"it is no clamd: it says {text[:100]!r}")
+
+
+async def _asked(peer: Peer, question: bytes, pieces: AsyncIterator[bytes] | None = None) -> bytes | Unanswered:
+    """The answer to a question; pieces: a text that follows it in chunks."""
     loop = asyncio.get_running_loop()
     line = await connect(loop, peer)
     if isinstance(line, Unanswered):
         return line
     with line:
         try:
-            await send(loop, line, b"zVERSION\0")
+            await send(loop, line, question)
+            if pieces is not None:
+                await _stream(loop, line, pieces)
         except ConnectionError:
-            pass
-        text = (await _reply(loop, line)).decode("ascii", "backslashreplace").strip()
-    return text if text.startswith("ClamAV") else Unanswered(f"it is no clamd: it says {text[:100]!r}")
+            pass  # it may have said why
+        return await _reply(loop, line)
+
+
+async def _stream(loop: asyncio.AbstractEventLoop, line: socket.socket, pieces: AsyncIterator[bytes]) -> None:
+    async for piece in pieces:
+        if piece:
+            await send(loop, line, _LENGTH.pack(len(piece)) + piece)
+    await send(loop, line, _END)
 
 
 async def _reply(loop: asyncio.AbstractEventLoop, line: socket.socket) -> bytes:

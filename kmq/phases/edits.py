@@ -6,15 +6,21 @@ Callers:  phases.rendering, phases.maildir and the other ways out; run.written.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kmq.model import fields
-from kmq.model.event import HeaderEdit
-from kmq.model.fields import CRLF, Field
+from kmq.model.envelope import Head
+from kmq.model.event import HeaderEdit, Passed
+from kmq.model.fields import Field
 
 _NAME = re.compile(r"[!-9;-~]{1,200}").fullmatch
 #: Line ends within a value that begin no fold.
 _BREAKS = re.compile(rb"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n|\0")
+
+
+def standing(head: Head, earlier: Iterable[Passed], index: int) -> tuple[HeaderEdit, ...]:
+    """All changes of a message's header that are to be made for one of its recipients, by what it has been through."""
+    return head.edits + tuple(edit for one in earlier if one.covers(index) for edit in one.headers)
 
 
 def field(name: str, value: str) -> bytes:
@@ -71,10 +77,3 @@ def _replace(found: list[Field], edit: HeaderEdit) -> list[Field]:
 
 
 _EDITS = {"add": _add, "append": _append, "remove": _remove, "set": _set, "replace": _replace}
-
-
-def edited_text(text: bytes, edits: Sequence[HeaderEdit]) -> bytes:
-    """A whole message, small, as it goes out."""
-    end = fields.end(text)
-    header = edited(text[:end], edits)
-    return header + (b"" if text.startswith(CRLF, end) or end else CRLF) + text[end:]

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
+from kmq.phases.edits import standing
 from kmq.phases.work import Body
 
 #: Bytes one after the other, made anew for each reading, in a thread; at most some hundred kB each.
@@ -43,8 +43,7 @@ class Matter:
     @property
     def edits(self) -> tuple[HeaderEdit, ...]:
         """Changes of the header so far for these recipients; its fields on the disk are still those that came."""
-        mine = (one for one in self.earlier if not one.rcpt or self.rcpt[0] in recipients.from_text(one.rcpt))
-        return self.head.edits + tuple(edit for one in mine for edit in one.headers)
+        return standing(self.head, self.earlier, self.rcpt[0])
 
 
 @dataclass(slots=True, frozen=True)

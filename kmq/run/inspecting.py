@@ -20,7 +20,7 @@ from kmq.model.frame import Child
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyDamaged
-from kmq.phases.inspection import Finding, Inspector, Matter
+from kmq.phases.inspection import Finding, Inspector, Letter, Matter
 from kmq.run import drafting
 from kmq.run.drafting import Origin
 from kmq.run.job import Job
@@ -158,20 +158,20 @@ class _Steps:
             found.crashed, found.trace = step.phase.value, finding.crashed
             return
         if finding.passed is not None:
-            await self._take_passed(step, finding.passed, finding)
+            await self._take_passed(step, finding.passed, finding.letters)
         for event in finding.events:
             self._take_event(event)
         if finding.replacement is not None and finding.passed is not None:
             await self._take_replacement(step, finding)
         self.over = self.over or not found.left or finding.passed is None
 
-    async def _take_passed(self, step: Inspector, passed: Passed, finding: Finding) -> None:
+    async def _take_passed(self, step: Inspector, passed: Passed, made: Sequence[Letter]) -> None:
         passed.phase, passed.step = step.phase.value, step.step
         rcpt = recipients.as_text(self.inspected.left)
         passed.rcpt = "" if rcpt == self._all else rcpt
         origin = self._origin()
         sent = self._sent(step)
-        letters = [one for one in finding.letters if not (one.once and sent)]
+        letters = [one for one in made if not (one.once and sent)]
         places = [await self._add(drafting.letter(origin, one, self._linking)) for one in letters]
         passed.child = " ".join(places)
         self._earlier.append(passed)
@@ -195,8 +195,7 @@ class _Steps:
         made = finding.replacement
         assert made is not None and finding.passed is not None, "whoever calls has looked"
         through = dict.fromkeys((*self._before, *(phase.value for phase in made.passed)))
-        mine = [one for one in self._earlier if not one.rcpt or made.rcpt[0] in recipients.from_text(one.rcpt)]
-        through |= dict.fromkeys(_token(one.phase, one.step) for one in mine)
+        through |= dict.fromkeys(_token(one.phase, one.step) for one in self._earlier if one.covers(made.rcpt[0]))
         place = await self._add(drafting.replacement(self._origin(), made, ",".join(through), self._linking))
         rcpt = recipients.as_text(made.rcpt)
         by = finding.passed.by or step.step

@@ -12,6 +12,7 @@ from kmq.model import moment, recipients
 from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
+from kmq.phases.edits import standing
 from kmq.phases.work import Body
 from kmq.run.share import TAKEN_OUT
 
@@ -74,8 +75,7 @@ class Job:
         """The steps that it has passed, with all its recipients or with some."""
         self.past = past
         first = recipients.from_text(self.assign.rcpt)[:1]
-        mine = [one for one in past if not one.rcpt or first[0] in recipients.from_text(one.rcpt)] if first else []
-        self.edits = self.head.edits + tuple(edit for one in mine for edit in one.headers)
+        self.edits = standing(self.head, past, first[0]) if first else self.head.edits
 
     @property
     def route(self) -> Routed | None:

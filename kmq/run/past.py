@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from kmq.model.envelope import State, fold
+from kmq.model.envelope import fold
 from kmq.model.event import Passed
 
 #: Seconds between two looks, and for which it is looked.
@@ -51,9 +51,5 @@ def read(path: str, before: int) -> Past:
         if found is not None:
             _, state, events = found
             if events and events[-1].seq >= before:
-                return _passed(state)
+                return tuple(state.passed)
     return None
-
-
-def _passed(state: State) -> tuple[Passed, ...]:
-    return tuple(state.passed)

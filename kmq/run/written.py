@@ -55,7 +55,6 @@ class Measure:
         self._sum = sha256()
         self._line = 0  # bytes so far of the line that is not at its end
         self._begins = True  # a line begins with the next byte
-        self._cr = False
 
     def feed(self, piece: bytes) -> None:
         if not piece:
@@ -68,7 +67,7 @@ class Measure:
         first, *rest = piece.replace(b"\r", b"").split(b"\n")
         self._line += len(first)
         if rest:
-            self.longest = max(self.longest, self._line, *map(len, rest[:-1]), 0)
+            self.longest = max(self.longest, self._line, *map(len, rest[:-1]))
             self._line = len(rest[-1])
 
     def done(self, text: bytes | None, name: str) -> Written:

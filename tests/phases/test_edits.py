@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from kmq.model import fields
 from kmq.model.event import HeaderEdit
-from kmq.phases.edits import edited, edited_text
+from kmq.phases.edits import edited
+from kmq.phases.header_stream import HeaderStream
 
 HEADER = b"Received: from a\r\n\tby b\r\nSubject: one\r\nX-Spam: no\r\nsubject: two\r\n"
 
@@ -55,7 +56,8 @@ def test_a_value_stays_one_field(value: str) -> None:
     "text", [b"", b"\r\n", b"no header at all\r\n", b"\r\nbody\r\n", HEADER, HEADER + b"\r\nbody\r\n"]
 )
 def test_what_stands_below_the_header_stays(text: bytes) -> None:
-    made = edited_text(text, [HeaderEdit("add", "X-Scanned", "yes")])
+    stream = HeaderStream(lambda header: edited(header, [HeaderEdit("add", "X-Scanned", "yes")]))
+    made = stream.feed(text) + stream.end()
     header, body = fields.split(made)
     assert header.startswith(b"X-Scanned: yes\r\n")
     assert body == fields.split(text)[1]

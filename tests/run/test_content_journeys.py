@@ -4,8 +4,6 @@ import email
 import email.policy
 import os
 import smtplib
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -35,12 +33,8 @@ names = *.exe
 def kmqd(tmp_path: Path) -> Iterator[Kmqd]:
     made = Kmqd(tmp_path, workers=1, drops=NO_DROPS + MORE)
     made.names = lambda: ["scheduler-1", "index-1", "worker-1", "receiver-1"]  # type: ignore[method-assign]
-    try:
-        made.start()
+    with made.running():
         yield made
-        assert made.accidents() == []
-    finally:
-        made.close()
 
 
 def send(kmqd: Kmqd, body: bytes, to: str = "alice@local.test") -> None:
@@ -55,11 +49,6 @@ def mailbox(kmqd: Kmqd, user: str, count: int = 1) -> list[EmailMessage]:
     return [cast(EmailMessage, email.message_from_bytes(one, policy=email.policy.default)) for one in found]
 
 
-def asked(kmqd: Kmqd, *words: str) -> str:
-    command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(kmqd.folder / "kmq.conf"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
-
 def names(message: EmailMessage) -> list[str | None]:
     return [part.get_filename() for part in message.iter_parts()]
 
@@ -71,7 +60,7 @@ def test_mail_is_delivered_without_what_is_blocked(kmqd: Kmqd, size: int) -> Non
     assert names(message) == [None, None, "b.txt"]
     assert names(mailbox(kmqd, "admin")[0]) == [None, "evil.exe", "b.txt"]
     assert "evil.exe" in mailbox(kmqd, "bob")[0].get_content()
-    until(lambda: "Mail queue is empty" in asked(kmqd, "mailq"), "nothing is left")
+    until(lambda: "Mail queue is empty" in kmqd.asked("mailq"), "nothing is left")
     until(lambda: os.listdir(kmqd.spool / "incoming") == [], "nothing is left in incoming/ (J6)")
 
 
@@ -91,10 +80,10 @@ def children(pid: int) -> list[int]:
 
 def test_a_bomb_is_held_and_may_be_let_through(kmqd: Kmqd) -> None:
     send(kmqd, in_mail(bombs.overlapping()))
-    until(lambda: "[content] beyond_limits" in asked(kmqd, "mailq"), "it is held")
-    (name,) = (line.split()[0] for line in asked(kmqd, "mailq").splitlines() if "beyond_limits" in line)
-    assert f"kmq resume {name}" in asked(kmqd, "explain", name)
-    asked(kmqd, "resume", name)
+    until(lambda: "[content] beyond_limits" in kmqd.asked("mailq"), "it is held")
+    (name,) = (line.split()[0] for line in kmqd.asked("mailq").splitlines() if "beyond_limits" in line)
+    assert f"kmq resume {name}" in kmqd.asked("explain", name)
+    kmqd.asked("resume", name)
     (message,) = mailbox(kmqd, "alice")
     assert names(message) == [None, "a.zip"], "as it came"
 
@@ -107,7 +96,7 @@ def test_mail_that_the_examiner_dies_of_is_set_aside_and_other_mail_goes_on(kmqd
         send(kmqd, multipart(TEXT, attachment(f"{number}.txt", b"x")), "carol@local.test")
     mailbox(kmqd, "carol", 5)
     until(lambda: any(one.suffix == ".eml" for one in (kmqd.spool / "poison").rglob("*")), "it is set aside")
-    assert "Content filtering" in asked(kmqd, "poison", "list")
+    assert "Content filtering" in kmqd.asked("poison", "list")
     send(kmqd, multipart(TEXT), "dave@local.test")
     mailbox(kmqd, "dave")
     assert not (kmqd.mail / "alice").exists()

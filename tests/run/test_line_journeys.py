@@ -1,10 +1,7 @@
 """A real kmqd whose connectors have hours: mail waits, is asked for, is sent; and a connector that is disabled."""
 
-import json
 import re
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -93,18 +90,10 @@ class Site:
             code, text = client.docmd("ETRN", node)
             return f"{code} {text.decode()}"
 
-    def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-
-    def queue(self, connector: str) -> dict[str, Any]:
-        lines = map(json.loads, self.kmq("--json", "queues").splitlines())
-        return next((one for one in lines if one["NextHopConnector"] == connector), {})
-
     def waits(self, connector: str, count: int) -> dict[str, Any]:
         """The queue when so many wait in it."""
-        until(lambda: self.queue(connector).get("MessageCount") == count, f"{count} wait for {connector}")
-        return self.queue(connector)
+        until(lambda: self.kmqd.queue_of(connector).get("MessageCount") == count, f"{count} wait for {connector}")
+        return self.kmqd.queue_of(connector)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +108,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         hops["nowhere"].threaded(),
     ):
         made = Site(tmp_path_factory.mktemp("lines"), hops)
-        made.kmqd.start()
-        try:
+        with made.kmqd.running():
             yield made
-            assert made.kmqd.accidents() == []
-        finally:
-            made.kmqd.close()
 
 
 def test_mail_for_a_branch_waits_until_the_branch_asks_for_it(site: Site) -> None:
@@ -144,10 +129,10 @@ def test_what_waits_for_its_hours_says_so_and_an_operator_sends_it(site: Site) -
     site.send("bob@night.test", times=2)
     queue = site.waits("night", 2)
     assert queue["Why"] == "out-of-hours" and queue["NextRetryTime"]
-    told = site.kmq("explain", queue["NextHop"])
+    told = site.kmqd.asked("explain", queue["NextHop"])
     assert "out-of-hours" in told and "between" in told
     assert hop.connections == 0
-    site.kmq("retry", "--queue", queue["NextHop"])
+    site.kmqd.asked("retry", "--queue", queue["NextHop"])
     until(lambda: len(hop.messages) == 2, "all of it has arrived")
 
 
@@ -156,10 +141,10 @@ def test_a_time_of_the_day_comes(site: Site) -> None:
     site.send("bob@daily.test")
     queue = site.waits("daily", 1)
     assert queue["Why"] == "scheduled" and queue["Timetable"] == f"at {site.time}"
-    (line,) = [one for one in site.kmq("mailq").splitlines() if "daily.test" in one]
+    (line,) = [one for one in site.kmqd.asked("mailq").splitlines() if "daily.test" in one]
     assert site.time in line
     assert hop.connections == 0
-    site.kmq("flush")
+    site.kmqd.asked("flush")
     until(lambda: len(hop.messages) == 1, "it has arrived")
 
 
@@ -168,15 +153,15 @@ def test_a_connector_that_is_disabled_hands_its_mail_to_the_next_best(site: Site
     site.waits("main", 1)
     path = site.kmqd.folder / "kmq.conf"
     path.write_text(path.read_text().replace("enabled = yes", "enabled = no"))
-    site.kmq("reload")
+    site.kmqd.asked("reload")
     until(lambda: len(site.hops["deputy"].messages) == 1, "the deputy has it")
     assert site.hops["main"].connections == 0
 
 
 def test_an_address_that_this_machine_has_not_is_a_trouble_of_the_queue(site: Site) -> None:
     site.send("bob@source.test")
-    until(lambda: site.queue("nowhere").get("Status") == "Retry", "it is in Retry")
-    queue = site.queue("nowhere")
+    until(lambda: site.kmqd.queue_of("nowhere").get("Status") == "Retry", "it is in Retry")
+    queue = site.kmqd.queue_of("nowhere")
     assert "source_address 192.0.2.25 is no address of this machine" in queue["LastError"]
-    told = site.kmq("explain", queue["NextHop"])
+    told = site.kmqd.asked("explain", queue["NextHop"])
     assert "no-source-address" in told

@@ -4,8 +4,6 @@ import mailbox
 import os
 import re
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,10 +76,6 @@ class Site:
             text = f"{above}Subject: {subject}\r\n\r\nhello\r\nFrom here\r\n"
             client.sendmail(sender, to, text.encode())
 
-    def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
     def logged(self, pattern: str) -> str:
         """A line that comes to the log, perhaps some moments later."""
         until(lambda: re.search(pattern, self.kmqd.log), f"the log says {pattern}")
@@ -91,7 +85,7 @@ class Site:
         """What `kmq explain` says of the message that a line of the log is about."""
         found = re.search(r"[0-9a-f]{8}-[0-9a-f]{8}", line)
         assert found, line
-        return self.kmq("explain", found[0])
+        return self.kmqd.asked("explain", found[0])
 
     def letter(self, to: str) -> str:
         """What a sender got back, its lines unfolded."""

@@ -37,12 +37,8 @@ def kmqd(tmp_path: Path, hop: EvilHop, request: pytest.FixtureRequest) -> Iterat
     made = Kmqd(tmp_path / "kmqd", hops={"far.test, more.test": hop.port}, workers=1)
     address = tmp_path / "dkim" / "milter" if "dkim" in request.node.name else tmp_path / "milter"
     made.drops = f"{NO_DROPS}\n\n[filter : milter]\naddress = {address}\n"
-    try:
-        made.start()
+    with made.running():
         yield made
-        assert made.accidents() == []
-    finally:
-        made.close()
 
 
 def send(kmqd: Kmqd, *to: str, text: str = TEXT) -> None:

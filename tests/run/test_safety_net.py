@@ -32,12 +32,8 @@ def spare() -> Iterator[EvilHop]:
 def kmqd(tmp_path: Path, hop: EvilHop, spare: EvilHop) -> Iterator[Kmqd]:
     hops = {"far.test, list.test": hop.port, "spare.test": spare.port}
     made = Kmqd(tmp_path / "kmqd", hops=hops, workers=1, queue="safety_net_hold_time = 2d")
-    try:
-        made.start()
+    with made.running():
         yield made
-        assert made.accidents() == []
-    finally:
-        made.close()
 
 
 def send(kmqd: Kmqd, *to: str, body: str = "hello", mail: tuple[str, ...] = (), rcpt: tuple[str, ...] = ()) -> None:

@@ -115,12 +115,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One for all stories: each has people of its own."""
     with EvilHop(refusals={"nobody@far.test": "550 5.1.1 there is nobody"}).threaded() as hop:
         made = Place(tmp_path_factory.mktemp("rules"), hop)
-        try:
-            made.kmqd.start()
+        with made.kmqd.running():
             yield made
-            assert made.kmqd.accidents() == []
-        finally:
-            made.kmqd.close()
 
 
 def test_what_rules_do_with_mail(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,8 @@
 """A real kmqd with two receivers and three workers: limits hold over all of them, and urgent mail arrives first."""
 
-import json
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -55,26 +51,14 @@ class Site:
             for _ in range(times):
                 client.sendmail("alice@local.test", to, f"Subject: x\r\n{header}\r\nhello\r\n".encode())
 
-    def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
-    def queue(self, connector: str) -> dict[str, Any]:
-        lines = map(json.loads, self.kmq("--json", "queues").splitlines())
-        return next((one for one in lines if one["NextHopConnector"] == connector), {})
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     calm, slow, asks = EvilHop(), EvilHop(), EvilHop()
     with calm.threaded(), slow.threaded(), asks.threaded():
         made = Site(tmp_path_factory.mktemp("throttling"), {"calm": calm, "slow": slow, "asks": asks})
-        made.kmqd.start()
-        try:
+        with made.kmqd.running():
             yield made
-            assert made.kmqd.accidents() == []
-        finally:
-            made.kmqd.close()
 
 
 def test_one_connection_is_one_over_three_workers(site: Site) -> None:
@@ -87,13 +71,13 @@ def test_one_connection_is_one_over_three_workers(site: Site) -> None:
 def test_two_messages_a_minute_are_two_and_the_queue_says_so(site: Site) -> None:
     hop = site.hops["slow"]
     site.send("bob@slow.test", times=9)
-    until(lambda: site.queue("slow").get("Why") == "throttled", "it waits")
-    found = site.queue("slow")
+    until(lambda: site.kmqd.queue_of("slow").get("Why") == "throttled", "it waits")
+    found = site.kmqd.queue_of("slow")
     assert (found["Throttled"], found["MessageCount"]) == ("messages_per_minute = 2", 8)
     assert found["NextRetryTime"]
     assert len(hop.messages) == 1
     until(lambda: len(site.kmqd.queued()) == 8, "its files are made")
-    told = site.kmq("explain", site.kmqd.queued()[0].stem)
+    told = site.kmqd.asked("explain", site.kmqd.queued()[0].stem)
     assert "messages_per_minute = 2" in told, told
 
 
@@ -106,7 +90,7 @@ def test_urgent_mail_is_the_next_that_goes_and_a_restart_does_not_forget_it(site
     assert before < 6
 
     def counts() -> list[int]:
-        found: list[int] = site.queue("slow").get("MessageCountsPerPriority", [])
+        found: list[int] = site.kmqd.queue_of("slow").get("MessageCountsPerPriority", [])
         return found
 
     until(lambda: counts()[2:] == [1], "all of it is routed")
@@ -122,11 +106,14 @@ def test_urgent_mail_is_the_next_that_goes_and_a_restart_does_not_forget_it(site
 def test_a_hop_that_says_421_is_left_alone_for_a_while(site: Site) -> None:
     site.send("421-at-rcpt.x@asks.test")
     until(
-        lambda: site.queue("asks").get("Why") == "throttled" or not site.queue("asks").get("MessageCount"), "it said so"
+        lambda: (
+            site.kmqd.queue_of("asks").get("Why") == "throttled" or not site.kmqd.queue_of("asks").get("MessageCount")
+        ),
+        "it said so",
     )
     site.send("bob@asks.test")
-    until(lambda: site.queue("asks").get("Why") == "throttled", "what comes now waits")
-    assert site.queue("asks")["Throttled"].startswith("it asked for less: 421 4.2.0 said so")
+    until(lambda: site.kmqd.queue_of("asks").get("Why") == "throttled", "what comes now waits")
+    assert site.kmqd.queue_of("asks")["Throttled"].startswith("it asked for less: 421 4.2.0 said so")
     assert site.hops["asks"].messages == []
     until(lambda: "a next hop asks for less queue=127.0.0.1" in site.kmqd.log, "an operator is told")
 
@@ -137,7 +124,7 @@ def test_what_a_client_may_do_in_a_minute_is_one_over_two_receivers(site: Site) 
     conf.write_text(
         text.replace("sessions_per_client = 200\n", "sessions_per_client = 200\nclient_messages_per_minute = 5\n")
     )
-    site.kmq("reload")
+    site.kmqd.asked("reload")
     codes = []
     for _ in range(4):
         with smtplib.SMTP("127.0.0.1", site.kmqd.port, timeout=20) as client:

@@ -2,8 +2,6 @@
 
 import json
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,12 +49,8 @@ class Way:
         with smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=20) as client:
             client.sendmail(sender, to, b"Subject: x\r\n\r\nhello\r\n")
 
-    def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
     def queues(self) -> dict[str, dict[str, Any]]:
-        found = [json.loads(line) for line in self.kmq("--json", "queues").splitlines()]
+        found = [json.loads(line) for line in self.kmqd.asked("--json", "queues").splitlines()]
         return {one["NextHopDomain"]: one for one in found}
 
     def notices(self) -> list[str]:
@@ -69,12 +63,8 @@ def way(tmp_path: Path) -> Iterator[Way]:
     port = free_port()
     with FakeDNS(ZONE).threaded() as dns, EvilHop(host="127.0.0.2", port=port).threaded() as hop:
         made = Way(tmp_path / "k", dns, hop)
-        try:
-            made.kmqd.start()
+        with made.kmqd.running():
             yield made
-            assert made.kmqd.accidents() == []
-        finally:
-            made.kmqd.close()
 
 
 def test_each_domain_comes_to_its_end(way: Way) -> None:
@@ -137,7 +127,7 @@ def test_what_protected_the_mail_is_told(tmp_path: Path) -> None:
             until(lambda: '"delivered"' in envelope.read_text(), "it is written down")
             assert envelope.read_text().count('"tls":"TLSv1.3 TLS_AES_256_GCM_SHA384 verified"') >= 2
             until(lambda: 'tls="TLSv1.3 TLS_AES_256_GCM_SHA384 verified"' in way.kmqd.log, "the mail log tells it")
-            told = way.kmq("history", envelope.stem)
+            told = way.kmqd.asked("history", envelope.stem)
             assert "mx.good.test[127.0.0.2]" in told and "TLSv1.3 TLS_AES_256_GCM_SHA384 verified" in told
         finally:
             way.kmqd.close()

@@ -3,14 +3,18 @@
 What it does is seen from outside alone: its status files, its log, its files, and /proc for who is whose child.
 """
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kmq.spool.processes import ProcessStatus, read
 from kmq.spool.status import status_path
@@ -160,6 +164,26 @@ class Kmqd:
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Started, and at the end nothing has gone wrong in it."""
+        try:
+            self.start()
+            yield
+            assert self.accidents() == []
+        finally:
+            self.close()
+
+    def asked(self, *words: str) -> str:
+        """What `kmq` prints for these words."""
+        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.folder / "kmq.conf"), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+    def queue_of(self, connector: str) -> dict[str, Any]:
+        """The properties of a connector's queue, {} when there is none."""
+        lines = map(json.loads, self.asked("--json", "queues").splitlines())
+        return next((one for one in lines if one["NextHopConnector"] == connector), {})
 
     def stop(self, seconds: float = 60) -> int:
         """In order; its exit status."""
