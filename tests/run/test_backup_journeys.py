@@ -153,6 +153,19 @@ def test_what_an_alias_makes_of_it_is_not_archived_again(tmp_path: Path, started
     assert [one.address for one in head.recipients] == ["all@local.test"]
 
 
+def test_what_an_alias_brings_into_another_class_is_archived(tmp_path: Path, started: list[Kmqd]) -> None:
+    (tmp_path / "aliases").write_text("away: he@near.test, bob\n")
+    with EvilHop().threaded() as hop:
+        place = kmqd(tmp_path / "k", "relayed = yes", kmq=f"alias_files = {tmp_path}/aliases")
+        place.hops = {"near.test": hop.port}
+        begin(started, place)
+        send(place, "she@far.test", "away@local.test")
+        until(lambda: hop.messages and mailbox(place, "bob"), "both have it")
+        place.drain()
+    [(head, _, _)] = archived(place.spool / "backup").values()
+    assert "he@near.test" in [one.address for one in head.recipients] and head.parent
+
+
 WITH_PROGRAM = """\
 Subject: look
 MIME-Version: 1.0
