@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kmq.config.scanner import ScannerSection, write_peer
 from kmq.model import recipients
-from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
+from kmq.model.event import Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.desk import Desk
 from kmq.phases.encoded_words import worded
-from kmq.phases.inspection import Finding, Matter
+from kmq.phases.inspection import Finding, Matter, put_off
 from kmq.phases.peers import Unanswered
 from kmq.phases.rspamd import Call, Judgement
 from kmq.phases.scanned import Unreadable, pieces_of
@@ -124,8 +124,7 @@ def _finding(matter: Matter, passed: Passed, section: ScannerSection, said: Judg
 
 
 def _deferred(matter: Matter, why: str) -> Finding:
-    rcpt = recipients.as_text(matter.rcpt)
-    return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(Reply(451, "4.7.1", why)))])
+    return put_off(matter, Reply(451, "4.7.1", why))
 
 
 def _told(said: Judgement) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kmq.config.scanner import ScannerSection
 from kmq.model import recipients
-from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
+from kmq.model.event import Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.antivirus_letters import Incident, report
@@ -23,7 +23,7 @@ from kmq.phases.antivirus_removal import Remover, Rest, Whole
 from kmq.phases.antivirus_round import Round, Scanners
 from kmq.phases.antivirus_scanner import Scanner
 from kmq.phases.clamd import Result, Verdict
-from kmq.phases.inspection import Finding, Letter, Matter, Replacement
+from kmq.phases.inspection import Finding, Letter, Matter, Replacement, put_off
 from kmq.phases.peers import Unanswered
 from kmq.phases.rules_letters import Office
 from kmq.phases.scanned import Unreadable, pieces_of
@@ -149,9 +149,7 @@ class Antivirus:
 
 
 def _waits(matter: Matter, scanner: Scanner, trouble: Unanswered) -> Finding:
-    reply = Reply(451, "4.7.1", f"Content scanner unavailable: {scanner.name}: {trouble.why}")
-    rcpt = recipients.as_text(matter.rcpt)
-    return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])
+    return put_off(matter, Reply(451, "4.7.1", f"Content scanner unavailable: {scanner.name}: {trouble.why}"))
 
 
 def _ended(matter: Matter, section: ScannerSection, virus: Verdict, more: str) -> Finding:

@@ -21,13 +21,12 @@ from pathlib import Path
 
 from kmq import log
 from kmq.config.backup import IN_SPOOL, BackupSection
-from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient, head_line, head_tail, lines_of, unseal
-from kmq.model.event import Deferred, Passed
+from kmq.model.event import Passed
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.deposit import Deposit, store
-from kmq.phases.inspection import Finding, Letter, Matter
+from kmq.phases.inspection import Finding, Letter, Matter, put_off
 from kmq.phases.work import read
 
 #: Seconds after which a folder counts as one that does not answer.
@@ -126,8 +125,7 @@ class Backup:
             return Finding(Passed(by=self.section.folder, verdict=f"not archived: {why}"), letters=letters)
         code = Reply(452, "4.3.1", "") if trouble.errno in _FULL else Reply(451, "4.3.0", "")
         reply = Reply(code.code, code.enhanced, f"it cannot be archived in {self.section.folder}: {why}")
-        rcpt = recipients.as_text(matter.rcpt)
-        return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])
+        return put_off(matter, reply)
 
     def _alarm(self, id_: str, why: str) -> None:
         now = time.monotonic()

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
+from kmq.model.reply import Reply
 from kmq.phases.edits import standing
 from kmq.phases.work import Body
 
@@ -136,6 +138,7 @@ class Inspector(Protocol):
         ...
 
 
-def clean(by: str = "", verdict: str = "") -> Finding:
-    """Nothing was found that anything is to be done about."""
-    return Finding(Passed(by=by, verdict=verdict))
+def put_off(matter: Matter, reply: Reply) -> Finding:
+    """The step cannot say anything now: all that is left of the message is tried again later."""
+    rcpt = recipients.as_text(matter.rcpt)
+    return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])

@@ -23,13 +23,13 @@ from kmq.config.scanner import write_peer
 from kmq.model import fields, recipients
 from kmq.model.address import NotAnAddress, on_wire, parse
 from kmq.model.envelope import Recipient
-from kmq.model.event import Deferred, Discarded, Failed, HeaderEdit, Passed, Suspended
+from kmq.model.event import Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.fields import CRLF
 from kmq.model.phase import Phase
 from kmq.model.reply import Reply
 from kmq.phases.desk import Desk
 from kmq.phases.edits import edited
-from kmq.phases.inspection import Finding, Matter, Replacement
+from kmq.phases.inspection import Finding, Matter, Replacement, put_off
 from kmq.phases.milter_packets import Garbage
 from kmq.phases.milter_talk import Said, Shown, Talk
 from kmq.phases.peers import Unanswered, connect
@@ -89,7 +89,7 @@ class Milter:
         if self._section.failure == "open":
             return Finding(Passed(by=name, verdict=f"not shown to the milter: {said.why}"))
         where = f"milter {name} at {write_peer(self._section.address)}"
-        return _deferred(matter, Reply(451, "4.7.1", f"Content scanner unavailable: {where}: {said.why}"))
+        return put_off(matter, Reply(451, "4.7.1", f"Content scanner unavailable: {where}: {said.why}"))
 
     def _shown(self, matter: Matter, header: bytes) -> Shown:
         head = matter.head
@@ -150,11 +150,6 @@ async def _behind(header: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[by
             yield piece
 
 
-def _deferred(matter: Matter, reply: Reply) -> Finding:
-    rcpt = recipients.as_text(matter.rcpt)
-    return Finding(None, [Deferred(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])
-
-
 class Verdict:
     """What a milter said, as what is to be done."""
 
@@ -170,9 +165,9 @@ class Verdict:
         said, matter = self._said, self._matter
         later = [one for one in said.refused.values() if not one.permanent]
         if said.reply is not None and not said.reply.permanent:
-            return _deferred(matter, said.reply)
+            return put_off(matter, said.reply)
         if later:
-            return _deferred(matter, later[0])
+            return put_off(matter, later[0])
         if said.reply is not None:
             return self._rejected(said.reply)
         if said.discard:
