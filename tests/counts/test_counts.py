@@ -7,7 +7,6 @@ is gathered, and these counts are the most that a message costs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
