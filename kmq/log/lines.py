@@ -9,8 +9,8 @@ Callers:  kmq.log; from any thread.
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping
+from threading import Lock, get_ident
 
 from kmq.log.outlet import ERROR, INFO, WARNING, Descriptor, Outlet
 from kmq.log.text import escaped, shown
@@ -42,9 +42,10 @@ class Log:
         self._lines: list[str] = []
         self._volume = 0
         self._rest = b""
-        self._writing = threading.Lock()
+        self._writing = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        self._ended: Callable[[], bool] = lambda: True
+        self._thread = 0  # of the loop; no thread bears this number
         self._due = False
 
     def call(self, name: str, level: str) -> None:
@@ -55,7 +56,8 @@ class Log:
     def gather(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on lines of this thread, which is the loop's, wait for others up to 50 ms."""
         self._loop = loop
-        self._thread = threading.get_ident()
+        self._ended = loop.is_closed
+        self._thread = get_ident()
 
     @property
     def roomy(self) -> bool:
@@ -68,7 +70,7 @@ class Log:
 
     def event(self, what: str, queue_id: str, keys: Mapping[str, Value]) -> None:
         """Something happened to the mail, or to kmq itself."""
-        if self._least > INFO:
+        if not self.says(INFO):
             return
         text = f"{what} {queue_id}" if queue_id else what
         for key, value in keys.items():
@@ -80,7 +82,7 @@ class Log:
 
     def trouble(self, level: int, text: str, keys: Mapping[str, Value]) -> None:
         """A warning or an error: a sentence for the operator, then values; written at once."""
-        if level < self._least:
+        if not self.says(level):
             return
         text = _WORD[level] + escaped(text)
         for key, value in keys.items():
@@ -89,20 +91,16 @@ class Log:
         self.add(level, text)
         self.flush()
 
-    def say(self, level: int, text: str) -> None:
-        """One line, which is safe already, if such are written."""
-        if level >= self._least:
-            self.add(level, text)
-
     def add(self, level: int, text: str) -> None:
-        """One line, which is safe already."""
+        """One line, which is safe already, if such are written."""
+        if level < self._least:
+            return
         self._lines.append(self._line(level, text))
         self._volume += len(text)
-        if self._volume <= _AT_ONCE and self._gathers:
-            if not self._due:
-                self._soon()
-        else:
+        if self._volume > _AT_ONCE or get_ident() != self._thread or self._ended():
             self.flush()
+        elif not self._due:
+            self._soon()
 
     def flush(self) -> None:
         """Writes what is gathered, as far as that goes without waiting."""
@@ -158,14 +156,9 @@ class Log:
 
     def _soon(self) -> None:
         """Writes (again) in 50 ms; without a loop whoever logs next does it."""
-        if not self._due and self._loop is not None and self._gathers:
+        if not self._due and self._loop is not None and get_ident() == self._thread and not self._ended():
             self._due = True
             self._loop.call_later(_GATHER, self._gathered)
-
-    @property
-    def _gathers(self) -> bool:
-        """This thread's lines wait for others, since its loop will write them."""
-        return self._loop is not None and threading.get_ident() == self._thread and not self._loop.is_closed()
 
     def _gathered(self) -> None:
         self._due = False

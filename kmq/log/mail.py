@@ -208,7 +208,7 @@ def tell(
 
 def say(word: str, queue_id: str, text: str) -> None:
     """A line whose pairs were made before, in the order of KEYS."""
-    log.mail_lines().say(WORDS[word].level, f"{word} {queue_id}{text}" if queue_id else f"{word}{text}")
+    log.mail_lines().add(WORDS[word].level, f"{word} {queue_id}{text}" if queue_id else f"{word}{text}")
 
 
 def pairs(said: Mapping[str, Value]) -> str:

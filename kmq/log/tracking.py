@@ -163,7 +163,7 @@ def roomy() -> bool:
 def note(entry: Entry) -> None:
     """One entry that is made already; its time is now, unless it has one."""
     if _log is not None:
-        _log.say(_INFO, _text(entry))
+        _log.add(_INFO, _text(entry))
 
 
 def _text(entry: Entry) -> str:

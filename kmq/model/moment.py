@@ -4,8 +4,7 @@ import time
 from datetime import datetime
 
 _MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
-_second = -1
-_text = ""
+_last = (-1, "")  # one value, since threads may ask at the same moment
 
 
 def as_text(at: float) -> str:
@@ -13,13 +12,13 @@ def as_text(at: float) -> str:
 
     The last second is remembered: on the hot path thousands of events share it.
     """
-    global _second, _text
-    thousandths = int(at * 1000 + 0.5)
-    second = thousandths // 1000
-    if second != _second:
-        _text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _second = second
-    return f"{_text}.{thousandths - second * 1000:03d}Z"
+    global _last
+    second, thousandth = divmod(int(at * 1000 + 0.5), 1000)
+    known, text = _last
+    if second != known:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _last = second, text
+    return text + _MILLISECONDS[thousandth]
 
 
 def from_text(text: str) -> float:

@@ -36,6 +36,7 @@ from kmq.model.event import (
     Failed,
     Passed,
     Replaced,
+    Routed,
     Suspended,
 )
 from kmq.model.hop import DeliveryType
@@ -47,8 +48,9 @@ from kmq.run.notice import COPY, NOTICE
 
 P = ParamSpec("P")
 
-#: Lines that are said in one turn of the loop.
+#: Lines that are said in one turn of the loop, but for one.
 _TURN = 200
+_END = object()
 #: Seconds until a reader who was behind is looked at again.
 _PAUSE = 0.05
 #: Next hops of which is remembered what was said.
@@ -95,13 +97,13 @@ def _failed(error: Exception) -> None:
 def complete(event: Event, fate: Fate) -> None:
     """What only the scheduler process knows of an event."""
     until, made = fate
-    if isinstance(event, Deferred):
-        event.until = until
-    elif isinstance(event, (Delivered, Failed, Delayed, Expanded)):
+    if isinstance(event, (Delivered, Failed, Delayed, Expanded)):
         if event.notice:
             event.notice = _named(made.get("notice", []), event.notice)
         if isinstance(event, Expanded):
             event.child = _named(made.get("expansion", []), event.child)
+    elif isinstance(event, Deferred):
+        event.until = until
     elif isinstance(event, Passed):
         event.child = _named(made.get("letter", []), event.child)
     elif isinstance(event, Replaced):
@@ -149,7 +151,9 @@ class Teller:
 def _portion(saying: Iterator[None]) -> bool:
     """True when nothing is left of it."""
     try:
-        return sum(1 for _ in islice(saying, _TURN)) < _TURN
+        for _ in islice(saying, _TURN):
+            pass
+        return next(saying, _END) is _END
     except Exception as error:
         _failed(error)
         return True
@@ -166,22 +170,25 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
     sender = shown(f"<{head.sender}>")
     held = fate[1].get(HELD)
     for event in turned(job.events, held[0]) if held else job.events:
+        kind = type(event)
+        if kind is Routed:
+            continue  # told along with its results, or by the next ones
         complete(event, fate)
-        found = _WORDS.get(type(event))
-        if type(event) is Passed:
+        if isinstance(event, Passed):
             _tell_passed(head.id, event)
+        found = _WORDS.get(kind)
         if found is None or _nobody_heard(event):
             continue
-        word, status = _EXPIRED if job.given_up and type(event) is Failed else found
-        where = place if type(event) not in _NOWHERE else ""  # it went into none
-        rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}{_why(event)}"
+        word, status = _EXPIRED if kind is Failed and job.given_up else found
+        where, why = (place, "") if kind not in _NOWHERE else ("", _why(event))  # it went into none
+        rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}{why}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
             to = head.recipients[index]
             original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
             mail.say(word, head.id, f" from={sender} to={shown(f'<{to.address}>')}{original}{rest}")
             yield
     if tracking.wanted():
-        yield from tracing.entries(job, times or ("", ""))
+        yield from tracing.entries(job, route, times or ("", ""))
 
 
 def _nobody_heard(event: Event) -> bool:
@@ -213,21 +220,21 @@ def _tell_passed(name: str, event: Passed) -> None:
 
 def _said(event: Event, local: bool, timing: str, status: str | None) -> str:
     """What was said, by whom, and how long it took; in the order of mail.KEYS."""
-    kind = type(event)
     host = getattr(event, "host", "")
-    tls = getattr(event, "tls", "")
     reply = getattr(event, "reply", "")
-    text = f" relay={shown(host)}" if host else " relay=local" if local and kind is Delivered else ""
-    if tls:
-        text += f" tls={shown(tls)}"
-    text += timing
-    if reply:
-        text += f" dsn={mail.status_of(reply)}"
-    if status:
-        text += f" status={status}"
-    if reply:
-        text += f" reply={shown(reply)}"
-    return text
+    relay = " relay=local" if local and type(event) is Delivered else ""
+    if host:
+        relay = _relay(host, event.tls)  # type: ignore[attr-defined]
+    became = f" status={status}" if status else ""
+    if not reply:
+        return f"{relay}{timing}{became}"
+    return f"{relay}{timing} dsn={mail.status_of(reply)}{became} reply={shown(reply)}"
+
+
+@lru_cache(1024)
+def _relay(host: str, tls: str) -> str:
+    """A server, and how the conversation with it was protected: the same again and again."""
+    return f" relay={shown(host)} tls={shown(tls)}" if tls else f" relay={shown(host)}"
 
 
 def _more(event: Event) -> str:
@@ -236,7 +243,7 @@ def _more(event: Event) -> str:
     for name in _MORE[type(event)]:
         value = getattr(event, name)
         if value:
-            text += f" {name}={shown(value)}"
+            text += f" {name}={value if type(value) is int else shown(value)}"
     return text
 
 

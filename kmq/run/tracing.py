@@ -55,17 +55,22 @@ _SOURCES = {
 _BY = frozenset({Removed, Discarded, Replaced, Suspended})
 
 
-def entries(job: Job, timing: tuple[str, str]) -> Iterator[None]:
-    """Notes what a result says; each step is one entry. timing: delay and delays, as the mail log has them."""
-    told = _only_route(job)
+def entries(job: Job, route: Routed | None, timing: tuple[str, str]) -> Iterator[None]:
+    """Notes what a result says; each step is one entry. timing: delay and delays, as the mail log has them.
+
+    route: of all its recipients; when their results follow it at once, it is told along with them.
+    """
+    told = route if len(job.events) > 1 else None
     target = told.hop if told is not None else job.assign.hop
     for event in job.events:
+        if event is told:
+            continue
         kind = type(event)
         if kind is Delivered and event.rcpt == "0":  # type: ignore[attr-defined]
             tracking.note(_sent(event, target, told.rule if told is not None else "", job.head, timing))  # type: ignore[arg-type]
             yield
             continue
-        if kind not in _EVENTS or event is told or _nothing(event):
+        if kind not in _EVENTS or _nothing(event):
             continue
         made = _entry(event, event.hop if kind is Routed else target)  # type: ignore[attr-defined]
         details = made.custom_data
@@ -106,11 +111,6 @@ def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
             custom_data=Details(queue=hop, attempt=attempt, until=until),
         )
     )
-
-
-def _only_route(job: Job) -> Routed | None:
-    """The routing of all its recipients, when their results follow it at once: it is told along with them."""
-    return job.route if len(job.events) > 1 else None
 
 
 def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> Entry:
