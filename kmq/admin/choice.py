@@ -10,6 +10,7 @@ Callers:  kmq.cli.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from kmq.admin.circumstances import Circumstances
@@ -133,10 +134,13 @@ class Wanted(NamedTuple):
         return {"queue": self.queue, "filter": self.filter}
 
 
-def of_wanted(wanted: Wanted, settings: Settings, around: Circumstances) -> Choice:
-    """What a selection finds: each part that matches, or with all each message."""
+def of_wanted(wanted: Wanted, settings: Settings, around: Circumstances, by_queue: bool = False) -> Choice:
+    """What a selection finds: each part that matches, or with all each message. by_queue: what waits in one queue
+    stands together, for a verb that has hops tried: a hop is tried once for all that is asked for in one go."""
     with Selection(settings, around, wanted.wish) as found:
-        parts = ((name, hop) for name, hop in found.names() if wanted.has(hop))
+        parts = [(name, hop) for name, hop in found.names() if wanted.has(hop)]
+        if by_queue:
+            parts.sort(key=itemgetter(1))
         targets = (Target(name, "" if wanted.all or hop == _POISON else hop) for name, hop in parts)
         return Choice(list(dict.fromkeys(targets)))
 

@@ -1,6 +1,7 @@
 """What kmqd is asked when somebody looks at a crowd, or acts on it: as little as for a few."""
 
 from collections import Counter
+from itertools import groupby
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_a_verb_on_everything_names_each_message_once_and_asks_in_few_questions(
     named = [name.rpartition("\\")[2] for verb, given in kmqd.asked if verb == "suspend" for name in given["ids"]]
     assert sorted(named) == ids
     assert sum(verbs.values()) - verbs["suspend"] <= 2
+
+
+def test_an_attempt_of_everything_is_asked_for_queue_by_queue(place: Place, kmqd: Kmqd) -> None:
+    """So that kmqd tries each hop once for all that waits for it, and not for each portion of names again."""
+    ids = fill(place.spool, waiting(MANY, 7))
+    assert place.run("retry", "--all", "--yes")[0] == 0
+    named = [name for verb, given in kmqd.asked if verb == "retry" for name in given["ids"]]
+    assert sorted(named) == ids
+    domain = {id_: at % 7 for at, id_ in enumerate(ids)}
+    assert len(list(groupby(domain[name] for name in named))) == 7
 
 
 def test_what_would_be_done_is_not_asked_of_kmqd_at_all(place: Place, kmqd: Kmqd) -> None:
