@@ -17,10 +17,13 @@ Shape of an operation: kind (8)  ID (64)  seq (32)  a (32)  b (32), then its tex
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import methodcaller
 from struct import Struct
 from zlib import crc32
+
+import msgspec
 
 MAGIC = b"kmqR"
 HEADER = Struct("<4sIIQI")
@@ -45,8 +48,7 @@ class Dropped:
         return found is not None and (found.st_ino, found.st_mtime_ns) == (self.inode, self.mtime_ns)
 
 
-@dataclass(slots=True)
-class Put:
+class Put(msgspec.Struct, gc=False):
     """A new message. body is None when it lies in incoming/; a view when it was read from a segment."""
 
     id: int
@@ -67,8 +69,7 @@ class Put:
         return _OPERATION.pack(PUT, self.id, len(extra), len(self.line), len(body)) + extra + self.line + body
 
 
-@dataclass(slots=True)
-class Append:
+class Append(msgspec.Struct, gc=False):
     """One more line of a message's envelope."""
 
     id: int
@@ -79,8 +80,7 @@ class Append:
         return _OPERATION.pack(APPEND, self.id, self.seq, len(self.line), 0) + self.line
 
 
-@dataclass(slots=True)
-class Move:
+class Move(msgspec.Struct, gc=False):
     """The message lives elsewhere from now on; the line says so in its envelope (J4)."""
 
     id: int
@@ -92,8 +92,7 @@ class Move:
         return _OPERATION.pack(MOVE, self.id, self.seq, len(self.line), self.home == "poison") + self.line
 
 
-@dataclass(slots=True)
-class Remove:
+class Remove(msgspec.Struct, gc=False):
     """The message's end; nothing of it stays in the queue."""
 
     id: int
@@ -102,8 +101,7 @@ class Remove:
         return _OPERATION.pack(REMOVE, self.id, 0, 0, 0)
 
 
-@dataclass(slots=True)
-class Keep:
+class Keep(msgspec.Struct, gc=False):
     """The message was delivered: its files get names in sent/<day>/ (`2026-11-22`) before the remove of this record."""
 
     id: int
@@ -113,8 +111,7 @@ class Keep:
         return _OPERATION.pack(KEEP, self.id, 0, 0, _number_of(self.day))
 
 
-@dataclass(slots=True)
-class Mark:
+class Mark(msgspec.Struct, gc=False):
     """One more line of the envelope of a message that lies in sent/<day>/."""
 
     id: int
@@ -126,8 +123,7 @@ class Mark:
         return _OPERATION.pack(MARK, self.id, self.seq, len(self.line), _number_of(self.day)) + self.line
 
 
-@dataclass(slots=True)
-class Archive:
+class Archive(msgspec.Struct, gc=False):
     """The phase Backup: the body gets a name in a folder (`backup/2026-11-22`), with the envelope beside it as it is
     then: its head and its events up to seq (J4b)."""
 
@@ -142,6 +138,13 @@ class Archive:
 
 Operation = Put | Append | Move | Remove | Keep | Mark | Archive
 
+_encode: Callable[[Operation], bytes] = methodcaller("encode")
+
+
+def encode(operations: Iterable[Operation]) -> bytes:
+    """The payload of a record."""
+    return b"".join(map(_encode, operations))
+
 
 def _number_of(day: str) -> int:
     return int(day.replace("-", ""))
@@ -152,13 +155,9 @@ def _day_of(number: int) -> str:
     return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
 
 
-def _position(generation: int, number: int, length: int, offset: int) -> int:
-    return crc32(_POSITION.pack(generation, number, length, offset))
-
-
 def frame(payload: bytes, generation: int, number: int, offset: int) -> bytes:
     """The record of a payload, for this one place."""
-    total = crc32(payload, _position(generation, number, len(payload), offset))
+    total = crc32(payload, crc32(_POSITION.pack(generation, number, len(payload), offset)))
     return HEADER.pack(MAGIC, len(payload), generation, number, total) + payload
 
 
@@ -171,7 +170,8 @@ def unframe(text: bytes | memoryview, offset: int, generation: int, number: int)
     if magic != MAGIC or found != generation or count != number or begin + length > len(text):
         return None
     payload = memoryview(text)[begin : begin + length]
-    return payload if crc32(payload, _position(generation, number, length, offset)) == total else None
+    good = crc32(payload, crc32(_POSITION.pack(generation, number, length, offset)))
+    return payload if good == total else None
 
 
 def number_at(text: bytes | memoryview, offset: int, generation: int) -> int | None:

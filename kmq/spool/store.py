@@ -14,10 +14,11 @@ On crash: recovery; see there.
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from kmq.model import queue_id
-from kmq.spool import checkpoint, journal, layout
+from kmq.spool import checkpoint, journal, layout, record
 from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
@@ -25,16 +26,15 @@ from kmq.spool.journal import Journal
 from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Put, Remove
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct, gc=False):
     """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451;
-    length: about how many bytes it will have."""
+    payload: its bytes in the journal, if there is one."""
 
     operations: list[Operation]
     ticket: object
     at: float
     refusable: bool
-    length: int
+    payload: bytes
 
 
 class Store:
@@ -60,13 +60,13 @@ class Store:
 
     def add(self, operations: list[Operation], ticket: object, at: float, refusable: bool = False) -> None:
         """One record, all or none; `at` is monotonic time."""
-        length = 1024
         for one in operations:
             if isinstance(one, Put):
                 self.effects.unmade_from_now(one.id)
-                if one.body is not None:
-                    length += len(one.body)
-        self.pending.append(Pending(operations, ticket, at, refusable, length))
+        self.pending.append(Pending(operations, ticket, at, refusable, self._payload(operations)))
+
+    def _payload(self, operations: list[Operation]) -> bytes:
+        return b""
 
     def take(self) -> list[Pending] | None:
         """The next batch to sync, None when there is nothing or one is in flight."""
@@ -74,9 +74,9 @@ class Store:
             return None
         batch: list[Pending] = []
         room = self._room()
-        while self.pending and len(batch) < self.batch_size and (not batch or room >= self.pending[0].length):
+        while self.pending and len(batch) < self.batch_size and (not batch or room >= len(self.pending[0].payload)):
             one = self.pending.popleft()
-            room -= one.length
+            room -= len(one.payload) + record.HEADER.size
             batch.append(one)
         self.in_flight = True
         return batch
@@ -148,11 +148,15 @@ class JournalStore(Store):
     def _room(self) -> int:
         return self.log.room // 2
 
+    def _payload(self, operations: list[Operation]) -> bytes:
+        """Made in the loop: the journal's thread is to be in the kernel, and not in the loop's way."""
+        return record.encode(operations)
+
     # --- the journal's thread ------------------------------------------------------------------------------------
 
     def sync(self, batch: list[Pending]) -> int:
         """Writes and syncs; -> generation. OSError: `abandon` must succeed before anything else is written."""
-        payloads = [b"".join([one.encode() for one in pending.operations]) for pending in batch]
+        payloads = [one.payload for one in batch]
         generation = self.log.write(payloads)
         self.written_bytes += sum(map(len, payloads))
         self._ended = generation - 1
@@ -172,7 +176,7 @@ class JournalStore(Store):
     def settle(self, batch: Iterable[Pending], generation: int) -> None:
         """The batch is durable: its effects get in line, its waiters may be told (J1)."""
         self.in_flight = False
-        self.effects.add(Durable(generation, one.operations, one.at) for one in batch)
+        self.effects.add([Durable(generation, one.operations, one.at) for one in batch])
 
     # --- the files' thread ---------------------------------------------------------------------------------------
 
