@@ -5,6 +5,7 @@ connector is named there, and has a GUID besides (run.identities).
 """
 
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -38,6 +39,8 @@ class DeliveryType(Enum):
     TI_RG = "SmtpRelayToTiRg"
     WITHIN_SITE = "SmtpRelayWithinAdSite"
     WITHIN_SITE_TO_EDGE = "SmtpRelayWithinAdSiteToEdge"
+
+    __hash__ = object.__hash__  # members are single; Enum's own hash is a call for each look at a next hop
 
     @property
     def category(self) -> str | None:
@@ -100,8 +103,9 @@ class NextHop(NamedTuple):
         return NextHop(self.delivery_type, connector if self.delivery_type in WHOLE else self.domain, connector)
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> NextHop:
-    """The next hop of its text; ValueError when it is none."""
+    """The next hop of its text; ValueError when it is none. Remembered: at a start it is asked for each message."""
     kind, domain, connector = text.split(";")
     return NextHop(DeliveryType(kind), domain, connector)
 

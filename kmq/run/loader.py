@@ -8,8 +8,10 @@ Callers:  run.queue, run.operators.
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from kmq import log
 from kmq.model import priority, queue_id
@@ -19,11 +21,11 @@ from kmq.run import memory
 from kmq.run.numbers import Numbers
 from kmq.run.outcasts import Outcasts, removed_quietly
 from kmq.run.scheduler import Scheduler
-from kmq.run.share import open_parts
+from kmq.run.share import open_parts, waiting_parts
 from kmq.spool import layout, loading
 from kmq.spool.aside import set_aside
 from kmq.spool.effects import Effects
-from kmq.spool.loading import Damaged, Loaded
+from kmq.spool.loading import Damaged, Loaded, Recalled
 
 #: Seconds until a folder that could not be read is tried again.
 _AGAIN = 5.0
@@ -32,6 +34,7 @@ _AGAIN = 5.0
 class Loader:
     """Reads the queue once. done: all of it is known.
 
+    count: messages that were taken in, of them recalled: so many whose envelopes were not read (spool/loading).
     known: called whenever more of the queue is known than before, and may be handed out. seen: told of each message.
     """
 
@@ -48,7 +51,7 @@ class Loader:
         self.outcasts = outcasts
         self.numbers = numbers
         self.done = False
-        self.count = 0
+        self.count = self.recalled = 0
         self.known: Callable[[], None] = lambda: None
         self.seen: Callable[[int, State], None] = lambda number, state: None
         self._effects = effects
@@ -62,26 +65,30 @@ class Loader:
         self._damaged = damaged
         began = time.monotonic()
         loop = asyncio.get_running_loop()
-        found = loading.everything(self.disk)
+        thread = ThreadPoolExecutor(1, "loading")  # one, since the index is asked by whom it was opened
+        found = loading.whole_queue(self.disk)
         while True:
             try:
-                chunk = await loop.run_in_executor(None, next, found, None)
+                chunk = await loop.run_in_executor(thread, next, found, None)
             except OSError as error:
                 log.error("the queue cannot be read, trying again", why=str(error))
                 await asyncio.sleep(_AGAIN)
-                found = loading.everything(self.disk)  # what is known is passed over
+                found = loading.whole_queue(self.disk)  # what is known is passed over
                 continue
             if chunk is None:
                 break
             for one in chunk:
                 self._take(one)
             self.known()
+        thread.shutdown(wait=False)
         self.done = True
         self._gone.clear()
         for number in await loop.run_in_executor(None, self._promised, list(self.outcasts.poison)):
             self.outcasts.remove_from_poison(number)
+        gc.freeze()  # lines of a million are not walked again and again
         memory.give_back()
-        log.event("loaded", count=self.count, ms=int((time.monotonic() - began) * 1000))
+        took = int((time.monotonic() - began) * 1000)
+        log.event("loaded", count=self.count, recalled=self.recalled, ms=took)
 
     def _promised(self, poison: list[int]) -> list[int]:
         """Messages on their way to poison/ that an operator removed; in a thread."""
@@ -136,15 +143,17 @@ class Loader:
         else:
             asyncio.get_running_loop().call_later(0.02, self.when_made, number)
 
-    def _take(self, one: Loaded | Damaged) -> None:
+    def _take(self, one: Loaded | Recalled | Damaged) -> None:
         if one.id > self._last_id or one.id in self._gone or one.id in self._coming or self.core.has(one.id):
             return
         if one.id in self._damaged:
             one = Damaged(one.id, self._damaged[one.id])
-        if isinstance(one, Damaged):
-            self._set_aside(one)
-        else:
+        if isinstance(one, Recalled):
+            self._recall(one)
+        elif isinstance(one, Loaded):
             self._add(one)
+        else:
+            self._set_aside(one)
 
     def _set_aside(self, one: Damaged) -> None:
         name = queue_id.text(one.id)
@@ -158,6 +167,15 @@ class Loader:
         if self.disk.status(layout.envelope(one.id, "poison")):
             self._effects.homes.moved(one.id, "poison")
             self.outcasts.poison.add(one.id)
+
+    def _recall(self, one: Recalled) -> None:
+        """Ordinary mail, all of which is open: there is nothing else to be known of it."""
+        found = one.standing
+        self.numbers.begin(one.id, found.next_seq)
+        parts = waiting_parts(found.groups, priority.of(found.priority), self.core.verbs.former)
+        self.core.loaded(one.id, parts, time.monotonic())
+        self.count += 1
+        self.recalled += 1
 
     def _add(self, one: Loaded) -> None:
         self.numbers.begin(one.id, one.state.next_seq)

@@ -11,7 +11,7 @@ Callers:  kmq/run/lines, scheduler, verbs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from kmq.model import hop as hops
-from kmq.model import moment
+from kmq.model import moment, recipients
 from kmq.model.envelope import State
 from kmq.model.priority import NORMAL
 
 if TYPE_CHECKING:
     from kmq.run.hopqueue import HopQueue
+    from kmq.spool.standing import Group
 
 
 class ShareState(IntEnum):
@@ -209,6 +210,24 @@ def open_parts(state: State, priority: int = NORMAL, former: Mapping[str, str] =
         Part(shared(portion), hop, results + 1, _time(until), warned, word, forced, priority)
         for (hop, results, until, warned, word, forced), rcpt in found.items()
         for portion in portions(tuple(rcpt))
+    ]
+
+
+def waiting_parts(groups: Iterable[Group], priority: int = NORMAL, former: Mapping[str, str] = _NOBODY) -> list[Part]:
+    """The same of ordinary mail, as the index recalls it: nobody has said a word about its recipients."""
+    return [
+        Part(
+            shared(portion),
+            _routed(one.hop, "", former, False),
+            one.results + 1,
+            _time(one.until),
+            one.warned,
+            0,
+            "",
+            priority,
+        )
+        for one in groups
+        for portion in portions(recipients.from_text(one.rcpt))
     ]
 
 

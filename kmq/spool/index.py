@@ -7,7 +7,8 @@ Shape:    `index/queue.sqlite`, tables message, share, hop; columns as in index_
 Promise:  it may be thrown away at any time, and a damaged, foreign or older one is: it is made anew from the files.
 On crash: of the process, SQLite brings the last whole change back. After a power cut nothing in it is believed (it is
           never synced): it knows the boot in which it was written.
-Callers:  run/indexer writes; admin/selection_source reads, and mends a copy in memory where the file is stale.
+Callers:  run/indexer writes; admin/selection_source reads, and mends a copy in memory where the file is stale;
+          spool/remembered reads what a start need not read in envelopes.
 """
 
 import contextlib
@@ -21,8 +22,9 @@ from zlib import crc32
 from kmq.errors import SpoolError
 from kmq.model import queue_id
 from kmq.model.hop import NextHop
-from kmq.spool import index_rows, look
+from kmq.spool import index_rows, look, standing
 from kmq.spool.index_rows import HeaderRow, MessageRow, ShareRow, mid_of, number_of
+from kmq.spool.standing import Files
 from kmq.spool.status import boot_id
 
 FOLDER = "index"
@@ -40,7 +42,7 @@ _SHARE = ShareRow._fields[1:]
 _SCHEMA = f"""
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE hop (n INTEGER PRIMARY KEY, hop TEXT UNIQUE, delivery_type TEXT, domain TEXT, connector TEXT);
-CREATE TABLE message (mid INTEGER PRIMARY KEY, bytes INTEGER, changed INTEGER, {", ".join(_MESSAGE)});
+CREATE TABLE message (mid INTEGER PRIMARY KEY, bytes INTEGER, changed INTEGER, standing, {", ".join(_MESSAGE)});
 CREATE TABLE share (mid INTEGER, hop INTEGER, {", ".join(_SHARE)}, PRIMARY KEY (mid, hop)) WITHOUT ROWID;
 CREATE INDEX share_hop ON share (hop);
 CREATE INDEX poison ON message (mid) WHERE home = 'poison';
@@ -54,8 +56,11 @@ VERSION = crc32(f"{_SCHEMA}{_MEANING}".encode()) & 0x7FFFFFFF
 
 _MARKS = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
 
-_INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (3 + len(_MESSAGE)))})"
-_UPDATE = "UPDATE message SET bytes = ?, changed = ?, home = ?, scl = coalesce(?, scl) WHERE mid = ? AND NOT damaged"
+_INSERT = f"INSERT OR REPLACE INTO message VALUES ({', '.join('?' * (4 + len(_MESSAGE)))})"
+_UPDATE = (
+    "UPDATE message SET bytes = ?, changed = ?, standing = ?, home = ?, scl = coalesce(?, scl)"
+    " WHERE mid = ? AND NOT damaged"
+)
 _SHARES = f"INSERT OR REPLACE INTO share VALUES ({', '.join('?' * (2 + len(_SHARE)))})"
 
 
@@ -118,6 +123,19 @@ class Index:
         except (sqlite3.Error, NoIndex) as error:
             index.connection.close()
             raise NoIndex(str(error)) from None
+        return index
+
+    @classmethod
+    def to_consult(cls, spool: Path) -> "Index":
+        """The one of the spool, for a process of kmqd that reads it for longer than a look: what stands in the file
+        beside it is read too, also when its writer begins only now. NoIndex, sqlite3.Error."""
+        index = cls(_opened(path_of(spool)), spool)
+        try:
+            index.connection.execute("PRAGMA query_only = ON")
+            index.check_believable()
+        except BaseException:
+            index.connection.close()
+            raise
         return index
 
     @property
@@ -229,13 +247,14 @@ class Index:
         mid = mid_of(number)
         self.connection.execute("DELETE FROM share WHERE mid = ?", (mid,))
         scl = index_rows.scl_of(found)
-        updated = self.connection.execute(_UPDATE, (*stamp, row.home, scl, mid)) if not row.damaged else None
+        line = standing.line_of(Files(number, *stamp, row.size), found)
+        updated = self.connection.execute(_UPDATE, (*stamp, line, row.home, scl, mid)) if not row.damaged else None
         if updated is None or not updated.rowcount:
             body = look.header_of(found.body) if isinstance(found, look.Found) else None
             header = index_rows.header_row(body)
             if scl is not None:
                 header = header._replace(scl=scl)
-            self.connection.execute(_INSERT, (mid, *stamp, *row, *header))
+            self.connection.execute(_INSERT, (mid, *stamp, line, *row, *header))
         shares = index_rows.share_rows(found)
         self.connection.executemany(_SHARES, [(mid, self._hop(one.hop), *one[1:]) for one in shares])
 
