@@ -5,146 +5,129 @@ Promise: nothing of the system is changed; all that is made lies in a folder bel
 """
 
 import argparse
-import asyncio
-import json
 import os
-import platform
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from bench import idle, report, steady
+from bench import report, slow_disk
+from bench.ground import Ground, Length
 from bench.kmq import Kmq
-from bench.mta import Mta, stopping
+from bench.machine import BUSY, TREE, keep, machine, told
+from bench.mta import Mta, Ways
 from bench.postfix import Postfix
-from bench.report import Idle
-from bench.steady import Steady
+from bench.report import Goal
+from bench.rows import FIRST, ROWS, Row
 from tests.postfix import Postfix as Programs
 from tests.postfix import find
-from tests.waiting import free_port
 
-TREE = Path(__file__).resolve().parents[1]
-
-#: Load of the machine above which somebody else is at work.
-BUSY = 0.5
-
-
-class Bench:
-    """What all runs share: Postfix's programs and a folder on the disk that is measured."""
-
-    def __init__(self, programs: Programs, folder: Path) -> None:
-        self._programs = programs
-        self._folder = folder
-
-    def steady(self, name: str, seconds: float) -> Steady:
-        """One run under load."""
-        with self._place() as folder:
-            make = self._maker(name, folder)
-            return steady.measure(make, self._programs, free_port(), free_port(), seconds)
-
-    def idle(self, name: str, messages: int) -> Idle:
-        """One run of single messages."""
-        with self._place() as folder:
-            hop_port = free_port()
-            with stopping(self._maker(name, folder)(free_port(), hop_port)) as mta:
-                mta.start()
-                waits = asyncio.run(idle.measure(mta.port, hop_port, messages))
-            return Idle(mta.name, [1000 * wait for wait in waits])
-
-    def _maker(self, name: str, folder: Path) -> Callable[[int, int], Mta]:
-        if name == "kmq":
-            return lambda port, hop_port: Kmq(folder, port, hop_port)
-        return lambda port, hop_port: Postfix(self._programs, folder, port, hop_port)
-
-    @contextmanager
-    def _place(self) -> Iterator[Path]:
-        """A fresh folder; the disk is quiet before and after. It stays when the run fails: its log may say why."""
-        folder = Path(tempfile.mkdtemp(prefix="bench.", dir=self._folder))
-        folder.chmod(0o755)  # Postfix's own user has to come through
-        os.sync()
-        try:
-            yield folder
-        except BaseException:
-            print(f"this run failed; what it left lies in {folder}", file=sys.stderr)
-            raise
-        shutil.rmtree(folder)
-        os.sync()
+#: What a row found: name of the MTA -> its runs.
+Runs = dict[str, list[Any]]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench", description="kmq and Debian's Postfix side by side.")
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description="kmq and Debian's Postfix side by side.",
+        epilog="rows: " + "; ".join(f"{name}: {row.title}" for name, row in ROWS.items()),
+    )
+    parser.add_argument(
+        "--rows",
+        "--row",
+        default="",
+        metavar="ROW,ROW",
+        help=f"what is measured, or all ({','.join(FIRST)}; with --only: one,idle)",
+    )
     parser.add_argument("--seconds", type=float, default=60, help="load of each run (60)")
     parser.add_argument("--pairs", type=int, default=3, help="runs of each, by turns (3)")
     parser.add_argument("--idle", type=int, default=50, help="single messages while idle (50; 0 for none)")
-    parser.add_argument("--only", choices=("kmq", "postfix"), help="one of the two, without a table")
+    parser.add_argument("--deferred", type=int, default=20_000, help="messages that wait, to be drained (20000)")
+    parser.add_argument("--only", metavar="MTA", help="one of them, without a table")
     parser.add_argument("--folder", type=Path, default=TREE / "build", help="on the disk to be measured (build/)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.rows = chosen(parser, options)
+    return options
 
 
-def machine(folder: Path) -> dict[str, object]:
-    """What the numbers hold for."""
-    kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True).stdout.strip()
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=TREE, capture_output=True, text=True)
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "filesystem": kind,
-        "commit": commit.stdout.strip(),
-        "load before": os.getloadavg()[0],
-    }
+def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """The names of the rows that are measured."""
+    usual = ("one", "idle") if options.only else FIRST
+    names = list(ROWS) if options.rows == "all" else options.rows.split(",") if options.rows else list(usual)
+    if unknown := set(names) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if not options.idle:
+        names = [name for name in names if name != "idle"]
+    return names
 
 
-def alone(bench: Bench, name: str, options: argparse.Namespace) -> int:
-    """Runs of one of the two, each told in a line."""
-    for _ in range(options.pairs):
-        tell(bench.steady(name, options.seconds))
-    if options.idle:
-        print("one message while idle, dot to sink, ms:", report.spread(bench.idle(name, options.idle).waits, 1))
+def makers(programs: Programs) -> dict[str, Callable[[Path, Ways], Mta]]:
+    """The MTAs by name, kmq first."""
+    return {"kmq": Kmq.on, "postfix": lambda folder, ways: Postfix(programs, folder, ways)}
+
+
+def alone(ground: Ground, options: argparse.Namespace) -> int:
+    """Runs of one of them, each told in a line."""
+    for name in options.rows:
+        for _ in range(1 if name == "idle" else options.pairs):
+            print(ROWS[name].tell(ROWS[name].measure(ground, options.only)), flush=True)
     return 0
 
 
-def side_by_side(bench: Bench, options: argparse.Namespace) -> int:
-    """The pairs, the table, the goals, the file."""
+def side_by_side(ground: Ground, mtas: list[str], options: argparse.Namespace) -> int:
+    """The rows, the table, the goals, the file."""
     facts = machine(options.folder)
+    print(told(facts), flush=True)
     if os.getloadavg()[0] > BUSY:
-        print(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, of both", flush=True)
-    ours: list[Steady] = []
-    theirs: list[Steady] = []
-    for pair in range(options.pairs):
-        order = ("postfix", "kmq") if pair % 2 == 0 else ("kmq", "postfix")
-        for name in order:
-            run = bench.steady(name, options.seconds)
-            tell(run)
-            (ours if name == "kmq" else theirs).append(run)
-    single = (bench.idle("kmq", options.idle), bench.idle("postfix", options.idle)) if options.idle else None
-    print(f"\n{report.table(ours, theirs, single)}\n")
-    goals = report.goals(ours, theirs, single)
+        print("Others work on this machine: figures will be off, of both", flush=True)
+    found: dict[str, Runs] = {}
+    for name in options.rows:
+        if name.startswith("slow") and (lack := slow_disk.missing()):
+            print(f"{ROWS[name].title}: left out, this machine has no {lack}")
+            continue
+        found[name] = by_turns(ground, ROWS[name], mtas, options.pairs)
+        keep(facts, {"rows": _figures(found)})  # a long session that is broken off leaves what it has found
+    print(f"\n{report.table([_called(name) for name in mtas], _lines(found, mtas))}\n")
+    goals = [goal for name, runs in found.items() for goal in judged(ROWS[name], runs)]
     for goal in goals:
         print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
-    keep(facts, {"runs": [asdict(run) for run in (*ours, *theirs)], "idle": [asdict(one) for one in single or ()]})
+    print(f"\nAll numbers: {keep(facts, {'rows': _figures(found)}).relative_to(TREE)}")
     return 0 if all(goal.met for goal in goals) else 1
 
 
-def tell(run: Steady) -> None:
-    print(report.line(run), flush=True)
+def by_turns(ground: Ground, row: Row[Any], mtas: list[str], pairs: int) -> Runs:
+    """So many runs of each; who is first changes from pair to pair."""
+    print(f"\n{row.title}", flush=True)
+    names = mtas if row.peers else mtas[:2]
+    runs: Runs = {name: [] for name in names}
+    for pair in range(pairs):
+        for name in names if pair % 2 else reversed(names):
+            runs[name].append(row.measure(ground, name))
+            print(row.tell(runs[name][-1]), flush=True)
+    return runs
 
 
-def keep(facts: dict[str, object], found: dict[str, object], kind: str = "") -> None:
-    """The whole of it, for later comparisons. kind: of benchmark, for the name of the file."""
-    results = TREE / "bench/results"
-    results.mkdir(exist_ok=True)
-    path = results / f"{str(facts['time']).replace(':', '')}{kind}.json"
-    path.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
-    print(f"\nAll numbers: {path.relative_to(TREE)}")
+def judged(row: Row[Any], runs: Runs) -> Iterator[Goal]:
+    for wish in row.wishes:
+        goal = wish(runs["kmq"], runs["postfix"])
+        yield Goal(f"{row.title}: {goal.wish}", goal.found, goal.met)
+
+
+def _lines(found: dict[str, Runs], mtas: list[str]) -> Iterator[tuple[str, ...]]:
+    for name, runs in found.items():
+        yield (ROWS[name].title,)
+        for cells in report.lines(ROWS[name].measures, runs):
+            yield (*cells, *[""] * (2 * (len(mtas) - len(runs))))
+
+
+def _figures(found: dict[str, Runs]) -> dict[str, object]:
+    return {name: {mta: [asdict(run) for run in of] for mta, of in runs.items()} for name, runs in found.items()}
+
+
+def _called(name: str) -> str:
+    return {"postfix": "Postfix", "opensmtpd": "OpenSMTPD", "exim": "Exim"}.get(name, name)
 
 
 def main() -> int:
@@ -157,9 +140,11 @@ def main() -> int:
         print("Postfix starts as root only: sudo make bench", file=sys.stderr)
         return 2
     options.folder.mkdir(exist_ok=True)
+    options.folder = options.folder.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
-    bench = Bench(programs, options.folder.resolve())
-    return alone(bench, options.only, options) if options.only else side_by_side(bench, options)
+    made = makers(programs)
+    ground = Ground(programs, options.folder, Length(options.seconds, options.idle, options.deferred), made)
+    return alone(ground, options) if options.only else side_by_side(ground, list(made), options)
 
 
 if __name__ == "__main__":

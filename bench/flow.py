@@ -13,9 +13,9 @@ import os
 import sys
 import time
 
-from bench.idle import Sink
 from bench.load import RECIPIENT, SENDER
 from bench.probe import REFUSED, body
+from bench.sink import Sink
 
 CONNECTIONS = 10
 LAST = 10.0

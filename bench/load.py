@@ -13,14 +13,38 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.postfix import Postfix as Programs
+from tests.waiting import listening, until
 
 CONNECTIONS = 20
 MESSAGE_SIZE = 4096
 SENDER, RECIPIENT = "source@bench.test", "sink@elsewhere.test"
+#: Whom probes go to; their domain has a next hop of its own.
+PROBE_DOMAIN = "probe.test"
+PROBED = f"probe@{PROBE_DOMAIN}"
 
 _COUNT = re.compile(rb"mesg=(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is poured in. size: bytes of a body; kept: connections stay open for further messages."""
+
+    size: int = MESSAGE_SIZE
+    connections: int = CONNECTIONS
+    recipients: int = 1
+    kept: bool = False
+
+    def options(self) -> list[str]:
+        """As smtp-source takes them."""
+        found = ["-s", str(self.connections), "-l", str(self.size), "-r", str(self.recipients)]
+        return [*found, "-d"] if self.kept else found
+
+
+#: The load that most is measured with.
+ORDINARY = Load()
 
 
 class Hop:
@@ -44,8 +68,13 @@ class Hop:
     def _read(self) -> None:
         assert self._process.stdout is not None
         while text := self._process.stdout.read(1 << 16):
-            if counts := _COUNT.findall(text):
+            # It also speaks when a connection ends, which may be long after its last message.
+            if (counts := _COUNT.findall(text)) and int(counts[-1]) > self.arrived:
                 self.last, self.arrived = time.monotonic(), int(counts[-1])
+
+    def listens(self) -> None:
+        """Returns when it does."""
+        until(lambda: listening(self.port), f"smtp-sink listens on port {self.port}")
 
     def stop(self) -> None:
         self._process.kill()
@@ -54,9 +83,11 @@ class Hop:
 
 
 @contextmanager
-def source(programs: Programs, port: int, messages: int = 1 << 30) -> Iterator[subprocess.Popen[bytes]]:
-    """smtp-source while the block runs: one message per connection, 20 connections, 4 KiB each."""
-    command = [programs.program("smtp-source"), "-s", str(CONNECTIONS), "-l", str(MESSAGE_SIZE), "-m", str(messages)]
+def source(
+    programs: Programs, port: int, messages: int = 1 << 30, load: Load = ORDINARY
+) -> Iterator[subprocess.Popen[bytes]]:
+    """smtp-source while the block runs."""
+    command = [programs.program("smtp-source"), *load.options(), "-m", str(messages)]
     command += ["-f", SENDER, "-t", RECIPIENT, f"127.0.0.1:{port}"]
     process = subprocess.Popen(command, env=programs.environment(), stdin=subprocess.DEVNULL)
     try:

@@ -12,6 +12,14 @@ class Span(NamedTuple):
     end: float
 
 
+class Ways(NamedTuple):
+    """Ports on 127.0.0.1: the MTA's own, its next hop's, and of the next hop of probes."""
+
+    port: int
+    hop: int
+    probes: int
+
+
 class Mta(Protocol):
     """One MTA with a folder, a port on 127.0.0.1 and one next hop."""
 
@@ -21,6 +29,9 @@ class Mta(Protocol):
     @property
     def pid(self) -> int:
         """The root of its tree of processes."""
+
+    def expect(self, connections: int) -> None:
+        """Before `start`: one client will have so many open at once."""
 
     def start(self) -> None:
         """Returns when the port listens."""
@@ -36,6 +47,15 @@ class Mta(Protocol):
 
     def checkpoints(self) -> list[Span]:
         """When it was busy with a checkpoint since it started."""
+
+    def listing(self) -> list[str]:
+        """The command that lists the queue."""
+
+    def flush(self) -> list[str]:
+        """The command that has everything tried now."""
+
+    def environment(self) -> dict[str, str]:
+        """For the commands."""
 
 
 class Runs(Protocol):

@@ -15,7 +15,8 @@ import subprocess
 from grp import getgrnam
 from pathlib import Path
 
-from bench.mta import Span
+from bench.load import PROBE_DOMAIN
+from bench.mta import Span, Ways
 from tests.postfix import Postfix as Programs
 from tests.waiting import listening, until
 
@@ -28,11 +29,11 @@ class Postfix:
 
     name = "Postfix"
 
-    def __init__(self, programs: Programs, folder: Path, port: int, hop_port: int) -> None:
-        self.port = port
+    def __init__(self, programs: Programs, folder: Path, ways: Ways) -> None:
+        self.port = ways.port
         self._programs = programs
         self._folder = folder
-        self._hop_port = hop_port
+        self._ways = ways
         self._master: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,13 +41,18 @@ class Postfix:
         assert self._master is not None
         return self._master.pid
 
+    def environment(self) -> dict[str, str]:
+        return {**self._programs.environment(), "MAIL_CONFIG": str(self._folder / "etc")}
+
+    def expect(self, connections: int) -> None:
+        """Clients of mynetworks have no limit in Postfix."""
+
     def start(self) -> None:
         self._make_folders()
         self._write_configuration()
-        environment = {**self._programs.environment(), "MAIL_CONFIG": str(self._folder / "etc")}
         self._master = subprocess.Popen(
             [str(self._programs.daemons() / "master"), "-c", str(self._folder / "etc"), "-d"],
-            env=environment,
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -74,6 +80,12 @@ class Postfix:
         """Postfix has none."""
         return []
 
+    def listing(self) -> list[str]:
+        return [self._programs.program("postqueue"), "-p"]
+
+    def flush(self) -> list[str]:
+        return [self._programs.program("postqueue"), "-f"]
+
     def _make_folders(self) -> None:
         owner, drop = pwd.getpwnam(OWNER).pw_uid, getgrnam(DROP_GROUP).gr_gid
         queue = self._folder / "queue"
@@ -96,7 +108,8 @@ class Postfix:
             myhostname = postfix.bench.test
             mydestination =
             alias_maps =
-            relayhost = [127.0.0.1]:{self._hop_port}
+            relayhost = [127.0.0.1]:{self._ways.hop}
+            transport_maps = inline:{{ {{ {PROBE_DOMAIN} = smtp:[127.0.0.1]:{self._ways.probes} }} }}
             inet_interfaces = 127.0.0.1
             inet_protocols = ipv4
             mail_owner = {OWNER}

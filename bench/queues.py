@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import cpu, idle
-from bench.__main__ import BUSY, TREE, keep, machine
 from bench.crowd import Call, Crowd, crowded, waiting
+from bench.machine import BUSY, TREE, keep, machine
 from bench.queues_report import Beside, Fresh, Run, Verb, goals, table
 
 FLOW = 500.0
@@ -199,7 +199,8 @@ def main() -> int:
     found = goals(runs, small)
     for goal in found:
         print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
-    keep(facts, {"runs": [run.figures() for run in runs], "small": small._asdict()}, "-queues")
+    path = keep(facts, {"runs": [run.figures() for run in runs], "small": small._asdict()}, "-queues")
+    print(f"\nAll numbers: {path.relative_to(TREE)}")
     return 0 if all(goal.met for goal in found) else 1
 
 

@@ -2,7 +2,8 @@
 
 import time
 
-from bench.kmq import CONFIGURATION, Kmq
+from bench.kmq import SESSIONS_PER_CLIENT, Kmq, build
+from bench.mta import Ways
 from kmq.config import load
 from kmq.log.lines import Log
 from kmq.log.outlet import Descriptor
@@ -41,9 +42,30 @@ def test_the_queue_is_counted_by_envelopes(tmp_path):
 
 
 def test_the_configuration_is_one_that_kmq_takes(tmp_path):
-    path = tmp_path / "kmq.conf"
-    path.write_text(CONFIGURATION.format(folder=tmp_path, port=2525, hop_port=2526))
-    settings = load(str(path))
+    settings = configured(tmp_path, 20)
     assert settings.receivers[0].listen == (("127.0.0.1", 2525),)
-    assert settings.connectors[0].hosts == (("127.0.0.1", 2526),)
-    assert settings.connectors[0].address_spaces == ("*",)
+    assert settings.receivers[0].sessions_per_client == SESSIONS_PER_CLIENT
+    assert settings.receivers[0].unlimited_clients == ()
+    assert [(one.hosts, one.address_spaces) for one in settings.connectors] == [
+        ((("127.0.0.1", 2526),), ("*",)),
+        ((("127.0.0.1", 2527),), ("probe.test",)),
+    ]
+
+
+def test_a_client_with_many_connections_is_let_in(tmp_path):
+    settings = configured(tmp_path, 200)
+    assert [str(one) for one in settings.receivers[0].unlimited_clients] == ["127.0.0.0/8"]
+
+
+def configured(folder, connections):
+    mta = Kmq.on(folder, Ways(2525, 2526, 2527))
+    mta.expect(connections)
+    path = folder / "kmq.conf"
+    path.write_text(mta.configuration.format(folder=folder, port=mta.port, hop_port=mta.hop_port))
+    return load(str(path))
+
+
+def test_what_is_measured_is_named():
+    found = build()
+    assert found["python"].startswith("3.")
+    assert isinstance(found["compiled"], int)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import cpu, idle, steady
+from bench.mta import Ways
 from bench.postfix import Postfix
 from tests.waiting import free_port
 
@@ -23,8 +24,11 @@ def folder():
 
 
 def test_a_loaded_postfix_is_counted_and_drained(postfix, folder):
-    run = steady.measure(lambda port, hop: Postfix(postfix, folder, port, hop), postfix, free_port(), free_port(), 1)
+    run = steady.measure(lambda ways: Postfix(postfix, folder, ways), postfix, 1)
     assert run.messages > len(run.waits)  # the load's and the probes'
+    assert len(run.sink_waits) == len(run.waits), "every probe came by its own way"
+    assert all(sunk > 0 for sunk in run.sink_waits)
+    assert run.memory > 1_000_000
     assert run.rate > 0
     assert {"master", "qmgr", "gone"} <= set(run.cpu)  # of the others each ends after a hundred messages
     assert run.cost > 0
@@ -35,11 +39,11 @@ def test_a_loaded_postfix_is_counted_and_drained(postfix, folder):
 
 
 def test_an_idle_postfix_hands_each_message_on(postfix, folder):
-    port, hop_port = free_port(), free_port()
-    mta = Postfix(postfix, folder, port, hop_port)
+    ways = Ways(free_port(), free_port(), free_port())
+    mta = Postfix(postfix, folder, ways)
     try:
         mta.start()
-        waits = asyncio.run(idle.measure(port, hop_port, 3))
+        waits = asyncio.run(idle.measure(ways.port, ways.hop, 3))
     finally:
         mta.stop()
     assert len(waits) == 3

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from bench.idle import Sink
-from bench.load import MESSAGE_SIZE
-from bench.probe import REFUSED, body, send
+from bench.load import MESSAGE_SIZE, PROBED
+from bench.probe import REFUSED, Prober, body, send
+from bench.sink import Sink
 
 
 class Server:
@@ -84,3 +84,30 @@ def test_the_sink_tells_each_message_by_its_token():
         listener.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("final", [b"250 2.0.0 Ok\r\n", b"451 4.3.0 later\r\n"])
+def test_a_probe_tells_both_of_its_waits_or_that_it_was_refused(final):
+    async def run():
+        sink = Sink()
+        there = await asyncio.start_server(sink.serve, "127.0.0.1", 0)
+        server = Server(final)
+        here = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        probe = asyncio.create_task(Prober(port(here), sink).one("probe-7"))
+        while not server.dots:
+            await asyncio.sleep(0.001)
+        server.release.set()
+        await asyncio.sleep(0.05)  # so that arrived is later than answered for certain
+        await send(port(there), body("probe-7", PROBED), PROBED)
+        found = await asyncio.wait_for(probe, 10)
+        there.close(), here.close()
+        return found
+
+    def port(listener):
+        return listener.sockets[0].getsockname()[1]
+
+    probe = asyncio.run(run())
+    if final.startswith(b"250"):
+        assert 0 <= probe.answered < probe.arrived - 0.04
+    else:
+        assert (probe.answered, probe.arrived) == (REFUSED, REFUSED)

@@ -4,14 +4,13 @@ import math
 
 import pytest
 
-from bench.report import Idle, goals, percentile, spread, table
-from bench.steady import Steady
+from bench.report import Measure, lines, part, percentile, ratios, spread, table, times
+
+NAN = float("nan")
 
 
-def run(mta: str, rate: float, cpu: float, waits: list[float], **more) -> Steady:
-    facts = {"during_checkpoint": [], "unanswered": 0, "checkpoints": 0, "rate_loaded": rate, **more}
-    parts = {"one": cpu / 4, "two": cpu * 3 / 4}
-    return Steady(mta=mta, seconds=60, messages=int(60 * rate), rate=rate, cpu=parts, waits=waits, **facts)
+def itself(run: float) -> float:
+    return run
 
 
 @pytest.mark.parametrize(
@@ -36,45 +35,48 @@ def test_of_nothing_there_is_no_percentile():
 def test_a_spread_names_the_median_and_both_ends():
     assert spread([2500.4, 2400.0, 2600.0]) == "2,500 [2,400..2,600]"
     assert spread([0.5], 2) == "0.50"
-
-
-OURS = [
-    run("kmq", 2600, 0.4, [5.0, 9.0], during_checkpoint=[9.0], checkpoints=6),
-    run("kmq", 2000, 0.5, [5.0], during_checkpoint=[80.0], checkpoints=5),
-    run("kmq", 2800, 0.5, [5.0], during_checkpoint=[70.0], checkpoints=7),
-]
-THEIRS = [run("Postfix", 1000, 2.0, [20.0]), run("Postfix", 1000, 2.0, [30.0]), run("Postfix", 1000, 2.0, [40.0])]
-IDLE = (Idle("kmq", [1.0, 3.0, 9.0]), Idle("Postfix", [1.5, 2.0, 2.5]))
+    assert spread([NAN, 2.0]) == "2"
+    assert spread([NAN]) == spread([]) == ""
 
 
 def test_ratios_are_taken_pair_by_pair():
-    lines = {line.split("  ")[0]: line for line in table(OURS, THEIRS, IDLE).splitlines()}
-    assert "2,600 [2,000..2,800]" in lines["messages/s, end to end"]
-    assert lines["messages/s, end to end"].endswith("2.60 [2.00..2.80]")
-    assert lines["processor ms per message"].endswith("0.25 [0.20..0.25]")
-    assert lines["one message while idle, dot to sink, ms"].endswith("1.50")
-    assert "80.0" in lines["dot to 250 in a checkpoint, p99 ms of 3"]
+    assert ratios([2600, 2000, 2800], [1000, 500, 1400], itself) == [2.6, 4.0, 2.0]
+    assert ratios([NAN, 3, 3], [1, NAN, 0], itself) == [], "a pair that lacks one has none"
 
 
-def test_all_goals_are_reached_by_their_medians():
-    assert [goal.met for goal in goals(OURS, THEIRS, IDLE)] == [True] * 5
+@pytest.mark.parametrize(("found", "met"), [(5.0, True), (4.99, False)])
+def test_a_rate_is_held_against_the_median_of_the_pairs(found, met):
+    goal = times(5, "messages/s", itself)([found * 100, 100, 900], [100, 100, 100])
+    assert (goal.wish, goal.found, goal.met) == ("messages/s: at least 5 times Postfix's", f"{found:.2f} times", met)
 
 
-@pytest.mark.parametrize(
-    ("change", "missed"),
-    [
-        ({"rate": 2400}, "2.5 times Postfix's messages/s"),
-        ({"cpu": 0.7}, "a third of Postfix's processor time per message"),
-        ({"during_checkpoint": [101.0]}, "p99 of dot to 250 in a checkpoint at most 100 ms"),
-        ({"during_checkpoint": []}, "p99 of dot to 250 in a checkpoint at most 100 ms"),
-        ({"checkpoints": 4}, "at least 5 checkpoints in every run"),
-    ],
-)
-def test_a_goal_is_missed_when_its_figure_is(change, missed):
-    facts = {"rate": 2600, "cpu": 0.4, "waits": [5.0], "during_checkpoint": [9.0], "checkpoints": 6, **change}
-    assert [goal.wish for goal in goals([run("kmq", **facts)], THEIRS[:1], IDLE) if not goal.met] == [missed]
+@pytest.mark.parametrize(("whole", "cost", "met"), [(6, 0.5, True), (6, 0.51, False), (1, 2.9, True), (1, 3.0, False)])
+def test_a_cost_is_a_part_of_postfix_s(whole, cost, met):
+    goal = part(whole, "processor ms", itself)([cost], [3.0])
+    assert goal.met is met
+    assert goal.found == f"1/{3 / cost:.2f}"
 
 
-def test_the_idle_goal_is_missed_above_twice_the_other_s_median():
-    slow = (Idle("kmq", [4.1]), IDLE[1])
-    assert [goal.met for goal in goals(OURS, THEIRS, slow)] == [True] * 4 + [False]
+def test_no_figures_reach_no_goal():
+    assert not times(0.1, "messages/s", itself)([], []).met
+    assert not part(1, "listing", itself)([NAN], [1.0]).met
+
+
+def test_each_measure_is_a_line_with_a_ratio_for_each_other():
+    measures = (Measure("messages/s", itself), Measure("lost", lambda run: NAN))
+    (cells,) = lines(measures, {"kmq": [2600.0, 2000.0], "postfix": [1000.0, 1000.0], "exim": [500.0, 500.0]})
+    assert cells == (
+        "  messages/s",
+        "2,300 [2,000..2,600]",
+        *("1,000 [1,000..1,000]", "2.30 [2.00..2.60]"),
+        *("500 [500..500]", "4.60 [4.00..5.20]"),
+    )
+
+
+def test_the_table_s_headings_push_no_column_aside():
+    text = table(["kmq", "Postfix"], [("a heading that is longer than all of its lines",), ("  a", "1", "2", "0.50")])
+    assert text.splitlines() == [
+        "     kmq  Postfix  kmq / Postfix",
+        "a heading that is longer than all of its lines",
+        "  a  1    2        0.50",
+    ]

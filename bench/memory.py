@@ -1,0 +1,19 @@
+"""How much memory a tree of processes has for itself: PSS, in which what several share is counted once in all."""
+
+from pathlib import Path
+
+from bench import cpu
+
+
+def pss(root: int) -> int:
+    """Bytes of `root` and all that descends from it; what ends while we look is not in it."""
+    return sum(_pss(process.pid) for process in cpu.tree(root))
+
+
+def _pss(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    _, _, behind = text.partition("\nPss:")
+    return 1024 * int(behind.split(maxsplit=1)[0]) if behind else 0
