@@ -3,7 +3,7 @@
 `python -m bench.probe PORT SINK_PORT RATE`: a process of its own, so that nobody else's work delays its clock. Probes
 start by the clock, not after each other: a server that stalls for a second meets all probes of that second, and each is
 counted. They go to a domain of their own, whose next hop is this process, so that one clock tells all three moments.
-Runs until SIGTERM, finishes the probes under way, then prints one JSON list of probes.
+Says `ready` first. Runs until SIGTERM, finishes the probes under way, then prints one JSON list of probes.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from bench.sink import Sink
 
 PATIENCE = 30.0
 REFUSED = -1.0
+#: Said when a SIGTERM is heard, and the sink listens.
+READY = "ready"
 
 
 def body(token: str, recipient: str = RECIPIENT) -> bytes:
@@ -98,6 +100,7 @@ async def run(port: int, sink_port: int, rate: float) -> list[Probe]:
     sink = Sink()
     server = await asyncio.start_server(sink.serve, "127.0.0.1", sink_port) if sink_port else None
     prober = Prober(port, sink if server else None)
+    print(READY, flush=True)
     due = time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[Probe]] = []

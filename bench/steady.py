@@ -22,7 +22,7 @@ from statistics import median
 from bench import cpu, memory
 from bench.load import ORDINARY, Hop, Load, source
 from bench.mta import Mta, Span, Ways, stopping
-from bench.probe import REFUSED, Probe
+from bench.probe import READY, REFUSED, Probe
 from tests.postfix import Postfix as Programs
 from tests.waiting import free_port, until
 
@@ -206,6 +206,9 @@ def _pouring(mta: Mta, ways: Ways, programs: Programs, load: Load) -> Iterator[_
     command = [sys.executable, "-m", "bench.probe", str(mta.port), str(ways.probes), str(PROBES_PER_SECOND)]
     probes = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
+        assert probes.stdout is not None
+        if probes.stdout.readline().strip() != READY:
+            raise RuntimeError("the probes did not begin")
         with source(programs, mta.port, load=load) as process:
             pour = _Pour(mta, process, probes)
             yield pour
