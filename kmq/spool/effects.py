@@ -2,24 +2,27 @@
 
 Promise:  effects of one message happen in the order of their records. An effect that fails is owed: the later ones of
           its message wait behind it, those of other messages go on (J13). A message that is put and removed before its
-          files were begun needs none (J1), but for those that the safety net keeps (spool.net); of one that is archived
-          they are made all the same (spool.archive).
+          files were begun needs none (J1); what the safety net (spool.net) or the archive (spool.archive) keeps of it
+          is made there alone (spool.gathered).
 On crash: recovery does from the records what is missing here; doing an effect twice changes nothing.
 Callers:  `add` from the loop, all else from one thread.
 """
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kmq.spool import layout
 from kmq.spool.archive import Archives
 from kmq.spool.departures import Departures
 from kmq.spool.disk import Disk
+from kmq.spool.gathered import Gathering
 from kmq.spool.homes import Homes
 from kmq.spool.net import Net
 from kmq.spool.record import Append, Archive, Dropped, Keep, Mark, Move, Operation, Put, Remove
+
+_NONE: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -43,8 +46,9 @@ class Effects:
         self.disk = disk
         self.homes = Homes(disk, poison)
         self.departures = Departures(self.homes)
-        self.net = Net(self.homes, self.departures)
-        self.archives = Archives(self.homes, self.departures)
+        self.gathering = Gathering(self.homes)
+        self.net = Net(self.homes, self.departures, self.gathering)
+        self.archives = Archives(self.homes, self.departures, self.gathering)
         self.owed: dict[int, deque[tuple[int, Operation]]] = {}
         self.trouble: OSError | None = None
         self.stuck: OSError | None = None
@@ -55,8 +59,9 @@ class Effects:
         self._waiting: deque[Durable] = deque()
         self._doomed: set[int] = set()  # cancelled: a durable remove waits behind a put that had not had its turn
         self._fresh: set[int] = set()  # puts that wait for their turn: of them no file was begun
-        self._archived: set[int] = set()  # of those: a durable archive waits behind them, so nothing cancels them
+        self._archived: set[int] = set()  # of those: a durable archive waits behind them
         self._unmade: set[int] = set()  # puts, written or durable, whose files are not all there
+        self._ending = _NONE  # whose envelopes end with the record that has its turn
         self._dropped: set[Dropped] = set()  # J12: files whose unlink is not done yet
         self._turn = threading.Lock()  # holds the decision whether a put and its remove cancel each other
 
@@ -79,12 +84,12 @@ class Effects:
         """Of which no file was begun."""
         if isinstance(operation, Archive):
             self._archived.add(operation.id)
-        elif operation.id in self._archived:
-            return
+        elif isinstance(operation, Keep):
+            self.gathering.expect(operation.id)
         elif isinstance(operation, Remove):
             self._doomed.add(operation.id)
-        elif isinstance(operation, Keep):
-            self.net.gather(operation.id)
+            if operation.id in self._archived:
+                self.gathering.expect(operation.id)
 
     def claim(self, dropped: Dropped) -> bool:
         """Whether a dropped file may become a message: no written put names it with its unlink still to come (J12)."""
@@ -116,7 +121,7 @@ class Effects:
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self.owed and self.net.idle and self.departures.idle
+        return not self._waiting and not self.owed and self.gathering.idle and self.departures.idle
 
     # --- the thread's side ---------------------------------------------------------------------------------------
 
@@ -128,7 +133,7 @@ class Effects:
         """Whether every effect of this generation and of older ones is done or cancelled (J3)."""
         waiting = self._waiting[0].generation if self._waiting else generation + 1
         owed = min((operations[0][0] for operations in self.owed.values()), default=generation + 1)
-        elsewhere = self.net.finished(generation) and self.departures.finished(generation)
+        elsewhere = self.gathering.finished(generation) and self.departures.finished(generation)
         return min(waiting, owed) > generation and elsewhere
 
     def apply_next(self) -> bool:
@@ -136,11 +141,10 @@ class Effects:
         if not self._waiting:
             return False
         one = self._waiting[0]
-        ends = {operation.id for operation in one.operations if isinstance(operation, Remove)}
-        ends.difference_update([operation.id for operation in one.operations if isinstance(operation, Keep | Archive)])
-        for operation in one.operations:
-            if not (isinstance(operation, Append) and operation.id in ends):  # its file goes with the same record
-                self._apply_or_owe(one.generation, operation)
+        self._ending = ends = _ending(one.operations)
+        for operation in _outliving(one.operations, ends) if ends else one.operations:
+            self._apply_or_owe(one.generation, operation)
+        self._ending = _NONE
         if self.departures.full or len(self._waiting) == 1:
             self.let_go()
         self._waiting.popleft()  # only now: `finished` must not see a record gone whose effects are under way
@@ -208,11 +212,11 @@ class Effects:
                 case Remove():
                     self._remove(generation, operation.id)
                 case Keep():
-                    self._keep(generation, operation)
+                    self.net.keep(operation)
                 case Mark():
                     self.net.mark(operation)
                 case Archive():
-                    self.archives.take(operation, generation)
+                    self.archives.take(operation, generation, last=operation.id in self._ending)
                 case Move():
                     self._move(operation)
         except OSError as error:
@@ -228,13 +232,13 @@ class Effects:
             self._archived.discard(put.id)
         if put.id not in self._doomed and put.id in self._unmade:
             self._make(put, again=not first)
-        elif self.net.gathers(put.id):
-            self.net.take(generation, put)
+        elif self.gathering.of(put.id):
+            self.gathering.take(generation, put)
         self.made(put.id)
         if put.dropped:
             self.homes.unlink_dropped(put.dropped)
             self._dropped.discard(put.dropped)
-        if put.incoming and not self.net.gathers(put.id):
+        if put.incoming and not self.gathering.of(put.id):
             self.incoming.append((generation, put.incoming))
         with self._turn:
             self.waiting_bytes -= len(put.body or b"")
@@ -249,13 +253,13 @@ class Effects:
 
     def _append(self, line: Append) -> None:
         if line.id in self._doomed:
-            self.net.take_line(line.id, line.line)
+            self.gathering.take_line(line.id, line.line)
         else:
             self.homes.append(line.id, line.line)
 
     def _move(self, move: Move) -> None:
         if move.id in self._doomed:
-            self.net.take_line(move.id, move.line)
+            self.gathering.take_line(move.id, move.line)
             return
         if not self.homes.enter(move):
             return
@@ -263,16 +267,34 @@ class Effects:
         self.homes.moved(move.id, move.home)
         self.homes.leave(move.id, "queue" if move.home == "poison" else "poison")
 
-    def _keep(self, generation: int, keep: Keep) -> None:
-        incoming = self.net.keep(keep)
-        if incoming:
-            self.incoming.append((generation, incoming))
-
     def _remove(self, generation: int, number: int) -> None:
         if number in self._doomed:
             self._doomed.discard(number)
+            incoming = self.gathering.end(number)
+            if incoming:
+                self.incoming.append((generation, incoming))
             return
         if self.departures.leaves(generation, number):
             return
         self.homes.leave(number, self.homes.of(number))
         self.homes.moved(number, "queue")
+
+
+def _ending(operations: Iterable[Operation]) -> frozenset[int]:
+    """Messages that a record removes and the net does not keep: no further line of them is wanted."""
+    removed = {operation.id for operation in operations if isinstance(operation, Remove)}
+    if not removed:
+        return _NONE
+    return frozenset(removed.difference(operation.id for operation in operations if isinstance(operation, Keep)))
+
+
+def _outliving(operations: Iterable[Operation], ends: frozenset[int]) -> Iterator[Operation]:
+    """What has to be done of a record with which some messages end: a line of such a one goes with its file, but where
+    the file is archived with that line."""
+    archived = {operation.id for operation in operations if isinstance(operation, Archive)}
+    for operation in operations:
+        if isinstance(operation, Append) and operation.id in ends and operation.id not in archived:
+            continue
+        if isinstance(operation, Archive):
+            archived.discard(operation.id)
+        yield operation

@@ -25,6 +25,7 @@ from kmq.spool import archive, checkpoint, journal, layout, strays
 from kmq.spool.archive import seq_of as _seq_of
 from kmq.spool.checkpoint import Checkpoint, Note
 from kmq.spool.disk import Disk
+from kmq.spool.gathered import UNLINKABLE
 from kmq.spool.journal import Journal, Segment
 from kmq.spool.record import Dropped, Put
 from kmq.spool.store import remove_quietly, sync_all
@@ -327,7 +328,7 @@ class Recovery:
         try:
             self.disk.link(old, temporary)
         except OSError as error:
-            if error.errno not in archive.UNLINKABLE:
+            if error.errno not in UNLINKABLE:
                 raise
             self._make(name, self.disk.read(old), plan)
         else:

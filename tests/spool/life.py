@@ -154,11 +154,18 @@ class Life:
         line = self.event(number, "passed", phase="Backup", archive=PLACE)
         self._add([line, Archive(number, line.seq, PLACE)])
 
+    def archive_and_deliver(self, number: int) -> None:
+        """The same in one go with its delivery."""
+        self._archived_and_gone(number)
+
     def archive_and_keep(self, number: int) -> None:
-        """The same in one go with its delivery, and it is kept."""
+        """The same, and it is kept."""
+        self._archived_and_gone(number, Keep(number, DAY))
+
+    def _archived_and_gone(self, number: int, *keep: Keep) -> None:
         passed = self.event(number, "passed", phase="Backup", archive=PLACE)
         line = self.event(number, "delivered", rcpt="0-1", attempt=9, reply="250 ok")
-        self._add([passed, Archive(number, passed.seq, PLACE), line, Keep(number, DAY), Remove(number)])
+        self._add([passed, Archive(number, passed.seq, PLACE), line, *keep, Remove(number)])
         self._gone(number)
 
     def mark(self, number: int) -> None:

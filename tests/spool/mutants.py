@@ -128,8 +128,8 @@ MUTANTS = (
         "add",
         (
             (
-                "refusable, length))",
-                "refusable, length))\n    self.effects._doomed |= {op.id for op in operations "
+                "refusable, self._payload(operations)))",
+                "refusable, self._payload(operations)))\n    self.effects._doomed |= {op.id for op in operations "
                 "if isinstance(op, Remove) and op.id in self.effects._fresh}",
             ),
         ),
@@ -140,7 +140,7 @@ MUTANTS = (
         "J2 generation not checked",
         record,
         "unframe",
-        (("found != generation or ", ""), ("_position(generation, number", "_position(found, number")),
+        (("found != generation or ", ""), ("pack(generation, number", "pack(found, number")),
         stories.generations,
         more=(
             Mutant(
@@ -266,14 +266,14 @@ MUTANTS = (
         "J1 cancelled mail is not gathered for the net",
         Apply,
         "_follows_a_put",
-        (("self.net.gather(operation.id)", "pass"),),
+        (("elif isinstance(operation, Keep):", "elif False:"),),
         stories.kept_fresh,
     ),
     Mutant(
         "J3 what is gathered for the net does not hold",
         Apply,
         "finished",
-        (("self.net.finished(generation) and ", ""),),
+        (("self.gathering.finished(generation) and ", ""),),
         stories.kept_fresh,
     ),
     Mutant(
@@ -333,6 +333,34 @@ MUTANTS = (
         "up_to",
         ((" and found <= seq", ""),),
         stories.archived_fresh,
+    ),
+    Mutant(
+        "J4b the archived envelope is the queue's, and that goes on for the net",
+        effects,
+        "_ending",
+        (("removed.difference(operation.id for operation in operations if isinstance(operation, Keep))", "removed"),),
+        stories.archived_in_one_go,
+    ),
+    Mutant(
+        "J4b a line of what is archived goes with the queue's file",
+        effects,
+        "_outliving",
+        ((" and operation.id not in archived", ""),),
+        stories.archived_in_one_go,
+    ),
+    Mutant(
+        "J3 what is gathered for the archive does not hold",
+        Apply,
+        "finished",
+        (("self.gathering.finished(generation) and ", ""),),
+        stories.archived_and_gone_before_a_checkpoint,
+    ),
+    Mutant(
+        "J4b what is archived and gone at once is made nowhere",
+        Apply,
+        "_follows_a_put",
+        (("if operation.id in self._archived:", "if False:"),),
+        stories.archived_in_one_go,
     ),
     Mutant(
         "J3 who is leaving does not hold",

@@ -354,6 +354,37 @@ def archived_fresh(life: Life) -> None:
     life.checkpoint()
 
 
+def archived_in_one_go(life: Life) -> None:
+    """Archived and delivered in one record: before its files were begun, and behind them; one of these is kept."""
+    fresh, large = life.put(), life.put_large("1-1-1-1", b"Subject: large\r\n\r\n")
+    life.sync()
+    life.archive_and_deliver(fresh)
+    life.archive_and_deliver(large)
+    life.settle()
+    plain, kept = life.put(), life.put()
+    life.settle()
+    life.turn()
+    life.checkpoint()
+    life.defer(plain)
+    life.archive_and_deliver(plain)
+    life.archive_and_keep(kept)
+    life.settle()
+    life.turn()
+    life.checkpoint()
+
+
+def archived_and_gone_before_a_checkpoint(life: Life) -> None:
+    """A checkpoint is due while what was archived and delivered at once waits for its turn."""
+    number = life.put()
+    life.sync()
+    life.turn()
+    life.archive_and_deliver(number)
+    life.sync()
+    life.apply(1)
+    life.checkpoint()
+    life.settle()
+
+
 def archived_and_leaving(life: Life) -> None:
     """A checkpoint is due while a removed message waits for its new names to be durable."""
     number = life.put()
@@ -599,6 +630,8 @@ STORIES: tuple[Story, ...] = (
     marked,
     archived_later,
     archived_fresh,
+    archived_in_one_go,
+    archived_and_gone_before_a_checkpoint,
     archived_and_leaving,
 )
 FAILURES: tuple[Story, ...] = (

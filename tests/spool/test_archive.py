@@ -8,28 +8,32 @@ import pytest
 
 from kmq.spool import layout
 from kmq.spool.disk import Disk
-from kmq.spool.record import Append, Archive, Keep, Operation, Remove
-from tests.spool.world import World, event, tree
+from kmq.spool.record import Append, Archive, Keep, Operation, Put, Remove
+from tests.spool.world import NOW, World, event, message, tree
 
 PLACE = "backup/2026-11-22"
 SENT = "2026-11-22"
 
 
 class Tight(Disk):
-    """Refuses operations of a kind on names with this in them, as often as it is told; counts syncs of all."""
+    """Refuses operations of a kind ("" for any) on names with this in them, as often as it is told; counts syncs of all
+    and knows which files of messages were created."""
 
     refuses = ("", "", 0, 0)
     syncs = 0
+    created: tuple[str, ...] = ()
 
     def _refuse(self, kind: str, name: str) -> None:
         wanted, part, number, times = self.refuses
-        if kind == wanted and part in name and times:
+        if wanted in ("", kind) and part in name and times:
             self.refuses = (wanted, part, number, times - 1)
             raise OSError(number, os.strerror(number), name)
 
     def create(self, name: str) -> int:
         self._refuse("create", name)
-        return super().create(name)
+        fd = super().create(name)
+        self.created += (name,) if name.startswith(("queue", "backup", "sent")) else ()
+        return fd
 
     def link(self, old: str, new: str) -> None:
         self._refuse("link", new)
@@ -53,12 +57,27 @@ def syncs(world: World) -> int:
     return world.disk.syncs  # type: ignore[attr-defined, no-any-return]
 
 
+def created(world: World) -> tuple[str, ...]:
+    return world.disk.created  # type: ignore[attr-defined, no-any-return]
+
+
 def archive(world: World, number: int, *more: Operation) -> bytes:
     """The phase has passed; -> its line."""
     line = event(1, "passed", phase="Backup", archive=PLACE)
     world.record(Append(number, 1, line), Archive(number, 1, PLACE), *more)
     world.sync_all()
     return line
+
+
+def put_large(world: World) -> int:
+    """Its body lies in incoming/."""
+    number = world.store.new_id(NOW)
+    line, text = message(number, b"Subject: large\r\n\r\n")
+    fd = world.disk.create("incoming/1-1-1-1")
+    world.disk.write(fd, text)
+    world.disk.close_file(fd)
+    world.store.add([Put(number, line, None, incoming="1-1-1-1")], None, 0.0)
+    return number
 
 
 def inode(world: World, name: str) -> int:
@@ -98,6 +117,92 @@ def test_mail_that_leaves_at_once_is_made_archived_and_kept_in_one_go(world: Wor
     assert tree(tmp_path) == [] and world.effects.idle
 
 
+def test_of_mail_that_leaves_at_once_nothing_is_made_in_the_queue(world: World) -> None:
+    number = world.put()
+    world.sync_all()
+    line = archive(world, number, Append(number, 2, event(2, "delivered", rcpt="0", attempt=1)), Remove(number))
+    world.apply_all()
+    lies(world, number, line)
+    assert created(world) == (layout.body(number, PLACE), layout.envelope(number, PLACE))
+    world.checkpoint()
+    assert World(Path(world.disk.root)).recovered.last_id >= number
+    lies(world, number, line)
+
+
+def test_a_large_body_that_leaves_at_once_is_one_more_name_of_what_came_in(world: World, tmp_path: Path) -> None:
+    number = put_large(world)
+    world.sync_all()
+    came = inode(world, "incoming/1-1-1-1")
+    line = archive(world, number, Remove(number))
+    world.apply_all()
+    lies(world, number, line, b"Subject: large\r\n\r\n")
+    assert inode(world, layout.body(number, PLACE)) == came
+    world.checkpoint()
+    assert world.disk.names("incoming") == [] and tree(tmp_path) == []
+
+
+def test_no_checkpoint_covers_a_put_whose_archive_has_not_had_its_turn(world: World, tmp_path: Path) -> None:
+    number = world.put()
+    world.sync_all()
+    generation = world.store.log.generation
+    line = archive(world, number, Remove(number))
+    world.effects.apply_next()
+    assert tree(tmp_path) == [] and not world.effects.finished(generation), "the put alone has had its turn"
+    world.effects.apply_next()
+    assert world.effects.finished(generation)
+    lies(world, number, line)
+
+
+@pytest.mark.parametrize("part", [".eml", ".env"])
+def test_what_leaves_at_once_on_a_full_disk_is_owed(world: World, tmp_path: Path, part: str) -> None:
+    number = world.put()
+    world.sync_all()
+    refuse(world, "create", part, errno.ENOSPC, 2)
+    line = archive(world, number, Remove(number))
+    world.apply_all()
+    assert world.effects.trouble is not None and not world.effects.idle
+    assert world.effects.retry_owed()
+    lies(world, number, line)
+    assert tree(tmp_path) == [] and world.effects.idle and world.effects.trouble is None
+
+
+def test_what_leaves_at_once_is_durable_where_no_sync_of_the_spool_reaches(world: World, tmp_path: Path) -> None:
+    number = world.put()
+    world.sync_all()
+    world.disk.make_folder(PLACE)
+    world.disk.device += 1  # as if something were mounted there
+    line = archive(world, number, Remove(number))
+    world.apply_all()
+    lies(world, number, line)
+    assert all(name.endswith(".new") for name in created(world)), "synced, then named"
+    assert tree(tmp_path) == [] and world.effects.idle
+
+
+def test_mail_whose_files_are_there_leaves_its_envelope_to_the_archive(world: World, tmp_path: Path) -> None:
+    number = world.put()
+    world.settle()
+    names = [
+        (layout.envelope(number), layout.envelope(number, PLACE)),
+        (layout.body(number), layout.body(number, PLACE)),
+    ]
+    were = [inode(world, name) for name, _ in names]
+    line = archive(world, number, Append(number, 2, event(2, "delivered", rcpt="0", attempt=1)), Remove(number))
+    world.apply_all()
+    lies(world, number, line)
+    assert [inode(world, name(number, PLACE)) for name in (layout.envelope, layout.body)] == were
+    assert tree(tmp_path) == [] and world.effects.idle
+
+
+def test_the_net_s_envelope_goes_on_where_that_of_the_archive_ends(world: World) -> None:
+    number = world.put()
+    world.settle()
+    delivered = event(2, "delivered", rcpt="0", attempt=1, reply="250 ok")
+    line = archive(world, number, Append(number, 2, delivered), Keep(number, SENT), Remove(number))
+    world.apply_all()
+    lies(world, number, line)
+    assert world.disk.read(layout.envelope(number, layout.kept_on(SENT))).split(b"\n")[1:] == [line, delivered]
+
+
 def test_many_that_leave_share_one_sync_and_none_is_needed_after_a_checkpoint(world: World, tmp_path: Path) -> None:
     numbers = [world.put() for _ in range(5)]
     world.settle()
@@ -120,7 +225,7 @@ def test_many_that_leave_share_one_sync_and_none_is_needed_after_a_checkpoint(wo
     assert (syncs(world), tree(tmp_path)) == (before, [])
 
 
-@pytest.mark.parametrize(("kind", "part"), [("link", ".eml"), ("create", ".env")])
+@pytest.mark.parametrize(("kind", "part"), [("link", ".eml"), ("", ".env")])
 def test_on_a_full_disk_it_is_owed_and_the_message_stays_until_it_is_done(
     world: World, tmp_path: Path, kind: str, part: str
 ) -> None:
