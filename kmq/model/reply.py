@@ -39,8 +39,12 @@ def parse(line: str) -> Reply:
     """A reply from its one-line text; what has no code is taken for a temporary trouble (unknown means temporary)."""
     if len(line) < 3 or not line[:3].isdigit() or not "2" <= line[0] <= "5":
         return Reply(451, "4.5.0", f"not an SMTP reply: {line[:200]!r}")
-    rest = line[3:].lstrip(" -")
-    found = _ENHANCED.match(rest)
-    if found and found[1] == line[0]:
-        return Reply(int(line[:3]), found[0].strip(), rest[found.end() :])
-    return Reply(int(line[:3]), "", rest)
+    return said(int(line[:3]), line[3:].lstrip(" -"))
+
+
+def said(code: int, text: str) -> Reply:
+    """A reply from its code and what stands behind it."""
+    found = _ENHANCED.match(text)
+    if found and int(found[1]) == code // 100:
+        return Reply(code, found[0].strip(), text[found.end() :])
+    return Reply(code, "", text)

@@ -92,23 +92,23 @@ def _mail(head: Head, offers: Offers) -> bytes:
         line += b" SIZE=%d" % head.size
     if head.eight_bit:
         line += b" BODY=8BITMIME"
-    if _utf8(head, offers):
+    if offers.smtputf8 and _utf8(head):
         line += b" SMTPUTF8"
     if offers.dsn:
         line += _parameter(b" RET=", head.ret) + _parameter(b" ENVID=", head.envid)
     return line + b"\r\n"
 
 
-def _utf8(head: Head, offers: Offers) -> bool:
-    """Whether the transaction has SMTPUTF8 (RFC 6531 3.4)."""
-    return offers.smtputf8 and (head.smtputf8 or not _ascii_envelope(head))
+def _utf8(head: Head) -> bool:
+    """Whether the transaction has SMTPUTF8 where that is offered (RFC 6531 3.4)."""
+    return head.smtputf8 or not _ascii_envelope(head)
 
 
 def _rcpt(recipient: Recipient, offers: Offers, head: Head) -> bytes:
     line = b"RCPT TO:" + _path(recipient.address)
     if offers.dsn:
         orcpt = recipient.orcpt
-        if not orcpt.isascii() and not _utf8(head, offers):
+        if not orcpt.isascii() and not (offers.smtputf8 and _utf8(head)):
             orcpt = seven_bit(orcpt)
         line += _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", orcpt)
     return line + b"\r\n"

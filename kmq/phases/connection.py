@@ -175,13 +175,14 @@ class Connection(asyncio.Protocol):
         left = len(replies)
         for code, text in replies:
             left -= 1
-            if self._transaction is None:
+            transaction = self._transaction
+            if transaction is None:
                 return self._unasked(code, text)
-            deed = self._transaction.replied(code, text)
+            deed = transaction.replied(code, text)
             if deed is not Deed.WAIT:
                 # What follows is the server's answer to something that it has not been asked yet.
                 early = left > 0 or self._replies.pending or self._replies.broken != ""
-                return self._do(deed, early)
+                return self._do(transaction, deed, early)
         if self._replies.broken:
             self._lost(Reply(451, "4.5.0", self._replies.broken), aborted=True)
         return None
@@ -270,8 +271,7 @@ class Connection(asyncio.Protocol):
         delivery.take(rendering.result() if error is None else _unwritten(error))
         return self._advance(delivery)
 
-    def _do(self, deed: Deed, early: bool) -> None:
-        transaction = cast(Transaction, self._transaction)
+    def _do(self, transaction: Transaction, deed: Deed, early: bool) -> None:
         if deed is Deed.END:
             self._end(transaction, early)
         elif deed is Deed.CLOSE:
@@ -284,7 +284,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(transaction.out)
 
     def _send(self, transaction: Transaction) -> None:
-        delivery = cast(Delivery, self._delivery)
+        delivery = self._delivery
+        assert delivery is not None, "who sends has something to send"
         work, rendering = delivery.work, delivery.rendering
         if work.body.text is None:
             self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded, rendering)
@@ -321,7 +322,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self, transaction: Transaction, early: bool) -> None:
         """All replies of a transaction are here. The next message goes out before this one is reported."""
-        delivery = cast(Delivery, self._delivery)
+        delivery = self._delivery
+        assert delivery is not None, "a transaction is some message's"
         delivery.judge(transaction.verdicts, self.label, self.tls)
         if not self._offers.dsn:
             delivery.relayed += transaction.accepted

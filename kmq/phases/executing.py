@@ -6,15 +6,20 @@ Callers:  run.walk.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
 from kmq.model.event import Event, Routed
+from kmq.model.hop import NextHop
 from kmq.model.reply import Reply
 from kmq.phases.work import result
 from kmq.routing.expanding import Expansion
 from kmq.routing.table import Decision, Route
+
+#: Of a next hop: mail for a few of them comes again and again.
+_text: Callable[[NextHop], str] = lru_cache(1024)(str)
 
 
 class Categorized(NamedTuple):
@@ -41,7 +46,7 @@ def categorize(
     if len(rcpt) == 1:
         found = decide(head.recipients[rcpt[0]])
         if type(found) is Route:
-            return Categorized([Routed(rcpt=recipients.as_text(rcpt), hop=str(found.hop), rule=found.rule)], [])
+            return Categorized([Routed(rcpt=str(rcpt[0]), hop=_text(found.hop), rule=found.rule)], [])
     groups: dict[Hashable, tuple[Route | Reply, list[int]]] = {}
     expansions: list[tuple[int, Expansion]] = []
     for index in rcpt:
@@ -56,5 +61,5 @@ def categorize(
 def _event(fate: Route | Reply, indices: list[int], attempt: int) -> Event:
     rcpt = recipients.as_text(indices)
     if isinstance(fate, Route):
-        return Routed(rcpt=rcpt, hop=str(fate.hop), rule=fate.rule)
+        return Routed(rcpt=rcpt, hop=_text(fate.hop), rule=fate.rule)
     return result(rcpt, attempt, fate, "")

@@ -14,25 +14,22 @@ REPLY_LIMIT = 64 << 10  #: bytes of one reply of many lines
 TEXT_LIMIT = 1000  #: characters of a reply that are worth keeping in an envelope
 
 _CODES = {b"%d" % code: code for code in range(200, 600)}
+_WHOLE = {b"%d " % code: code for code in range(200, 600)}
 _ENDS = frozenset((b" ", b"\r", b""))  # what may stand behind the code of the last line; some send no text at all
 
 
 class Replies:
     """Takes what arrives, gives (code, text) for each whole reply; lines of a long one are joined by LF."""
 
-    __slots__ = ("_code", "_kept", "_lines", "_size", "broken")
+    __slots__ = ("_code", "_kept", "_lines", "_size", "broken", "pending")
 
     def __init__(self) -> None:
         self.broken = ""  #: why the peer does not speak SMTP; "" as long as it does
+        self.pending = False  #: a part of a further reply is here
         self._kept = b""
         self._lines: list[bytes] = []
         self._code = 0
         self._size = 0
-
-    @property
-    def pending(self) -> bool:
-        """A part of a further reply is here."""
-        return bool(self._kept or self._lines)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The replies that are whole now. Those ahead of a broken line are given; look at `broken` afterwards."""
@@ -43,17 +40,25 @@ class Replies:
             self.broken = self.broken or "a line without end"
         out: list[tuple[int, bytes]] = []
         for line in lines:
-            code = _CODES.get(line[:3])
-            if code is None or len(line) > LINE_LIMIT:
-                self.broken = f"not an SMTP reply: {printable(line[:200])}"
-                break
-            if self._lines or line[3:4] not in _ENDS:
-                self._continue(code, line, out)
-                if self.broken:
+            code = _WHOLE.get(line[:4])  # most replies are one line, with a text
+            if code is None or self._lines or len(line) > LINE_LIMIT:
+                if not self._read(line, out):
                     break
             else:
                 out.append((code, line[4:].rstrip()))
+        self.pending = bool(self._kept or self._lines)
         return out
+
+    def _read(self, line: bytes, out: list[tuple[int, bytes]]) -> bool:
+        """Any line; False when it breaks the protocol."""
+        code = _CODES.get(line[:3])
+        if code is None or len(line) > LINE_LIMIT:
+            self.broken = f"not an SMTP reply: {printable(line[:200])}"
+        elif self._lines or line[3:4] not in _ENDS:
+            self._continue(code, line, out)
+        else:
+            out.append((code, line[4:].rstrip()))
+        return not self.broken
 
     def _continue(self, code: int, line: bytes, out: list[tuple[int, bytes]]) -> None:
         """One line of a reply of several."""
@@ -86,6 +91,6 @@ def as_reply(code: int, text: bytes) -> Reply:
     first = text
     if b"\n" in text:
         first, *more = text[: 4 * TEXT_LIMIT].split(b"\n")
-        found = reply.parse(f"{code} {printable(first)}").enhanced.encode()
+        found = reply.said(code, printable(first).lstrip(" -")).enhanced.encode()
         first = b" ".join([first, *(line.removeprefix(found).strip() for line in more)])
-    return reply.parse(f"{code} {printable(first)[:TEXT_LIMIT]}")
+    return reply.said(code, printable(first)[:TEXT_LIMIT].lstrip(" -"))

@@ -83,7 +83,7 @@ class Transaction:
         self._at = 0
         self._pipelining = pipelining
         if pipelining:
-            lines = [mail, *(line for _, line in rcpt), DATA]
+            lines = [mail, *[line for _, line in rcpt], DATA]
             self.out = b"".join([RESET, *lines] if reset else lines)
         else:
             self.out = RESET if reset else mail
@@ -198,7 +198,7 @@ class Transaction:
     def _judge_accepted(self, code: int, text: bytes) -> None:
         if self.accepted:
             reply = as_reply(code, text)
-            self.verdicts.extend((index, reply) for index in self.accepted)
+            self.verdicts += [(index, reply) for index in self.accepted]
 
     def _end(self, deed: Deed) -> Deed:
         self.stage = Stage.OVER

@@ -6,7 +6,8 @@ On crash: a Work without a report is given to a worker again (J9); so every phas
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit
@@ -15,8 +16,7 @@ from kmq.model.reply import Reply
 from kmq.phases.body import BodyFile
 
 
-@dataclass(slots=True, frozen=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """The bytes of a message as they lie in <id>.eml (CRLF line ends, our Received: on top).
 
     text: all of it when it is small, else None and `path` is an absolute name to be opened read-only.
@@ -40,8 +40,7 @@ def read(head: Head, body: Body) -> Generator[bytes, None, None]:
         file.close()
 
 
-@dataclass(slots=True, frozen=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try.
 
     edits: what is changed of its header on its way out (phases.edits).
@@ -55,8 +54,7 @@ class Work:
     edits: tuple[HeaderEdit, ...] = ()
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What became of a Work.
 
     events:      one result (Delivered, Failed, Deferred) for each recipient, those with the same reply together;
@@ -71,12 +69,12 @@ class Outcome:
     begun:       the loop's time at which a connection first had the message; 0.0 when none did, or none is needed.
     """
 
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] = []
     unavailable: Reply | None = None
     uncertain: bool = False
     damaged: str = ""
     begun: float = 0.0
-    relayed: list[int] = field(default_factory=list)
+    relayed: list[int] = []
 
 
 #: Told once what became of the Work.

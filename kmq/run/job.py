@@ -10,7 +10,7 @@ import msgspec
 
 from kmq.model import moment, recipients
 from kmq.model.envelope import Head
-from kmq.model.event import Deferred, Delivered, Event, Failed, Passed, Routed
+from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
 from kmq.phases.edits import standing
 from kmq.phases.work import Body
@@ -23,7 +23,7 @@ _REPLIES = 100_000
 _FEW = 50
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One assignment in hand. routed: what the phases up to Executing said, by which configuration; done: its result,
     once there is one; raw: the children that follow it; slot: its line in the status file.
 
@@ -34,42 +34,26 @@ class Job:
     was there (0 for none), and at which it had its result; at: the Unix time of that.
     """
 
-    __slots__ = (
-        "assign",
-        "at",
-        "begun",
-        "body",
-        "configuration",
-        "done",
-        "edits",
-        "ended",
-        "events",
-        "head",
-        "made",
-        "made_raw",
-        "past",
-        "raw",
-        "routed",
-        "slot",
-        "taken",
-    )
+    assign: Assign
+    head: Head
+    body: Body
+    slot: int
+    routed: list[Event] = []
+    past: tuple[Passed, ...] = ()
+    edits: tuple[HeaderEdit, ...] = ()
+    made: list[Child] = []
+    made_raw: bytes = b""
+    configuration: int = 0
+    done: Done | None = None
+    raw: bytes = b""
+    events: list[Event] = []
+    taken: float = msgspec.field(default_factory=time.monotonic)
+    begun: float = 0.0
+    ended: float = 0.0
+    at: float = 0.0
 
-    def __init__(self, assign: Assign, head: Head, body: Body, slot: int) -> None:
-        self.assign = assign
-        self.head = head
-        self.body = body
-        self.slot = slot
-        self.routed: list[Event] = []
-        self.past: tuple[Passed, ...] = ()
-        self.edits = head.edits
-        self.made: list[Child] = []
-        self.made_raw = b""
-        self.configuration = 0
-        self.done: Done | None = None
-        self.raw = b""
-        self.events: list[Event] = []
-        self.taken = time.monotonic()
-        self.begun = self.ended = self.at = 0.0
+    def __post_init__(self) -> None:
+        self.edits = self.head.edits
 
     def recall(self, past: tuple[Passed, ...]) -> None:
         """The steps that it has passed, with all its recipients or with some."""

@@ -19,11 +19,10 @@ from kmq import log
 from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients
 from kmq.model.envelope import Head
-from kmq.model.event import Event, Failed, Passed, Routed
+from kmq.model.event import Event, Failed, Passed
 from kmq.model.frame import Assign, Child, Done
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
-from kmq.model.queue_id import parse
 from kmq.phases.allotment import Allotment
 from kmq.phases.executing import Categorized, categorize
 from kmq.phases.local_delivery import LocalDelivery
@@ -58,7 +57,7 @@ class Walk:
     jobs: by the assignment's number, until somebody takes them out. configuration: the number of the one that counts.
     closed: next hops that are not begun for fresh
     messages; draining: none is.
-    finished: told once of each job that has its result. changed: called when the status file has something to show.
+    finished: told once of each job that has its result.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class Walk:
         worker: int,
         status: StatusFile,
         finished: Callable[[Job], None],
-        changed: Callable[[], None],
     ) -> None:
         self.jobs: dict[int, Job] = {}
         self.configuration = 1
@@ -76,7 +74,6 @@ class Walk:
         self._worker = worker
         self._status = status
         self._finished = finished
-        self._changed = changed
         self._hops: dict[str, NextHop] = {}
         self._ending = False
         connectors = self._take(settings, Routes(settings))
@@ -132,7 +129,7 @@ class Walk:
     # --- a message's walk --------------------------------------------------------------------------------------------
 
     def begin(self, assign: Assign, raw: bytes) -> None:
-        path = f"{self._spool}/{layout.stem(parse(assign.m), assign.home)}"
+        path = f"{self._spool}/{layout.stem_of(assign.m, assign.home)}"
         try:
             head = envelope.read_head(raw[: assign.head] if assign.head else _first_line(path + ".env"))
         except OSError as error:
@@ -144,7 +141,6 @@ class Walk:
         addresses = head.recipients
         to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
         slot = self._status.begin(assign.m, head.size, head.sender, to)
-        self._changed()
         text: bytes | None = raw[assign.head :] if assign.body else None
         job = self.jobs[assign.n] = Job(assign, head, Body(text, path + ".eml", head.size), slot)
         if assign.before and (assign.edited or (assign.hop == _SUBMISSION and self.inspecting.on)):
@@ -163,7 +159,6 @@ class Walk:
 
     def _entered(self, job: Job, phase: Phase) -> None:
         self._status.enter(job.slot, phase)
-        self._changed()
 
     def _headless(self, assign: Assign) -> Job:
         job = self.jobs[assign.n] = Job(assign, _NO_HEAD, Body(b"", "", 0), self._status.begin(assign.m, 0, "", ""))
@@ -192,7 +187,7 @@ class Walk:
         self._done(job, job.result(crashed=Phase.EXECUTING.value, trace=log.traced(error)))
 
     def _work(self, job: Job) -> None:
-        if not self._read_small(job):
+        if job.body.text is None and job.head.size <= self._small and not self._read_small(job):
             return
         if job.assign.expire:
             self._expire(job)
@@ -206,8 +201,6 @@ class Walk:
 
     def _read_small(self, job: Job) -> bool:
         """A small body that did not come along is read at once, and must be what was accepted."""
-        if job.body.text is not None or job.head.size > self._small:
-            return True
         try:
             with open(job.body.path, "rb") as file:
                 text = file.read(job.head.size + 1)
@@ -248,8 +241,9 @@ class Walk:
         job.routed = job.routed + found.events if job.routed else found.events
         job.configuration = self.configuration
         only = found.only
-        if only is not None and self._open(only):
-            self._deliver(job, self._hop(only.hop), rcpt)
+        target = self._hop(only.hop) if only is not None and only.hop not in self.closed else None
+        if target is not None and self._open(target):
+            self._deliver(job, target, rcpt)
         elif found.expansions:
             self._expand(job, found)
         else:
@@ -287,12 +281,10 @@ class Walk:
         done.children += children
         self._done(job, done, notices + raw)
 
-    def _open(self, routed: Routed) -> bool:
-        if routed.hop in self.closed or self.draining:
+    def _open(self, target: NextHop) -> bool:
+        """Whether fresh mail may be begun there; of hours the scheduler process knows."""
+        if self.draining or target.connector in self._timed:
             return False
-        target = self._hop(routed.hop)
-        if target.connector in self._timed:
-            return False  # the scheduler process knows its hours
         if target.delivery_type is DeliveryType.SMART_HOST or target.delivery_type is DeliveryType.DNS:
             return self.smtp.ready(target)
         if target.delivery_type is DeliveryType.MAILBOX:
@@ -316,7 +308,6 @@ class Walk:
 
         def show(server: str, percent: int) -> None:
             status.show(slot, server, percent)
-            self._changed()
 
         if target.delivery_type is DeliveryType.MAILBOX:
             status.enter(slot, Phase.LOCAL)
@@ -369,7 +360,6 @@ class Walk:
     def _done(self, job: Job, done: Done, raw: bytes = b"") -> None:
         job.done, job.raw = done, raw
         self._status.end(job.slot)
-        self._changed()
         self._finished(job)
 
 

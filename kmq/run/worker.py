@@ -45,7 +45,8 @@ class Worker:
         self._flush_due = False
         self._early: list[tuple[Assign, bytes]] = []  #: work under a configuration that we do not have yet
         self.settings = given.settings
-        self.walk = Walk(given.settings, number, status, self._done, self._flush_soon)
+        self.walk = Walk(given.settings, number, status, self._done)
+        status.on_change = self._flush_soon
         self.walk.configuration = given.number
         self.ward = Ward(given.cord, given.number, self._make)
         self.jobs = self.walk.jobs

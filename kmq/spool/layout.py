@@ -65,6 +65,13 @@ def stem(number: int, home: str = "queue") -> str:
     return f"{folder(number, home)}/{queue_id.text(number)}"
 
 
+def stem_of(name: str, home: str = "queue") -> str:
+    """The same for an ID as text, which its folder can be read from; ValueError for anything else."""
+    if not queue_id.PATTERN.fullmatch(name):
+        raise ValueError(f"{name[:32]!r} is not a queue ID (like 69212ad0-0000a1f3)")
+    return f"queue/{name[:5]}-{name[9:13]}/{name}" if home == "queue" else f"{home}/{name}"
+
+
 def envelope(number: int, home: str = "queue") -> str:
     return stem(number, home) + ".env"
 

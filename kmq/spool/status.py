@@ -14,7 +14,7 @@ Callers:  every process of kmqd writes its own; kmq.spool.processes reads.
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -39,8 +39,6 @@ KEPT_DEAD = 10
 
 #: Statuses in which a process works on bytes of this machine alone, so that the message may be what kills it.
 LOCAL_STATUS = frozenset(phase.value for phase in LOCAL_BYTES)
-
-_FIRST_PHASE = Phase.EXECUTING.value
 
 
 class InHand(msgspec.Struct):
@@ -101,12 +99,14 @@ class StatusFile:
     """The status file of this process.
 
     counters: name -> count, shown with the process; the owner changes it at will. lost: writes that failed.
+    on_change: called once when there is something to show, until the next `flush`.
     """
 
     def __init__(self, folder: Path, role: str, n: int) -> None:
         """Sets a dead predecessor's file aside and begins a new one; SpoolLocked when the predecessor lives."""
         self.counters: dict[str, int] = {}
         self.lost = 0
+        self.on_change: Callable[[], None] = lambda: None
         self._folder = folder
         self._name = f"{role}-{n}"
         self._process = Process(role, n, os.getpid(), boot_id(), as_text(time.time()))
@@ -128,28 +128,22 @@ class StatusFile:
     def begin(self, queue_id: str, size: int, sender: str, to: str, phase: Phase = Phase.EXECUTING) -> int:
         """A message is taken in hand: its slot. It stands in the file when this returns (about 3 µs)."""
         slot = self._free.pop() if self._free else self._new_slot()
-        line = self._lines[slot]
-        line.id = queue_id
-        line.size = size
-        line.sender = sender
-        line.to = to
-        line.status = phase.value
-        line.since = as_text(time.time())
-        line.server = ""
-        line.percent = 0
+        self._lines[slot] = InHand(queue_id, size, sender, to, phase.text, "", as_text(time.time()))
         self._write_slot(slot)
-        self._stirred = True
+        if not self._stirred:
+            self.stir()
         return slot
 
     def enter(self, slot: int, phase: Phase) -> None:
         """The message goes into a phase; written at once when it may be the message that kills us there."""
-        status = phase.value
+        status = phase.text
         self._lines[slot].status = status
         if status in LOCAL_STATUS and self._shown[slot] not in LOCAL_STATUS:
             self._write_slot(slot)
-            self._stirred = True
         else:
             self._dirty.add(slot)
+        if not self._stirred:
+            self.stir()
 
     def show(self, slot: int, server: str, percent: int) -> None:
         """Where the message is sent to, and how much of it is."""
@@ -157,12 +151,16 @@ class StatusFile:
         line.server = server
         line.percent = percent
         self._dirty.add(slot)
+        if not self._stirred:
+            self.stir()
 
     def end(self, slot: int) -> None:
         """The message is out of our hands; the slot may be used again at once."""
         self._lines[slot].id = ""
         self._dirty.add(slot)
         self._free.append(slot)
+        if not self._stirred:
+            self.stir()
 
     def flush(self) -> None:
         """Writes what changed, and once a second the process line. To be called about ten times a second."""
@@ -172,12 +170,13 @@ class StatusFile:
         dirty, self._dirty = self._dirty, set()
         for slot in dirty:
             self._write_slot(slot)
-        if self._stirred or dirty:
+        if self._stirred:
             self._ring()
 
     def stir(self) -> None:
         """Something has changed that others look at, here or elsewhere: the next `flush` rings (spool/bell)."""
         self._stirred = True
+        self.on_change()
 
     def close(self) -> None:
         """A process that ends in order leaves no status file; its lock file stays, free."""
@@ -199,6 +198,7 @@ class StatusFile:
         path = status_path(self._folder, self._name)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         self._dirty.update(range(len(self._lines)))
+        self._stirred = True
 
     def _beat(self, now: float) -> None:
         if self._fd < 0 and self._beaten:

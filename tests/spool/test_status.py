@@ -114,6 +114,26 @@ def test_a_phase_that_only_waits_for_the_network_is_not_worth_a_write(
     own.close()
 
 
+def test_whoever_flushes_hears_once_that_there_is_something_to_show(tmp_path: Path) -> None:
+    own = StatusFile(tmp_path, "worker", 1)
+    heard: list[None] = []
+    own.on_change = lambda: heard.append(None)
+    own.flush()
+    for change in (
+        lambda: own.begin(ID, 1, "a@x", "b@x"),
+        lambda: own.enter(0, Phase.SMTP),
+        lambda: own.show(0, "mx.example.net[192.0.2.1]:25", 40),
+        lambda: own.end(0),
+    ):
+        heard.clear()
+        change()
+        assert len(heard) == 1
+        own.begin("69212ad0-0000a1f4", 1, "a@x", "b@x")
+        assert len(heard) == 1, "it is told until the flush"
+        own.flush()
+    own.close()
+
+
 def test_the_next_process_sets_the_dead_ones_file_aside_and_its_last_words_are_found(tmp_path: Path) -> None:
     pid = dead_worker(tmp_path)
     before = last_words(tmp_path, "worker", 1, pid)
