@@ -6,6 +6,7 @@
 #               as root; MESSAGES, KILLS and CUTS say otherwise
 # make bench    kmq and Debian's Postfix side by side (ARGS="--seconds 20 --pairs 3"); as root
 # make bench-queues  100,000 messages that wait, and what they cost the mail that flows (ARGS="--domains 1")
+# make bench-million  1,000,000 messages that wait: memory, stalls, and how fast a start knows them (ARGS="--messages 100000")
 # make clean    removes what the above made; the mail below spool/ stays
 # make bench-phases  what backup, content filtering and antivirus cost, beside clamd alone (ARGS="--messages 20000")
 PYTHON ?= python3
@@ -17,7 +18,7 @@ ARGS ?=
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL = run
-.PHONY: run test postfix torture bench bench-queues bench-phases clean
+.PHONY: run test postfix torture bench bench-queues bench-million bench-phases clean
 
 run: .venv/for-run
 	@$(BIN)/kmqd --try $(ARGS)
@@ -42,6 +43,9 @@ bench: .venv/for-test postfix
 
 bench-queues: .venv/for-test
 	$(BIN)/python -m bench.queues $(ARGS)
+
+bench-million: .venv/for-test
+	$(BIN)/python -m bench.million $(ARGS)
 
 bench-phases: .venv/for-test postfix
 	$(BIN)/python -m bench.phases $(ARGS)

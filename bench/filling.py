@@ -1,10 +1,12 @@
 """A spool full of mail that waits: the files that kmq itself would have made, written while kmqd is stopped.
 
 Each message has one recipient, one attempt behind it, and the time of its next one. The IDs are those of the last hour,
-below all that kmqd issues from now on.
+or of as long as so much mail would have taken, below all that kmqd issues from now on. Each processor writes a part.
 """
 
 import hashlib
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,20 +37,29 @@ class Waiting:
 
 def fill(spool: Path, waiting: Waiting) -> list[str]:
     """Writes the files of all of it below a spool that kmqd has made; their IDs."""
+    begun = int(time.time()) - max(3600, waiting.messages // PER_SECOND + 60)
+    numbers = [(begun + n // PER_SECOND) << 32 | (n + 1) for n in range(waiting.messages)]
     disk = Disk(spool)
-    begun = int(time.time()) - 3600
-    made: set[str] = set()
-    ids = []
-    for n in range(waiting.messages):
-        number = (begun + n // PER_SECOND) << 32 | (n + 1)
-        folder = layout.folder(number)
-        if folder not in made:
-            made.add(folder)
-            disk.make_folder(folder)
-        ids.append(queue_id.text(number))
-        _write(disk, layout.stem(number), *_message(number, n, waiting))
+    for folder in sorted({layout.folder(number) for number in numbers}):
+        disk.make_folder(folder)
     disk.close()
-    return ids
+    parts = os.cpu_count() or 1
+    fork = multiprocessing.get_context("fork")  # what mail waits for is told by functions
+    writers = [fork.Process(target=_fill, args=(spool, waiting, numbers, part, parts)) for part in range(parts)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    if any(writer.exitcode for writer in writers):
+        raise RuntimeError(f"{spool} could not be filled")
+    return [queue_id.text(number) for number in numbers]
+
+
+def _fill(spool: Path, waiting: Waiting, numbers: list[int], part: int, parts: int) -> None:
+    disk = Disk(spool)
+    for n in range(part, len(numbers), parts):
+        _write(disk, layout.stem(numbers[n]), *_message(numbers[n], n, waiting))
+    disk.close()
 
 
 def _message(number: int, n: int, waiting: Waiting) -> tuple[bytes, bytes]:

@@ -17,3 +17,12 @@ def _pss(pid: int) -> int:
         return 0
     _, _, behind = text.partition("\nPss:")
     return 1024 * int(behind.split(maxsplit=1)[0]) if behind else 0
+
+
+def own(pid: int) -> int:
+    """Bytes of one process that are its own: what others share with it is not counted."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
