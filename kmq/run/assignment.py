@@ -32,7 +32,8 @@ class Assignment(msgspec.Struct, gc=False, eq=False):
 
     alone: the worker has and gets nothing else meanwhile. expire: do not deliver, make the notice, fail with this
     reply; "" otherwise. delay: do not deliver, make the notice that it takes longer, because of this reply; warn: make
-    it when recipients are deferred. share: the scheduler's own.
+    it when recipients are deferred. share: the scheduler's own. notice: nothing is to be delivered, but a notice to be
+    made (expire, delay).
     """
 
     n: int
@@ -46,11 +47,7 @@ class Assignment(msgspec.Struct, gc=False, eq=False):
     delay: str
     warn: bool
     share: Share
-
-    @property
-    def notice(self) -> bool:
-        """Whether nothing is to be delivered, but a notice to be made."""
-        return self.expire != "" or self.delay != ""
+    notice: bool
 
 
 class Held(NamedTuple):

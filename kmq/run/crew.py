@@ -9,9 +9,9 @@ Callers:  kmq/run/scheduler, suspects.
 
 
 class Worker:
-    """number: of the process; in_hand: assignments without a result. open: gets ordinary assignments."""
+    """number: of the process; in_hand: assignments without a result. open: gets ordinary assignments (`Crew.count`)."""
 
-    __slots__ = ("draining", "in_hand", "number", "reserved", "slots")
+    __slots__ = ("draining", "in_hand", "number", "open", "reserved", "slots")
 
     def __init__(self, number: int, slots: int) -> None:
         self.number = number
@@ -19,10 +19,7 @@ class Worker:
         self.in_hand = 0
         self.draining = False
         self.reserved = False
-
-    @property
-    def open(self) -> bool:
-        return self.slots > 0 and not self.draining and not self.reserved
+        self.open = False
 
 
 class Crew:
@@ -59,6 +56,8 @@ class Crew:
 
     def count(self) -> None:
         """Counts anew; after every change but `take` and `give`, which count for themselves."""
+        for worker in self.workers.values():
+            worker.open = worker.slots > 0 and not worker.draining and not worker.reserved
         self._open = [worker for worker in self.workers.values() if worker.open]
         self.slots = sum(worker.slots for worker in self.workers.values() if not worker.draining)
         self.free = sum(max(0, worker.slots - worker.in_hand) for worker in self._open)

@@ -58,20 +58,19 @@ class Fates(NamedTuple):
 
 
 _ALL_DONE = Fates((), ("",))
+_ATTEMPTED = (Delivered, Routed, Deferred, Failed)
+_FIRST = (0,)
 
 
 def read(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
     """The fates of a share's recipients."""
-    if len(events) <= 2 and events and _names(events[0], rcpt) and _names(events[-1], rcpt):
-        return _of_all(rcpt, events)
-    return _of_each(rcpt, events)
-
-
-def _names(event: Event, rcpt: tuple[int, ...]) -> bool:
-    kind = type(event)
-    if kind is Delivered or kind is Routed or kind is Deferred or kind is Failed:
-        return recipients.from_text(event.rcpt) == rcpt  # type: ignore[attr-defined]
-    return False
+    if not 0 < len(events) <= 2:
+        return _of_each(rcpt, events)
+    for event in events:
+        named = event.rcpt if isinstance(event, _ATTEMPTED) else ""
+        if (named != "0" or rcpt != _FIRST) and recipients.from_text(named) != rcpt:  # mostly it is the one recipient
+            return _of_each(rcpt, events)
+    return _of_all(rcpt, events)
 
 
 def _of_all(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:

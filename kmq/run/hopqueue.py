@@ -222,22 +222,21 @@ class HopQueue:
 
     def room(self, now: float) -> bool:
         """Whether one more may be handed out."""
-        if not self.reachable(now) or self._throttled(now):
+        if not self.reachable(now) or (self.throttle is not None and not self.throttle.open(now)):
             return False
-        if self.failures or self.ranks is None:
-            return self.failures > 0 or self.admits(NORMAL)
+        if self.failures:
+            return True
+        if self.ranks is None:
+            return self.parts is None or self.admits(NORMAL)
         return not self.tally[READY] or self.ranks.room(self)
 
     def reachable(self, now: float) -> bool:
         """The same for a message that is run alone: no rate holds that back, since it would hold up all suspects."""
-        if self.held_by or self.shut:
+        if self.held_by or (self.hours is not None and self.hours.shut(self)):
             return False
         if self.failures:
             return not self.probe and now >= self.next_retry and self.limit > 0
         return self.in_flight < self.width
-
-    def _throttled(self, now: float) -> bool:
-        return self.throttle is not None and not self.throttle.open(now)
 
     def handed(self, share: Share, now: float) -> None:
         """A worker has a share now, to be carried to the hop."""

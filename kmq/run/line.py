@@ -60,7 +60,7 @@ class Line:
         self.turns += 1
         if self.turns >= RETRY_TURN:
             self.turns = 0
-            return _first(self.again, queue) or _first(self.fresh, queue)
+            return (_first(self.again, queue) if self.again else None) or _first(self.fresh, queue)
         return _first(self.fresh, queue) or _first(self.again, queue)
 
     def waits(self, queue: HopQueue) -> bool:

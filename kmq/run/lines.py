@@ -64,6 +64,7 @@ class Lines:
     pending: messages to be removed or moved when nobody holds them any more; granted: being removed or moved now (J14).
     taken_out: shares whose recipients an operator removed, and that nobody has in hand any more. unreported: workers
     that have not said yet what they hold (J10).
+    promised: recipients that are to be removed, of a share that a worker of an earlier run holds with others.
     owing: shares in line for a notice to their sender. warned: recipients of a message whose sender was told that it
     takes longer. closed: hops that get nothing now; closings counts its changes. marks: grows when a queue is not what
     it was.
@@ -83,6 +84,7 @@ class Lines:
         self.queues: dict[str, HopQueue] = {}
         self.pending: set[int] = set()
         self.granted: set[int] = set()
+        self.promised: dict[int, dict[int, int]] = {}  #: ID -> index -> word
         self.unreported: set[int] = set()
         self.owing: deque[Share] = deque()
         self.taken_out: deque[Share] = deque()
@@ -254,12 +256,14 @@ class Lines:
             self.messages[mid] = share.sibling
         else:
             del self.messages[mid]
-            self._forget(mid)
+            if self.pending or self.granted or self.warned or self.promised or self.suspects.known:
+                self._forget(mid)
 
     def _forget(self, mid: int) -> None:
         for mids in (self.pending, self.granted):
             mids.discard(mid)
         self.warned.pop(mid, None)
+        self.promised.pop(mid, None)
         self.suspects.forget(mid)
 
     def cut(self, held: Held, now: float) -> Share | None:
@@ -279,6 +283,10 @@ class Lines:
         rcpt = shared(tuple(sorted(set().union(*(part for _, part in found)))))
         queue = self.queue(held.hop, now)
         word = joined([share for share, _ in found], queue)
+        if word & REMOVING and not all(share.word & REMOVING for share, _ in found):  # others were not meant
+            word &= ~(REMOVING | NDR)
+            said = {index: share.word for share, part in found if share.word & REMOVING for index in part}
+            self.promised.setdefault(held.mid, {}).update(said)
         first = found[0][0]
         whole = Share(held.mid, queue, rcpt, held.attempt, READY, 0, None, None, word, first.forced, first.priority)
         self.enter(whole, now)
@@ -296,6 +304,8 @@ class Lines:
     def line_up(self, share: Share, now: float, front: bool = False) -> None:
         """Puts a share that nobody works on where it belongs. front: it stood in line before."""
         mid = share.mid
+        if mid in self.promised:
+            self._set_apart(share, now)
         if (share.word or mid in self.pending or mid in self.granted) and self._stopped(share, now):
             return
         queue = share.queue
@@ -317,6 +327,25 @@ class Lines:
             self.rota.list(queue, now)
             if queue.failures:
                 self.alarm(queue, now)
+
+    def _set_apart(self, share: Share, now: float) -> None:
+        """Of a share that comes back from a worker's hands, the recipients that are to be removed get one of their
+        own, unless they are all of it."""
+        promised = self.promised[share.mid]
+        part = tuple(index for index in share.rcpt if index in promised)
+        if not part:
+            return
+        word = share.word
+        for index in part:
+            word |= promised.pop(index) & (REMOVING | NDR)
+        if part == share.rcpt:
+            share.word = word
+            return
+        share.rcpt = tuple(index for index in share.rcpt if index not in part)
+        apart = Share(share.mid, share.queue, part, share.attempt, RECORDING, share.due)
+        apart.word, apart.forced, apart.priority = word, share.forced, share.priority
+        self.enter(apart, now)
+        self.line_up(apart, now)
 
     def _stopped(self, share: Share, now: float) -> bool:
         """What operators said of the share, or of its message; whether it stands in no line because of that."""
@@ -373,6 +402,11 @@ class Lines:
             self.unreported.remove(worker)
             self._at_rest.extend(self.pending)
 
+    @property
+    def letting_go(self) -> bool:
+        """Whether anything may leave now on an operator's word."""
+        return bool(self._at_rest or self.taken_out)
+
     def released(self) -> list[int]:
         """The pending removals that may be written now; each is named once."""
         mids, self._at_rest = self._at_rest, []
@@ -396,7 +430,10 @@ class Lines:
             heappush(self._alarms, (at, self._alarm_count, queue))
 
     def wake(self, now: float) -> None:
-        """Does what the time has come for: shares that waited are lined up, queues may try their hop again."""
+        """Does what the time has come for: shares that waited are lined up, queues may try their hop again, and those
+        that nobody needs are forgotten."""
+        if self._idle and self._idle[0][0] + self.max_idle <= now:
+            self.drop_idle(now)
         budget = RIPEN
         while budget > 0 and self._alarms and self._alarms[0][0] <= now:
             at, _, queue = heappop(self._alarms)

@@ -56,6 +56,8 @@ class Rota:
 
     def next(self, now: float, free: int, slots: int) -> HopQueue | None:
         """The queue whose turn it is: it has a ready share and may hand it out. None when there is no such queue."""
+        if not self._doubtful:
+            return self._from(self._sure, now, free)
         while self._doubtful and not self._doubtful[0].doubtful:  # it spoke since it was listed
             self._sure.append(self._doubtful.popleft())
         may_doubt = self.doubtful_out < max(1, slots // DOUBTFUL_PART)

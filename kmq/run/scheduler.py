@@ -46,6 +46,7 @@ from kmq.run.share import (
     portions,
     shared,
     turn,
+    unfinished,
 )
 from kmq.run.suspects import Suspects
 from kmq.run.verbs import Verbs
@@ -125,7 +126,8 @@ class Scheduler:
             share = Share(mid, queue, rcpt, priority=priority)
             lines.enter(share, now)
             queue.put(share, front=False)
-        lines.rota.list(queue, now)
+        if not queue.listed:
+            lines.rota.list(queue, now)
 
     def loaded(self, mid: int, parts: Sequence[Part], now: float, crashes: int = 0) -> bool:
         """A message from the disk, with what is left to do for it (`share.open_parts`); poison is not loaded.
@@ -264,12 +266,12 @@ class Scheduler:
     def assign(self, now: float) -> list[Assignment]:
         """What is to be handed out now, at most BOUND."""
         lines = self._lines
-        lines.drop_idle(now)
         lines.wake(now)
         given: list[Assignment] = []
         if not lines.unreported:
             self._expiry.look(now)
-            self._assign_owing(given, now)
+            if lines.owing:
+                self._assign_owing(given, now)
             if self._suspects.waiting:
                 self._assign_alone(given, now)
             self._assign_ordinary(given, now)
@@ -325,7 +327,9 @@ class Scheduler:
         queue = share.queue
         turn(share, ASSIGNED)
         owed = share.owed
-        if owed:
+        expire, delay = ("", "") if owed is None else (owed.reply, "") if owed.over else ("", owed.reply)
+        notice = expire != "" or delay != ""
+        if notice:
             self._owing_out += 1
         else:
             queue.handed(share, now)
@@ -335,10 +339,10 @@ class Scheduler:
                 queue.probe = n
         self._crew.take(worker)
         alone = n == self._suspects.running
-        expire, delay = ("", "") if owed is None else (owed.reply, "") if owed.over else ("", owed.reply)
         warn = share.mid < self._late and owed is None and self._expiry.late(share, now)
         assignment = Assignment(
-            n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone, expire, delay, warn, share
+            *(n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone),
+            *(expire, delay, warn, share, notice),
         )
         self._out[n] = assignment
         return assignment
@@ -353,15 +357,18 @@ class Scheduler:
             self._owing_out -= 1
             return False
         queue.let_go(assignment.share)
-        self._lines.throttles.gave(queue, now, self._lines.rota)
+        lines = self._lines
+        if queue.throttle is not None:
+            lines.throttles.gave(queue, now, lines.rota)
         if queue.doubtful:
-            self._lines.rota.doubtful_out -= 1
+            lines.rota.doubtful_out -= 1
         probing = queue.probe == assignment.n
         if probing:  # without a word about the hop the next probe must not follow at once, for ever
             queue.probe = 0
             queue.next_retry = max(queue.next_retry, now + UNTRIED)
-            self._lines.alarm(queue, now)
-        self._lines.rota.list(queue, now)
+            lines.alarm(queue, now)
+        if not queue.listed:
+            lines.rota.list(queue, now)
         return probing
 
     # --- what comes back -----------------------------------------------------------------------------------------
@@ -393,7 +400,7 @@ class Scheduler:
         if fates.parts:
             going, until = self._sequel.of(Ended(out, done.uncertain, unreached), fates, now)
         self._recording[done.n] = Recording(share, going, out.alone and not done.crashed)
-        return Ruling(out.mid, not any(part.rcpt for part in chain(self._lines.messages[out.mid])), until)
+        return Ruling(out.mid, not unfinished(self._lines.messages[out.mid]), until)
 
     def settled(self, n: int, now: float) -> None:
         """The result is durable (or had nothing to record): what is left of it goes on."""
@@ -408,7 +415,8 @@ class Scheduler:
             lines.line_up(part, now, front=part.queue is share.queue)
         if record.proven:
             self._proven(mid)
-        lines.at_rest(mid)
+        if lines.pending:
+            lines.at_rest(mid)
 
     def returned(self, n: int, now: float) -> None:
         """The worker gave an assignment back without trying it."""
@@ -470,6 +478,11 @@ class Scheduler:
     def is_out(self, n: int) -> bool:
         """Whether the assignment of this number is in a worker's hands still."""
         return n in self._out
+
+    @property
+    def hungry(self) -> bool:
+        """Whether somebody waits for a slot."""
+        return bool(self._lines.rota or self._lines.owing or self._suspects.waiting)
 
     @property
     def in_hand(self) -> int:

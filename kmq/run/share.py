@@ -134,6 +134,15 @@ def joined(shares: Sequence[Share], queue: HopQueue) -> int:
     return word
 
 
+def unfinished(first: Share | None) -> bool:
+    """Whether anything is left to do for a message."""
+    while first is not None:
+        if first.rcpt:
+            return True
+        first = first.sibling
+    return False
+
+
 # --- recipients ------------------------------------------------------------------------------------------------------
 
 #: Recipients of one share. What a worker says of them, each with a reply of its own, goes into one frame; so does the

@@ -232,9 +232,10 @@ class Throttles:
         """When `wake` has something to do, None when only an event can tell."""
         while self._timed and not _waits(self._timed[0][2], self._timed[0][0]):
             heappop(self._timed)
-        times = [self._timed[0][0]] if self._timed else []
-        times += [_next_look(gate) for gate in self._gates.values() if gate.waiting]
-        soonest = min(times, default=NEVER)
+        soonest = self._timed[0][0] if self._timed else NEVER
+        for gate in self._gates.values():
+            if gate.waiting:
+                soonest = min(soonest, _next_look(gate))
         return None if soonest == NEVER else soonest
 
 

@@ -287,6 +287,11 @@ class Verbs:
         self._hold(mid, now)
         return bool(lines.freed([mid]))
 
+    @property
+    def letting_go(self) -> bool:
+        """Whether anything may leave now on an operator's word (`released`, `taken_out`)."""
+        return self._lines.letting_go
+
     def released(self) -> list[int]:
         """The pending ones that may be removed now; each is named once."""
         return self._lines.released()
