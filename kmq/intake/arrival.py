@@ -9,9 +9,11 @@ On crash: nothing was promised yet; what lies in incoming/ is swept by recovery.
 Callers:  `session`, which knows the conversation; nothing here speaks SMTP.
 """
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from hashlib import sha256
-from typing import NamedTuple
+
+import msgspec
 
 from kmq.intake import replies, trace
 from kmq.intake.completion import BadHeader, Completion, Way
@@ -33,7 +35,7 @@ class Course(Enum):
     NOWHERE = auto()  #: the message is refused already
 
 
-class Transaction(NamedTuple):
+class Transaction(msgspec.Struct, frozen=True):
     """What MAIL and RCPT said.
 
     origin: our `Received:` line up to the ID; beneath: lines of ours below it; began: Unix time of MAIL.
@@ -51,11 +53,12 @@ class Transaction(NamedTuple):
 
 
 class Arrival:
-    """One message between the first byte of its content and the door."""
+    """One message between the first byte of its content and the door. course: ASKED: nothing can go on before
+    `reserved` or `refused`."""
 
     __slots__ = (
-        "_beginning", "_completion", "_course", "_grown", "_hash", "_id", "_remainder", "_small_body", "_transaction",
-        "_verdict", "content",
+        "_beginning", "_completion", "_grown", "_hash", "_id", "_remainder", "_small_body", "_transaction", "_verdict",
+        "content", "course",
     )  # fmt: skip
 
     def __init__(
@@ -68,29 +71,24 @@ class Arrival:
         self._completion = completion
         self._beginning = b""  # what the completed header and the text that came with it are
         self._grown = 0  # bytes that completing has added
-        self._course = Course.COLLECTED
+        self.course = Course.COLLECTED
         self._verdict: bytes | None = None
         self._id = ""
         self._remainder = b""
 
-    @property
-    def asking(self) -> bool:
-        """Nothing can go on before `reserved` or `refused`."""
-        return self._course is Course.ASKED
-
-    def go_on(self) -> list[AnyDeed]:
+    def go_on(self) -> Sequence[AnyDeed]:
         """To be called after each piece that the content took."""
-        if self._course is Course.COLLECTED:
+        if self.course is Course.COLLECTED:
             if self._completion is not None and self.content.header_over:
                 self._complete(self._completion)
             waits = self._completion is not None or self.content.size <= self._small_body
             if waits or self.content.spoiled:
-                return []
-            self._course = Course.ASKED
+                return ()
+            self.course = Course.ASKED
             return [Reserve()]
-        if self._course is Course.WRITTEN:
+        if self.course is Course.WRITTEN:
             return self.drop() if self.content.spoiled else self._write(self.content.take())
-        return []
+        return ()
 
     def _complete(self, completion: Completion) -> None:
         """The header is here, and may be larger than it should be for a moment: nothing of it was written yet."""
@@ -119,7 +117,7 @@ class Arrival:
 
     def reserved(self, queue_id: str, at: float) -> list[AnyDeed]:
         """The ID is known: the file begins with our `Received:` line."""
-        self._course = Course.WRITTEN
+        self.course = Course.WRITTEN
         self._hash = sha256()
         self._id = queue_id
         self._remainder = self._rest_of_trace(at)
@@ -128,16 +126,16 @@ class Arrival:
 
     def refused(self, reply: bytes) -> None:
         """The door gives no ID; the client hears it at the end."""
-        self._course = Course.NOWHERE
+        self.course = Course.NOWHERE
         self._verdict = reply
         self.content.discard()
 
-    def drop(self) -> list[AnyDeed]:
+    def drop(self) -> Sequence[AnyDeed]:
         """The message will not come."""
-        opened = self._course is Course.WRITTEN
-        self._course = Course.NOWHERE
+        opened = self.course is Course.WRITTEN
+        self.course = Course.NOWHERE
         self.content.discard()
-        return [Discard()] if opened else []
+        return [Discard()] if opened else ()
 
     def fault(self) -> bytes | None:
         """The reply that refuses what has come so far."""
@@ -146,18 +144,20 @@ class Arrival:
     def hand_over(self, at: float) -> Put | PutLarge:
         """The content has ended without fault: the deed that gives it to the door."""
         count = len(self._transaction.recipients)
-        if self._course is Course.WRITTEN:
-            self._course = Course.NOWHERE
+        if self.course is Course.WRITTEN:
+            self.course = Course.NOWHERE
             head = len(self._transaction.origin) + len(trace.STAMP) + len(self._remainder) + self._grown
             return PutLarge(self._id, self._tail(at, self._remainder, head), count, self._hash.hexdigest())
         remainder = self._rest_of_trace(at)
         origin = self._transaction.origin
-        body = b"".join((origin, trace.STAMP, remainder, self._take()))
-        return Put(self._tail(at, remainder, len(body) - self.content.size), count, body, len(origin))
+        added = len(origin) + len(trace.STAMP) + len(remainder) + self._grown
+        tail = self._tail(at, remainder, added)
+        raw = b"".join((tail, origin, trace.STAMP, remainder, self._take()))
+        return Put(raw, len(tail), count, len(origin))
 
-    def _write(self, piece: bytes) -> list[AnyDeed]:
+    def _write(self, piece: bytes) -> Sequence[AnyDeed]:
         if not piece:
-            return []
+            return ()
         self._hash.update(piece)
         return [Write(piece)]
 

@@ -1,7 +1,7 @@
 """One client's connection: bytes, timeouts and TLS around the session, which does the talking.
 
-What:     aiosmtpd's class carries a connection and its STARTTLS; all bytes go to our session and all deeds of the
-          session are carried out here. Nothing of aiosmtpd's own conversation runs.
+What:     all bytes go to our session; what it says is written and all its deeds are carried out here. STARTTLS is
+          aiosmtpd's; nothing of its own conversation runs.
 Promise:  a commit under way is waited for, whatever clocks and clients do. What a client may make us keep is bounded:
           while it is not its turn, or it does not read, nothing more is read from it.
 On crash: connections are gone, clients send again; what had its 250 is durable.
@@ -9,7 +9,7 @@ Callers:  intake.smtpd, one for each connection; intake.local builds upon it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, AnyStr
 
@@ -20,7 +20,7 @@ from kmq.intake.door import LargeBody
 from kmq.intake.patience import Patience
 from kmq.intake.session import Session
 from kmq.intake.transports import handshake_trouble, tls_name, unread
-from kmq.log import mail
+from kmq.log import accepted, mail
 from kmq.model.reply import Reply
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ class Brake(IntFlag):
     ROOM = 4  #: the disk is behind
 
 
-class Carrier(SMTP):
-    """One connection. The base gives `smtp_STARTTLS`; its constructor, which costs 100 µs, is not needed for that."""
+_NO_BRAKE = Brake(0)
+
+
+class Carrier(asyncio.Protocol):
+    """One connection. It has what `SMTP.smtp_STARTTLS` needs; to be such an SMTP would cost 100 µs each."""
 
     def __init__(self, smtpd: "Smtpd", loop: asyncio.AbstractEventLoop) -> None:
         self._smtpd = smtpd
@@ -49,15 +52,17 @@ class Carrier(SMTP):
         self._large: LargeBody | None = None
         self._queue: list[deeds.AnyDeed] = []
         self._performing = False
-        self._brakes = Brake(0)
+        self._brakes = _NO_BRAKE
         self._half_closed = False
         self._lost = False
-        self._patience = Patience(smtpd.rules.section, smtpd.now)
+        self._section = smtpd.rules.section
+        self._patience: Patience | None = None
+        self._received = 0
         self._drained = 0
         self._closing_since: float | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._tls_name: str | None = None
-        # What the base's smtp_STARTTLS needs.
+        # What smtp_STARTTLS needs.
         self.loop = loop
         self.tls_context = smtpd.tls_context
         self.transport: Any = None
@@ -69,10 +74,10 @@ class Carrier(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         if self._session is not None:  # again, as STARTTLS is through
-            self._brakes = Brake(0)  # they were the clear transport's
+            self._brakes = _NO_BRAKE  # they were the clear transport's
             self._tls_name = tls_name(transport)
             transport.set_write_buffer_limits(high=WRITE_LIMIT)
-            return self._perform(self._session.secured())
+            return self._carry_out(self._session.secured())
         client = self._smtpd.recognize(transport)
         self.key = client.key
         refusal = self._smtpd.admit(self, client)
@@ -82,19 +87,16 @@ class Carrier(SMTP):
             return None
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self._session = self._smtpd.session(client)
-        return self._perform(self._session.greet(unread(transport) > 0))
+        return self._carry_out(self._session.greet(unread(transport)))
 
     def data_received(self, read: bytes) -> None:
         session = self._session
-        self._patience.received += len(read)
+        self._received += len(read)
         if session is None or session.closed:
             return self._drain(len(read))
         if session.waiting:
             self._brake(Brake.ANSWER)
-        found = session.receive(read)
-        if found:
-            self._perform(found)
-        return None
+        return self._carry_out(session.receive(read))
 
     def eof_received(self) -> bool:
         """The client will send nothing more. Whoever waits for an answer gets it, where the transport can do that."""
@@ -107,7 +109,7 @@ class Carrier(SMTP):
             return
         self._lost = True
         if self._session is not None:
-            self._perform(self._session.gone())
+            self._carry_out(self._session.gone())
             self._smtpd.dismiss(self)
         if self._original_transport is not None:
             self._original_transport.close()
@@ -121,10 +123,17 @@ class Carrier(SMTP):
 
     # --- deeds ----------------------------------------------------------------------------------------------------
 
-    def _perform(self, found: list[deeds.AnyDeed]) -> None:
+    def _carry_out(self, turn: deeds.Turn) -> None:
+        said, found = turn
+        if said and self.transport is not None:
+            self.transport.write(said)
+        if found:
+            self._perform(found)
+
+    def _perform(self, found: Sequence[deeds.AnyDeed]) -> None:
         """Carries deeds out in order; a door that answers at once has its answer's deeds put behind them."""
         queue = self._queue
-        queue.extend(found)
+        queue += found
         if self._performing:
             return
         self._performing = True
@@ -135,12 +144,8 @@ class Carrier(SMTP):
             self._performing = False
             queue.clear()
 
-    def _say(self, deed: deeds.Say) -> None:
-        if self.transport is not None:
-            self.transport.write(deed.text)
-
     def _put(self, deed: deeds.Put) -> None:
-        self._smtpd.door.put(deed.tail, deed.count, deed.body, deed.stamp, self._answered)
+        self._smtpd.door.put(deed.raw, deed.tail, deed.count, deed.stamp, self._answered)
 
     def _reserve(self, deed: deeds.Reserve) -> None:
         self._smtpd.door.reserve(self._answered)
@@ -166,8 +171,12 @@ class Carrier(SMTP):
             large.discard()
 
     def _note(self, deed: deeds.Note) -> None:
-        self._smtpd.count(deed.event)
-        mail.tell(deed.event, deed.queue_id, deed.keys, deed.besides, tls=self._tls_name)
+        self._smtpd.counts[deed.event] += 1
+        mail.tell(deed.event, "", deed.keys, tls=self._tls_name)
+
+    def _note_accepted(self, deed: deeds.NoteAccepted) -> None:
+        self._smtpd.counts["accepted"] += 1
+        accepted.tell(deed.queue_id, deed.message, self._tls_name)
 
     def _pause(self, deed: deeds.Pause) -> None:
         self.loop.call_later(deed.seconds, self._rested, self._session)
@@ -197,16 +206,17 @@ class Carrier(SMTP):
         session = self._session
         assert session is not None
         try:
-            self._perform(session.answered(queue_id, reply))
+            self._carry_out(session.answered(queue_id, reply))
         except Exception:
             if self.transport is not None:
                 self.transport.abort()  # nobody would answer: better no connection than a silent one
             raise
-        self._go_on(session)
+        if self._brakes or self._half_closed:
+            self._go_on(session)
 
     def _rested(self, session: Session | None) -> None:
         if session is not None and not self._lost:
-            self._perform(session.rested())
+            self._carry_out(session.rested())
             self._go_on(session)
 
     def _go_on(self, session: Session) -> None:
@@ -243,7 +253,7 @@ class Carrier(SMTP):
 
     async def _secure(self) -> None:
         try:
-            await self.smtp_STARTTLS("")
+            await SMTP.smtp_STARTTLS(self, "")
         except (TLSSetupException, OSError) as error:
             mail.tell("tls-failed", client=self.key, reason=handshake_trouble(error.__cause__ or error))
         if self.transport is not None and not self._is_secure():
@@ -254,7 +264,7 @@ class Carrier(SMTP):
         return self._session is not None and self._session.secure
 
     async def push(self, status: AnyStr) -> None:
-        """The base's own 220: ours is on its way. From here to the TLS layer it does not come back to the loop."""
+        """STARTTLS's own 220: ours is on its way. From here to the TLS layer it does not come back to the loop."""
         self.transport.resume_reading()
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -265,18 +275,20 @@ class Carrier(SMTP):
         if session is None:
             return
         if self._closing_since is None:
-            if self._patience.is_over(session, now, bool(self._brakes & Brake.ROOM)):
-                self._perform(session.timed_out())
+            patience = self._patience = self._patience or Patience(self._section, now)
+            patience.received = self._received
+            if patience.is_over(session, now, bool(self._brakes & Brake.ROOM)):
+                self._carry_out(session.timed_out())
         elif now - self._closing_since > LINGER:
             self.abort()
 
     def stop(self) -> None:
         if self._session is not None:
-            self._perform(self._session.stop())
+            self._carry_out(self._session.stop())
 
     def expel(self) -> None:
         if self._session is not None:
-            self._perform(self._session.expelled())
+            self._carry_out(self._session.expelled())
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -285,7 +297,6 @@ class Carrier(SMTP):
 
 #: Who carries out what.
 DEEDS: dict[type, Callable[[Carrier, Any], None]] = {
-    deeds.Say: Carrier._say,
     deeds.Put: Carrier._put,
     deeds.Reserve: Carrier._reserve,
     deeds.Etrn: Carrier._etrn,
@@ -296,5 +307,6 @@ DEEDS: dict[type, Callable[[Carrier, Any], None]] = {
     deeds.Pause: Carrier._pause,
     deeds.StartTls: Carrier._start_tls,
     deeds.Note: Carrier._note,
+    deeds.NoteAccepted: Carrier._note_accepted,
     deeds.Close: Carrier._close,
 }

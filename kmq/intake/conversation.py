@@ -1,12 +1,17 @@
 """Command lines in, replies out: what the SMTP session is built upon, and what it has in common with any such server.
 
+Law:      two tables say what happens in which state: how bytes are read, and which commands there are. A command gives
+          back its reply, b"" when that comes later or the last word is said.
 Promise:  a line is at most LINE_LIMIT long and ends in CRLF; it holds no other CR, no LF and no NUL. A longer one is
           counted, not kept. One error or one idle command too many ends the conversation.
 Callers:  `session`, which says what the lines mean.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
 from kmq.intake import replies
-from kmq.intake.deeds import AnyDeed, Close, Say
+from kmq.intake.deeds import AnyDeed, Close, Turn
 
 LINE_LIMIT = 2048  #: bytes of a command line; 512 and room for the parameters of all extensions
 DRAIN_LIMIT = 65536  #: a line beyond this is no mistake but an attack
@@ -15,10 +20,21 @@ _PERMANENT = ord("5")
 
 
 class Conversation:
-    """The mechanics of a conversation; a subclass gives `_read_on`, `_obey` and `_end`."""
+    """The mechanics of a conversation; a subclass gives the tables, `_strange` and `_end`.
+
+    waiting: it is not the client's turn. progress: counts what the client got done: whoever looks at times sees whether
+    it stands still.
+    """
 
     __slots__ = ("_at", "_command_limit", "_deeds", "_error_limit", "_errors", "_junk", "_kept", "_out", "_overlong",
-                 "closed", "progress")  # fmt: skip
+                 "_state", "closed", "progress", "waiting")  # fmt: skip
+
+    _state: int
+
+    #: State -> who reads on, and says whether it is worth being asked again; None: nothing is read, it is our turn.
+    readers: ClassVar[Mapping[Any, Callable[[Any], bool] | None]]
+    #: State -> what may be said, in upper case, and who carries it out; the argument is what stands behind a blank.
+    commands: ClassVar[Mapping[Any, Mapping[bytes, Callable[[Any, bytes], bytes]]]]
 
     def __init__(self, error_limit: int, command_limit: int) -> None:
         self._error_limit = error_limit
@@ -30,15 +46,11 @@ class Conversation:
         self._deeds: list[AnyDeed] = []
         self._errors = 0
         self._junk = 0
-        self.progress = 0  # counts what the client got done: whoever looks at times sees whether it stands still
-        self.closed = False
+        self.progress = 0
+        self.closed = self.waiting = False
 
-    def _read_on(self) -> None:
-        """Reads as the state has it, until more bytes or somebody's answer are needed."""
-        raise NotImplementedError
-
-    def _obey(self, verb: bytes, argument: bytes) -> None:
-        """Carries out a command; verb in upper case, argument what stands behind the first blank."""
+    def _strange(self, verb: bytes) -> bytes:
+        """The reply to a command that there is not, or not now."""
         raise NotImplementedError
 
     def _end(self) -> None:
@@ -47,18 +59,23 @@ class Conversation:
 
     # --- one turn ---
 
-    def _turn(self) -> list[AnyDeed]:
-        """All that can be done now; what the carrier is to do for it."""
-        self._read_on()
+    def receive(self, read: bytes = b"") -> Turn:
+        """Takes what came from the client, and does all that can be done now."""
+        if not self.closed:
+            self._kept += read
+            reader = self.readers[self._state]
+            while reader is not None and reader(self) and not self.closed:
+                reader = self.readers[self._state]
+        self.waiting = not self.closed and self.readers[self._state] is None
         if self._at:
             self._kept = self._kept[self._at :]
             self._at = 0
-        deeds = self._deeds
-        self._deeds = []
-        if self._out:
-            deeds.insert(0, Say(b"".join(self._out)))
-            self._out.clear()
-        return deeds
+        said = b"".join(self._out)
+        self._out.clear()
+        if not self._deeds:
+            return said, ()
+        found, self._deeds = self._deeds, []
+        return said, found
 
     @property
     def _more(self) -> bool:
@@ -70,23 +87,23 @@ class Conversation:
         if line[0] == _PERMANENT and not self.closed:
             self._errors += 1
             if self._errors >= self._error_limit:
-                return self._hang_up(replies.TOO_MANY_ERRORS)
-        return self._out.append(line)
+                self._hang_up(replies.TOO_MANY_ERRORS)
+                return
+        self._out.append(line)
 
-    def _is_junk(self) -> bool:
-        """Counts a command that brings no mail; True when it was one too many."""
+    def _idle(self, reply: bytes) -> bytes:
+        """Counts a command that brings no mail; its reply, or nothing more when it was one too many."""
         self._junk += 1
-        if self._junk <= self._command_limit:
-            return False
-        self._hang_up(replies.TOO_MANY_COMMANDS)
-        return True
+        return reply if self._junk <= self._command_limit else self._hang_up(replies.TOO_MANY_COMMANDS)
 
-    def _hang_up(self, line: bytes, unread: bool = True) -> None:
-        """The last word. unread: the client may be sending still (see Close); only behind QUIT it is not."""
+    def _hang_up(self, line: bytes, unread: bool = True) -> bytes:
+        """The last word; nothing is said behind it. unread: the client may be sending still (see Close); only behind
+        QUIT it is not."""
         if not self.closed:
             self._out.append(line)
             self._shut()
             self._deeds.append(Close(unread))
+        return b""
 
     def _shut(self) -> None:
         self.closed = True
@@ -112,8 +129,14 @@ class Conversation:
             self._say(replies.NUL_IN_COMMAND)
         else:
             verb, _, argument = text.partition(b" ")
-            self._obey(verb.upper(), argument)
-        return True
+            verb = verb.upper()
+            command = self.commands[self._state].get(verb)
+            reply = command(self, argument) if command is not None else self._strange(verb)
+            if reply and reply[0] != _PERMANENT:
+                self._out.append(reply)
+            elif reply:
+                self._say(reply)
+        return self._at < len(self._kept)
 
     def _read_unfinished(self) -> bool:
         """A line without its end: kept while it can become a command, counted when it cannot."""

@@ -1,28 +1,23 @@
-"""What the SMTP session wants done: each turn of the conversation ends in a list of these, in order.
+"""What the SMTP session wants done: each turn of the conversation ends in what is said, and then in these, in order.
 
-Callers:  `session` makes them, its carrier (`smtpd`) carries them out. After Put, PutLarge, Reserve, Etrn, Pause
-          and StartTls the session waits for `answered`, `rested` or `secured`; after Close it does nothing more.
+Callers:  `session` makes them, its carrier carries them out. After Put, PutLarge, Reserve, Etrn, Pause and StartTls the
+          session waits for `answered`, `rested` or `secured`; after Close it does nothing more.
 """
 
+from collections.abc import Sequence
 from typing import Union
 
 import msgspec
 
-from kmq.log.mail import NOTHING, Besides
-
-
-class Say(msgspec.Struct, frozen=True):
-    """Send these replies; at most one Say in a turn, and it comes first."""
-
-    text: bytes
+from kmq.log.accepted import Accepted
 
 
 class Put(msgspec.Struct, frozen=True):
     """Hand this whole message to the door; arguments as `Door.put` has them."""
 
-    tail: bytes
+    raw: bytes
+    tail: int
     count: int
-    body: bytes
     stamp: int
 
 
@@ -70,12 +65,17 @@ class StartTls(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A line for the logs: what happened, the ID or "", what else there is to know, and more for the tracking log."""
+    """A line for the logs: what happened, and what there is to know of it."""
 
     event: str
-    queue_id: str
     keys: dict[str, str | int]
-    besides: Besides = NOTHING
+
+
+class NoteAccepted(msgspec.Struct, frozen=True):
+    """The same of a message that is durable."""
+
+    queue_id: str
+    message: Accepted
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -87,4 +87,9 @@ class Close(msgspec.Struct, frozen=True):
     unread: bool = False
 
 
-AnyDeed = Union[Say, Put, Reserve, Open, Write, PutLarge, Discard, Etrn, Pause, StartTls, Note, Close]  # noqa: UP007
+AnyDeed = Union[  # noqa: UP007
+    Put, Reserve, Open, Write, PutLarge, Discard, Etrn, Pause, StartTls, Note, NoteAccepted, Close
+]  # fmt: skip
+
+#: What a turn of the conversation ends in: replies, which are said first, and deeds.
+Turn = tuple[bytes, Sequence[AnyDeed]]

@@ -61,11 +61,11 @@ class Door(Protocol):
         """Back pressure, for a user of this server or for another server (and dropped files). Costs nothing."""
 
     def put(
-        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+        self, raw: bytes, tail: int, count: int, stamp: int, answer: Answer, dropped: DroppedFile | None = None
     ) -> None:
         """A whole message. The answer is its ID when it is durable, or what the client is to hear.
 
-        tail:  `kmq.model.envelope.head_tail` of the head with id and sha256 left empty.
+        raw:   `kmq.model.envelope.head_tail` of the head with id and sha256 left empty, of `tail` bytes; then the body.
         count: recipients. stamp: offset in body of 17 bytes kept free for the ID, or -1.
         dropped: the file that it was, which goes when the message is durable; ANOTHER_FILE when it is not there.
         """

@@ -19,19 +19,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
+
 from kmq.config.sections import ReceiverSection, SendmailSection
 from kmq.config.sendmail import RECEIVER
 from kmq.intake import replies, trace
 from kmq.intake.arrival import Transaction
 from kmq.intake.carrier import Carrier
 from kmq.intake.completion import Way
+from kmq.intake.deeds import Turn
+from kmq.intake.introduction import Introduction, of_user
 from kmq.intake.pace import Pace
-from kmq.intake.reception import State
 from kmq.intake.rules import Client, Rules
-from kmq.intake.session import Session
+from kmq.intake.session import COMMANDS, Session
 from kmq.intake.smtpd import Smtpd
 from kmq.model.address import NotAnAddress, read_path
-from kmq.model.envelope import Recipient, Source
+from kmq.model.envelope import Recipient
 from kmq.model.hop import DeliveryType
 from kmq.model.mailbox import user_of
 from kmq.model.reply import Reply
@@ -72,7 +75,7 @@ class LocalSession(Session):
         self._name = ""  # said by MAIL
         self._removes_bcc = False
 
-    def greet(self, early: bool) -> list[Any]:
+    def greet(self, early: bool) -> Turn:
         """A program that speaks early is nobody whom others made speak."""
         return super().greet(False)
 
@@ -80,16 +83,13 @@ class LocalSession(Session):
     def _more(self) -> bool:
         return False
 
-    def _obey(self, verb: bytes, argument: bytes) -> None:
-        if verb == b"MAIL" and self._state is State.GREETED:
-            if not self._pace.take(self._client.uid, self._rules.clock()):
-                return self._refuse(replies.TOO_FAST)
-            argument = self._without_private(self._qualified(argument))
-        elif verb == b"RCPT":
-            argument = self._qualified(argument)
-        elif verb == b"VRFY":
-            return self._verify(argument)
-        return super()._obey(verb, argument)
+    def _mail_of_user(self, argument: bytes) -> bytes:
+        if not self._pace.take(self._client.uid, self._rules.clock()):
+            return self._refuse(replies.TOO_FAST)
+        return self._mail(self._without_private(self._qualified(argument)))
+
+    def _rcpt_of_user(self, argument: bytes) -> bytes:
+        return self._rcpt(self._qualified(argument))
 
     def _without_private(self, argument: bytes) -> bytes:
         """Takes what is said beside SMTP out of a MAIL; an argument that is none of MAIL's is for others to refuse."""
@@ -111,23 +111,24 @@ class LocalSession(Session):
             return argument
         return b"%b<%b@%b>%b" % (bare[1], bare[2], self._rules.routes.home.encode(), argument[bare.end() :])
 
-    def _verify(self, argument: bytes) -> None:
-        if self._is_junk():
-            return None
+    def _verify(self, argument: bytes) -> bytes:
+        return self._idle(self._verified(argument))
+
+    def _verified(self, argument: bytes) -> bytes:
         try:
             path = argument.strip()
             address, _ = read_path(self._qualified(path if path[:1] == b"<" else b"<%b>" % path), 0, True)
             if not address:
                 raise NotAnAddress("an address is needed")
         except NotAnAddress as wrong:
-            return self._say(replies.bad_address(b"5.1.3", str(wrong)))
-        return self._say(self._judge(address) or self._fate(address))
+            return replies.bad_address(b"5.1.3", str(wrong))
+        return self._judge(address) or self._fate(address)
 
     def _fate(self, address: str) -> bytes:
         """Of mail for an address that RCPT would take."""
         routes = self._rules.routes
         sender = f"{self._client.user}@{routes.home}"
-        decision = routes.ways(sender, self._source).decide(Recipient(address))
+        decision = routes.ways(sender, self._introduced.source).decide(Recipient(address))
         if isinstance(decision, Expansion):
             return replies.verified(address, "is an alias")
         if isinstance(decision, Reply):
@@ -138,17 +139,14 @@ class LocalSession(Session):
 
     # --- who it is ---
 
-    def _source_of(self, helo: str) -> Source:
-        return Source(how=RECEIVER, user=self._client.user, receiver=self._rules.section.name)
-
-    def _origin_of(self, utf8: bool) -> bytes:
-        client = self._client
+    def _introduction(self, utf8: bool) -> Introduction:
         protocol = trace.protocol(self._extended, utf8, False)
-        return trace.local_origin(client.user, client.uid, self._rules.hostname, protocol)
+        return of_user(self._client, protocol, self._rules.hostname, self._rules.section.name)
 
     def _transaction(self) -> Transaction:
         way = Way.SENDMAIL_T if self._removes_bcc else Way.SENDMAIL
-        return super()._transaction()._replace(beneath=self._authenticated_sender(), way=way, name=self._name)
+        beneath = self._authenticated_sender()
+        return structs.replace(super()._transaction(), beneath=beneath, way=way, name=self._name)
 
     def _authenticated_sender(self) -> bytes:
         """Who it is, when the sender says otherwise (RFC 6409 8.1); above whatever he wrote himself."""
@@ -161,6 +159,17 @@ class LocalSession(Session):
         local, _, domain = address.rpartition("@")
         here = domain in (self._rules.hostname, self._rules.routes.home) or self._rules.routes.is_local(domain)
         return here and user_of(local) == self._client.user.lower()
+
+
+_OF_USERS: dict[bytes, Callable[[LocalSession, bytes], bytes]] = {
+    b"MAIL": LocalSession._mail_of_user,
+    b"RCPT": LocalSession._rcpt_of_user,
+    b"VRFY": LocalSession._verify,
+}
+LocalSession.commands = {
+    state: {verb: _OF_USERS.get(verb, command) for verb, command in commands.items()}
+    for state, commands in COMMANDS.items()
+}
 
 
 class LocalCarrier(Carrier):
@@ -247,6 +256,7 @@ def peer_of(connection: Any) -> int:
 class LocalSmtpd(Smtpd):
     """The server behind submit.sock. `settle` and then `serve`."""
 
+    carrier = LocalCarrier
     names: Names
     pace: Pace
 
@@ -259,9 +269,6 @@ class LocalSmtpd(Smtpd):
     async def serve(self, sockets: Any) -> None:
         self.names = Names(asyncio.get_running_loop(), user_name)
         await super().serve(sockets)
-
-    def carrier(self, loop: asyncio.AbstractEventLoop) -> Carrier:
-        return LocalCarrier(self, loop)
 
     def recognize(self, transport: Any) -> Client:
         """Who is there. Everybody may send anywhere, and trusted users in any name."""

@@ -6,7 +6,9 @@ Promise:  what is wrong comes back as the reply that says so. DSN parameters tha
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import lru_cache
+
+import msgspec
 
 from kmq.intake import replies
 from kmq.model.address import NotAnAddress, read_path
@@ -17,10 +19,11 @@ Check = Callable[[bytes], object]
 #: xtext (RFC 3461 4): printable ASCII without `+` and `=`, and hex pairs, here those of printable ASCII only.
 _XTEXT = rb"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
 _ORCPT_LIMIT = 500  #: RFC 3461 4.2
+_REMEMBERED = 400  #: bytes of an argument that is worth keeping: room for an address and the usual parameters
 _ENCODED = re.compile(rb"\\x\{([0-9A-Fa-f]*)\}").finditer
 
 
-class Sender(NamedTuple):
+class Sender(msgspec.Struct, frozen=True):
     """MAIL: address in canonical text ("" is the null sender), and what the parameters say."""
 
     address: str
@@ -31,7 +34,16 @@ class Sender(NamedTuple):
 
 
 def sender(argument: bytes) -> Sender | bytes:
-    """What MAIL says behind the blank, or the reply that refuses it."""
+    """What MAIL says behind the blank, or the reply that refuses it. The same ones come again and again."""
+    return _known_sender(argument) if len(argument) <= _REMEMBERED else _sender(argument)
+
+
+def recipient(argument: bytes, utf8: bool) -> Recipient | bytes:
+    """What RCPT says behind the blank, or the reply that refuses it. utf8: MAIL had SMTPUTF8."""
+    return _known_recipient(argument, utf8) if len(argument) <= _REMEMBERED else _recipient(argument, utf8)
+
+
+def _sender(argument: bytes) -> Sender | bytes:
     path = _path(argument, b"FROM:")
     if path is None:
         return replies.MAIL_SYNTAX
@@ -51,8 +63,7 @@ def sender(argument: bytes) -> Sender | bytes:
     return Sender(address, int(given.get(b"SIZE", b"0")), utf8, ret, envid)
 
 
-def recipient(argument: bytes, utf8: bool) -> Recipient | bytes:
-    """What RCPT says behind the blank, or the reply that refuses it. utf8: MAIL had SMTPUTF8."""
+def _recipient(argument: bytes, utf8: bool) -> Recipient | bytes:
     path = _path(argument, b"TO:")
     if path is None:
         return replies.RCPT_SYNTAX
@@ -70,6 +81,10 @@ def recipient(argument: bytes, utf8: bool) -> Recipient | bytes:
     if isinstance(given, bytes):
         return given
     return Recipient(address, given.get(b"NOTIFY", b"").upper().decode(), given.get(b"ORCPT", b"").decode())
+
+
+_known_sender = lru_cache(1024)(_sender)
+_known_recipient = lru_cache(1024)(_recipient)
 
 
 def _path(argument: bytes, keyword: bytes) -> int | None:

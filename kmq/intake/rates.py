@@ -39,19 +39,19 @@ def limits_of(section: ReceiverSection) -> dict[Meter, int]:
 
 
 class Rates:
-    """The limits per minute of one receiver."""
+    """The limits per minute of one receiver. paces: those that there are, mostly none."""
 
     def __init__(self, section: ReceiverSection, fd: int | None = None, row: int = 0, rows: int = 1) -> None:
         """fd: of memory that `rows` processes share, of which this one is number `row`, from 0."""
         self._row = row
-        self._paces: dict[Meter, Pace] = {}
+        self.paces: dict[Meter, Pace] = {}
         self.configure(section, fd, rows)
 
     def configure(self, section: ReceiverSection, fd: int | None = None, rows: int = 1) -> None:
         """A new configuration: limits that stay go on counting."""
         limits = limits_of(section)
         memory = pace.shared(fd, rows, len(Meter)) if fd is not None and limits else None
-        before, self._paces = self._paces, {}
+        before, self.paces = self.paces, {}
         for meter, limit in limits.items():
             known = before.get(meter)
             if known is None:
@@ -59,11 +59,11 @@ class Rates:
             elif memory is not None:
                 known.see(memory, rows)
             known.limit = limit
-            self._paces[meter] = known
+            self.paces[meter] = known
 
     def takes(self, meter: Meter, client: Client, now: float) -> bool:
         """Whether a client may do that once more; then it counts. now: Unix time."""
-        found = self._paces.get(meter)
+        found = self.paces.get(meter)
         if found is None or client.unlimited:
             return True
         return found.take(_EVERYBODY if meter is Meter.CONNECTIONS else place_of(client.user or client.ip), now)
@@ -71,6 +71,8 @@ class Rates:
     def turns_away(self, client: Client, now: float) -> bytes | None:
         """What a client hears instead of the greeting. Who comes too often himself uses up nothing of what is there
         for all."""
+        if not self.paces:
+            return None
         if not self.takes(Meter.CLIENT_CONNECTIONS, client, now):
             return replies.CONNECTS_TOO_OFTEN
         return None if self.takes(Meter.CONNECTIONS, client, now) else replies.TOO_MANY_IN_A_MINUTE

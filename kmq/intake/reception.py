@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from kmq.intake import replies, trace
-from kmq.intake.arrival import Arrival, Transaction
+from kmq.intake.arrival import Arrival, Course, Transaction
 from kmq.intake.content import PIECE, Content
 from kmq.intake.conversation import Conversation
-from kmq.intake.deeds import Note
+from kmq.intake.deeds import Note, NoteAccepted
+from kmq.intake.introduction import Introduction, of_nobody, of_server
 from kmq.intake.parameters import Sender
 from kmq.intake.rules import Client, Rules
 from kmq.log import mail
-from kmq.model.envelope import Recipient, Source
+from kmq.log.accepted import Accepted
+from kmq.model.envelope import Recipient
 from kmq.model.reply import parse
 
 
@@ -54,8 +56,8 @@ class Reception(Conversation):
     """A conversation in which messages are received."""
 
     __slots__ = (
-        "_arrival", "_began", "_chunk", "_client", "_extended", "_node", "_origin", "_peer_name", "_reading",
-        "_recipients", "_resting", "_rules", "_sender", "_source", "_state", "_stopping", "secure", "transaction",
+        "_arrival", "_began", "_chunk", "_client", "_extended", "_introduced", "_node", "_peer_name", "_reading",
+        "_recipients", "_resting", "_rules", "_sender", "_stopping", "secure", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, client: Client) -> None:
@@ -78,29 +80,23 @@ class Reception(Conversation):
         """As if the client had just come (RFC 3207 4.2)."""
         self._peer_name = b""
         self._extended = False
-        self._origin = b""
-        self._source = Source()
-        self._sender = Sender("")
-        self._state = State.CONNECTED
-
-    @property
-    def waiting(self) -> bool:
-        """It is not the client's turn."""
-        return self._state in _WAITING and not self.closed
+        self._introduced = of_nobody(self._client, self._rules.section.name)
+        self._sender = _NOBODY
+        self._state: State = State.CONNECTED
 
     @property
     def in_transaction(self) -> bool:
         """MAIL was taken, and its message is not at its end."""
         return State.GREETED < self._state < State.RESTING
 
-    def _hang_up(self, line: bytes, unread: bool = True) -> None:
+    def _hang_up(self, line: bytes, unread: bool = True) -> bytes:
         if unread and not self.closed and line is not replies.SHUTTING_DOWN:
             self._note_refusal(line)
-        super()._hang_up(line, unread)
+        return super()._hang_up(line, unread)
 
     def _end(self) -> None:
         if self._arrival:
-            self._deeds.extend(self._arrival.drop())
+            self._deeds += self._arrival.drop()
             self._arrival = None
 
     # --- bytes ---
@@ -114,24 +110,24 @@ class Reception(Conversation):
         self.progress += 1
         self._at += arrival.content.dotted(piece)
         self._go_on(arrival)
-        return True
+        return self._at < len(self._kept)
 
     def _read_chunk(self) -> bool:
         """Behind BDAT."""
         arrival, chunk = self._arrival, self._chunk
         if arrival is None:
             return False
-        if chunk.remaining == 0:
+        if chunk.remaining:
+            piece = self._kept[self._at : self._at + min(PIECE, chunk.remaining)]
+            if not piece:
+                return False
+            self.progress += 1
+            arrival.content.counted(piece)
+            self._at += len(piece)
+            chunk.remaining -= len(piece)
+            self._go_on(arrival)
+        if not chunk.remaining and self._state is State.CHUNK and not self.closed:
             self._end_chunk(arrival)
-            return True
-        piece = self._kept[self._at : self._at + min(PIECE, chunk.remaining)]
-        if not piece:
-            return False
-        self.progress += 1
-        arrival.content.counted(piece)
-        self._at += len(piece)
-        chunk.remaining -= len(piece)
-        self._go_on(arrival)
         return True
 
     def _read_skipped(self) -> bool:
@@ -147,9 +143,6 @@ class Reception(Conversation):
         self._say(chunk.refusal)
         return True
 
-    def _wait(self) -> bool:
-        return False
-
     # --- the message ---
 
     def _begin_content(self, state: State) -> None:
@@ -163,21 +156,23 @@ class Reception(Conversation):
 
     def _transaction(self) -> Transaction:
         """What was said before the content."""
-        origin = self._origin_of(utf8=True) if self._sender.utf8 else self._origin
-        return Transaction(self._sender, list(self._recipients.values()), self._source, origin, self._began)
+        by = self._introduced
+        return Transaction(self._sender, [*self._recipients.values()], by.source, by.origin, self._began)
 
-    def _origin_of(self, utf8: bool) -> bytes:
+    def _introduction(self, utf8: bool) -> Introduction:
+        """Who the client is, as it has said; utf8: it sends by SMTPUTF8."""
         protocol = trace.protocol(self._extended, utf8, self.secure)
-        return trace.origin(self._peer_name, self._client.ip, self._rules.hostname, protocol)
+        return of_server(self._client, self._peer_name, protocol, self._rules.hostname, self._rules.section.name)
 
     def _go_on(self, arrival: Arrival) -> None:
         """After each piece: asks for an ID, writes, gives up, or comes to the end."""
-        self._deeds.extend(arrival.go_on())
-        if arrival.asking:
+        content = arrival.content
+        self._deeds += arrival.go_on()
+        if arrival.course is Course.ASKED:
             self._state = State.RESERVING
-        elif arrival.content.hopeless:
+        elif content.spoiled and content.hopeless:
             self._hang_up(replies.TOO_BIG)
-        elif arrival.content.ended:
+        elif content.ended:
             self._end_content(arrival)
 
     def _end_chunk(self, arrival: Arrival) -> None:
@@ -209,50 +204,40 @@ class Reception(Conversation):
     def _committed(self, queue_id: str, refusal: bytes | None, arrival: Arrival) -> None:
         if refusal:
             return self._refuse_message(refusal, arrival)
-        keys = self._who() | {
-            "from": self._sender.address,
-            "delay": mail.seconds(max(0.0, self._rules.clock() - self._began)),
-            "nrcpt": len(self._recipients),
-            "size": arrival.content.size,
-        }
-        if len(self._recipients) == 1:
-            keys["to"] = next(iter(self._recipients))
-        if arrival.content.message_id:
-            keys["msgid"] = arrival.content.message_id
-        if self.closed:
-            keys["reason"] = "the client had gone"
-        besides = mail.Besides(tuple(self._recipients), arrival.content.subject)
-        self._deeds.append(Note("accepted", queue_id, keys, besides))
+        content = arrival.content
+        message = Accepted(
+            by=self._introduced.by,
+            sender=self._sender.address,
+            recipients=tuple(self._recipients),
+            size=content.size,
+            delay=mail.seconds(max(0.0, self._rules.clock() - self._began)),
+            message_id=content.message_id,
+            subject=content.subject,
+            reason="the client had gone" if self.closed else "",
+        )
+        self._deeds.append(NoteAccepted(queue_id, message))
         self._errors = self._junk = 0
         self._say(replies.accepted(queue_id))
         return self._end_message()
 
     def _refuse_message(self, refusal: bytes, arrival: Arrival) -> None:
         if refusal is replies.BARE_CR_OR_LF:
-            return self._hang_up(refusal)
+            self._hang_up(refusal)
+            return
         size = arrival.content.size
         self._note_refusal(refusal, sender=self._sender.address, recipients=len(self._recipients), size=size)
         self._say(refusal)
-        return self._end_message()
+        self._end_message()
 
     def _note_refusal(self, line: bytes, **what: str | int) -> None:
         """Leaves a line of it in the mail log."""
         text = line.decode("ascii").rstrip()
-        keys = self._who() | {_KEYS.get(name, name): value for name, value in what.items()}
-        self._deeds.append(Note("refused", "", keys | {"reply": text, "dsn": parse(text).status}))
+        keys = {_KEYS.get(name, name): value for name, value in what.items()}
+        self._note("refused", **keys, reply=text, dsn=parse(text).status)
 
-    def _who(self) -> dict[str, str | int]:
-        """What the mail log says of the client."""
-        source = self._source
-        keys: dict[str, str | int] = {"client": self._client.ip, "helo": source.helo} if self._client.ip else {}
-        if source.how == "smtp":
-            keys["proto"] = trace.protocol(self._extended, self._sender.utf8, self.secure).decode()
-        elif source.how:
-            keys["proto"] = source.how
-        if self._client.user:
-            keys["user"] = self._client.user
-        keys["receiver"] = self._rules.section.name
-        return keys
+    def _note(self, event: str, **what: str | int) -> None:
+        """Leaves a line about the client in the mail log."""
+        self._deeds.append(Note(event, {**self._introduced.by.keys, **what}))
 
     def _end_message(self) -> None:
         self._end_transaction()
@@ -269,4 +254,4 @@ class Reception(Conversation):
 #: What the mail log calls it.
 _KEYS = {"sender": "from", "recipient": "to", "recipients": "nrcpt"}
 _NO_CHUNK = Chunk(0, False, 0)
-_WAITING = frozenset({State.RESERVING, State.COMMITTING, State.RESTING, State.ASKING, State.HANDSHAKE})
+_NOBODY = Sender("")

@@ -8,6 +8,7 @@ Callers:  intake.tally, intake.pace: what is counted.
 
 import mmap
 import os
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from zlib import crc32
 
@@ -22,8 +23,12 @@ def mapped(fd: int, size: int) -> mmap.mmap:
     return mmap.mmap(fd, size)
 
 
+@lru_cache(4096)
 def place_of(who: str) -> int:
-    """Where a client is counted. Who has an IPv6 address has 2^64 of them: they are one client."""
+    """Where a client is counted. Who has an IPv6 address has 2^64 of them: they are one client.
+
+    Remembered: the same clients come again and again, and to read an address costs as much as a whole command.
+    """
     try:
         address = ip_address(who)
     except ValueError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from kmq.config.sections import ReceiverSection
 from kmq.intake import replies
 from kmq.intake.completion import Completion
-from kmq.intake.door import FREE, Pressed
+from kmq.intake.door import Door
 from kmq.intake.priority import NOT_ASKED
 from kmq.model.envelope import Source
 from kmq.model.reply import Reply
@@ -63,25 +63,23 @@ class Client(NamedTuple):
 class Rules:
     """The rules of one receiver.
 
-    refusal:    the door's: what every client hears now instead of being served, or None.
+    door:       says what every client hears now instead of being served, and which pressure there is.
     clock:      Unix time.
     small_body: larger content goes to a file.
     starttls:   there is a certificate.
     urgent_size: up to which mail may be of high priority; NOT_ASKED without priority queuing.
-    rates:      limits per minute; None: there are none.
-    pressed:    back pressure, as clients of this receiver feel it.
+    rates:      limits per minute.
     """
 
     section: ReceiverSection
     hostname: str
     routes: Routes
-    refusal: Callable[[], Reply | None]
+    door: Door
     clock: Callable[[], float]
     small_body: int
     starttls: bool
+    rates: "Rates"
     urgent_size: int = NOT_ASKED
-    rates: "Rates | None" = None
-    pressed: Callable[[], Pressed] = lambda: FREE
 
     def urgent_size_for(self, client: Client) -> int:
         """Whether the header of a client's mail says how urgent it is: nobody buys his way ahead of others' mail."""

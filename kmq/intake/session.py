@@ -14,11 +14,11 @@ import re
 from collections.abc import Callable
 
 from kmq.intake import parameters, replies
-from kmq.intake.deeds import AnyDeed, Etrn, Note, Pause, StartTls
+from kmq.intake.deeds import Etrn, Pause, StartTls, Turn
+from kmq.intake.door import Pressed
 from kmq.intake.etrn import node_of
 from kmq.intake.rates import Meter
 from kmq.intake.reception import Chunk, Reception, State
-from kmq.model.envelope import Source
 from kmq.model.reply import Reply
 
 _BDAT = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE).fullmatch
@@ -30,28 +30,16 @@ class Session(Reception):
 
     __slots__ = ()
 
-    def _read_on(self) -> None:
-        while not self.closed and READERS[self._state](self):
-            pass
-
     # --- what the carrier calls -----------------------------------------------------------------------------------
 
-    def greet(self, early: bool) -> list[AnyDeed]:
+    def greet(self, early: bool) -> Turn:
         """The first word. early: the client spoke before it, as no mail server does."""
-        if early:
-            self._hang_up(replies.OUT_OF_SYNC)
-        else:
-            self._say(self._rules.greeting)
-        return self._turn()
+        if not early:
+            return self._rules.greeting, ()
+        self._hang_up(replies.OUT_OF_SYNC)
+        return self.receive()
 
-    def receive(self, read: bytes) -> list[AnyDeed]:
-        """Takes what came from the client."""
-        if self.closed:
-            return []
-        self._kept = self._kept + read if self._kept else read
-        return self._turn()
-
-    def answered(self, queue_id: str, reply: Reply | None) -> list[AnyDeed]:
+    def answered(self, queue_id: str, reply: Reply | None) -> Turn:
         """The door's answer to Put, PutLarge or Reserve."""
         refusal = replies.encoded(reply) if reply else None
         arrival = self._arrival
@@ -61,138 +49,129 @@ class Session(Reception):
             self._reserved(queue_id, refusal, arrival)
         elif self._state is State.ASKING and reply:
             self._asked(replies.encoded(reply))
-        return self._turn()
+        return self.receive()
 
-    def secured(self) -> list[AnyDeed]:
+    def secured(self) -> Turn:
         """The handshake is done: all that was said in the clear counts for nothing."""
         self.secure = True
         self._kept = b""
         self._forget()
-        return self._turn()
+        return self.receive()
 
-    def rested(self) -> list[AnyDeed]:
+    def rested(self) -> Turn:
         """The pause that a Pause asked for is over; the pressure may be another by now."""
         if self._state is State.RESTING and not self.closed:
             self._state = State.GREETED
-            self._begin(self._resting, self._rules.pressed().refusal)
-        return self._turn()
+            self._say(self._begin(self._resting, self._pressed().refusal))
+        return self.receive()
 
-    def timed_out(self) -> list[AnyDeed]:
+    def timed_out(self) -> Turn:
         """The client is too slow."""
         self._hang_up(replies.TIMEOUT)
-        return self._turn()
+        return self.receive()
 
-    def stop(self) -> list[AnyDeed]:
+    def stop(self) -> Turn:
         """This server ends: a message on its way comes to its end first, everybody else goes now."""
         self._stopping = True
         if self._arrival is None:
             self._hang_up(replies.SHUTTING_DOWN, unread=False)
-        return self._turn()
+        return self.receive()
 
-    def expelled(self) -> list[AnyDeed]:
+    def expelled(self) -> Turn:
         """This server ends now."""
         self._hang_up(replies.SHUTTING_DOWN)
-        return self._turn()
+        return self.receive()
 
-    def gone(self) -> list[AnyDeed]:
+    def gone(self) -> Turn:
         """The connection is lost. What was handed over stays handed over: its answer is for the log."""
         if self._state is State.COMMITTING:
             self.closed = True
         elif not self.closed:
             self._shut()
-        return self._turn()
+        return self.receive()
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    def _obey(self, verb: bytes, argument: bytes) -> None:
-        command = COMMANDS[self._state].get(verb)
-        if command is not None:
-            command(self, argument)
-        elif verb in _KNOWN:
-            self._say(replies.OUT_OF_SEQUENCE)
-        elif verb in _FOREIGN:
-            self._hang_up(replies.OUT_OF_SYNC)
-        else:
-            self._say(replies.UNKNOWN_COMMAND)
+    def _strange(self, verb: bytes) -> bytes:
+        if verb in _KNOWN:
+            return replies.OUT_OF_SEQUENCE
+        if verb in _FOREIGN:
+            return self._hang_up(replies.OUT_OF_SYNC)
+        return replies.UNKNOWN_COMMAND
 
-    def _ehlo(self, argument: bytes) -> None:
-        if self._introduce(argument, extended=True):
-            self._say(self._rules.offers(self.secure, self._client.may_etrn))
+    def _ehlo(self, argument: bytes) -> bytes:
+        return self._introduce(argument, True, self._rules.offers(self.secure, self._client.may_etrn))
 
-    def _helo(self, argument: bytes) -> None:
-        if self._introduce(argument, extended=False):
-            self._say(self._rules.hello)
+    def _helo(self, argument: bytes) -> bytes:
+        return self._introduce(argument, False, self._rules.hello)
 
-    def _introduce(self, argument: bytes, extended: bool) -> bool:
-        if self._is_junk():
-            return False
+    def _introduce(self, argument: bytes, extended: bool, welcome: bytes) -> bytes:
         name = argument.strip()
-        if not _NAME(name):
-            self._say(replies.HELLO_SYNTAX)
-            return False
-        self._peer_name = name
-        self._extended = extended
-        self._origin = self._origin_of(utf8=False)
-        self._source = self._source_of(name.decode("ascii", "backslashreplace"))
-        self._state = State.GREETED
-        self._end_transaction()
-        return True
+        reply = self._idle(welcome if _NAME(name) else replies.HELLO_SYNTAX)
+        if reply is welcome:
+            self._peer_name = name
+            self._extended = extended
+            self._introduced = self._introduction(utf8=False)
+            self._state = State.GREETED
+            self._end_transaction()
+        return reply
 
-    def _source_of(self, helo: str) -> Source:
-        return Source(how="smtp", ip=self._client.ip, helo=helo, receiver=self._rules.section.name)
-
-    def _mail(self, argument: bytes) -> None:
-        pressed = self._rules.pressed()
+    def _mail(self, argument: bytes) -> bytes:
+        pressed = self._pressed()
         if pressed.wait > 0 and not pressed.refusal:
-            self._rest(argument, pressed.wait)
-        else:
-            self._begin(argument, pressed.refusal)
+            return self._rest(argument, pressed.wait)
+        return self._begin(argument, pressed.refusal)
 
-    def _rest(self, argument: bytes, seconds: float) -> None:
+    def _pressed(self) -> Pressed:
+        return self._rules.door.pressed(self._rules.section.submission)
+
+    def _rest(self, argument: bytes, seconds: float) -> bytes:
         """The tarpit: MAIL is answered later, and nothing is read meanwhile."""
         self._resting = argument
         self._state = State.RESTING
         self._deeds.append(Pause(seconds))
+        return b""
 
-    def _begin(self, argument: bytes, pressure: Reply | None) -> None:
-        refusal = self._rules.refusal() or pressure
+    def _begin(self, argument: bytes, pressure: Reply | None) -> bytes:
+        rules = self._rules
+        refusal = rules.door.refusal or pressure
         if refusal:
-            return self._say(replies.encoded(refusal))
+            return replies.encoded(refusal)
         found = parameters.sender(argument)
         if isinstance(found, bytes):
             return self._refuse(found)
+        if found.utf8 or self._sender.utf8:
+            self._introduced = self._introduction(found.utf8)
         self._sender = found
-        if found.size > self._rules.section.size_limit:
+        if found.size > rules.section.size_limit:
             return self._refuse(replies.TOO_BIG, sender=found.address)
-        if not self._in_time(Meter.MESSAGES):
+        if rules.rates.paces and not self._in_time(Meter.MESSAGES):
             return self._refuse(replies.SENDS_TOO_MUCH, sender=found.address)
         self.transaction += 1
-        self._began = self._rules.clock()
+        self._began = rules.clock()
         self._state = State.SENDER
-        return self._say(replies.SENDER_OK)
+        return replies.SENDER_OK
 
-    def _rcpt(self, argument: bytes) -> None:
+    def _rcpt(self, argument: bytes) -> bytes:
         found = parameters.recipient(argument, self._sender.utf8)
         if isinstance(found, bytes):
             return self._refuse(found, sender=self._sender.address)
         address = found.address
         if address not in self._recipients:
             if len(self._recipients) >= self._rules.section.recipient_limit:
-                return self._say(replies.TOO_MANY_RECIPIENTS)
+                return replies.TOO_MANY_RECIPIENTS
             refusal = self._judge(address)
-            if refusal is None and not self._in_time(Meter.RECIPIENTS):
+            if refusal is None and self._rules.rates.paces and not self._in_time(Meter.RECIPIENTS):
                 refusal = replies.NAMES_TOO_MANY
             if refusal:
                 return self._refuse(refusal, sender=self._sender.address, recipient=address)
             self._recipients[address] = found
-            if self._state is State.SENDER:
-                self._state = State.RECIPIENTS
-        return self._say(replies.RECIPIENT_OK)
+            self._state = State.RECIPIENTS
+        return replies.RECIPIENT_OK
 
     def _in_time(self, meter: Meter) -> bool:
         """Whether the client may do so once more within a minute."""
-        rates = self._rules.rates
-        return rates is None or rates.takes(meter, self._client, self._rules.clock())
+        return self._rules.rates.takes(meter, self._client, self._rules.clock())
 
     def _judge(self, address: str) -> bytes | None:
         """Why a recipient is refused, or None: this server relays for those whom it trusts, and for nobody else."""
@@ -205,42 +184,40 @@ class Session(Reception):
         refusal = routes.accepts(address)
         return replies.encoded(refusal) if refusal else None
 
-    def _data(self, argument: bytes) -> None:
+    def _data(self, argument: bytes) -> bytes:
         if self._more:
             return self._hang_up(replies.OUT_OF_SYNC)
         if argument.strip():
-            return self._say(replies.NO_ARGUMENT)
-        refusal = self._rules.refusal()
+            return replies.NO_ARGUMENT
+        refusal = self._rules.door.refusal
         if refusal:
-            return self._say(replies.encoded(refusal))
+            return replies.encoded(refusal)
         self._begin_content(State.CONTENT)
-        return self._say(replies.GO_AHEAD)
+        return replies.GO_AHEAD
 
-    def _data_too_early(self, argument: bytes) -> None:
+    def _data_too_early(self, argument: bytes) -> bytes:
         """Whoever sends a message behind a DATA that is refused must not have it taken for commands."""
-        if self._more:
-            self._hang_up(replies.OUT_OF_SYNC)
-        else:
-            self._say(replies.OUT_OF_SEQUENCE)
+        return self._hang_up(replies.OUT_OF_SYNC) if self._more else replies.OUT_OF_SEQUENCE
 
-    def _bdat(self, argument: bytes) -> None:
+    def _bdat(self, argument: bytes) -> bytes:
         chunk = self._chunk_of(argument)
         if chunk is None:
-            return
+            return b""
         self._chunk = chunk
-        refusal = None if self._arrival else self._rules.refusal()
+        refusal = None if self._arrival else self._rules.door.refusal
         if refusal:
             self._end_transaction()
-            self._skip(chunk, replies.encoded(refusal))
-        elif self._arrival:
+            return self._skip(chunk, replies.encoded(refusal))
+        if self._arrival:
             self._state = State.CHUNK
         else:
             self._begin_content(State.CHUNK)
+        self._read_chunk()  # there may be no bytes to wait for
+        return b""
 
-    def _bdat_too_early(self, argument: bytes) -> None:
+    def _bdat_too_early(self, argument: bytes) -> bytes:
         chunk = self._chunk_of(argument)
-        if chunk:
-            self._skip(chunk, replies.OUT_OF_SEQUENCE)
+        return self._skip(chunk, replies.OUT_OF_SEQUENCE) if chunk else b""
 
     def _chunk_of(self, argument: bytes) -> Chunk | None:
         """How many bytes follow, and whether they are the last. When that is not to be known the talk is over."""
@@ -254,81 +231,80 @@ class Session(Reception):
             return None
         return Chunk(size, found[2] is not None, size)
 
-    def _skip(self, chunk: Chunk, refusal: bytes) -> None:
+    def _skip(self, chunk: Chunk, refusal: bytes) -> bytes:
         chunk.refusal = refusal
         chunk.back = self._state
         self._chunk = chunk
         self._state = State.SKIPPED
+        self._read_skipped()  # there may be no bytes to wait for
+        return b""
 
-    def _rset(self, argument: bytes) -> None:
-        if self._takes_nothing(argument) and not self._is_junk():
+    def _rset(self, argument: bytes) -> bytes:
+        if argument.strip():
+            return replies.NO_ARGUMENT
+        reply = self._idle(replies.RESET_OK)
+        if reply:
             self._end_transaction()
-            self._say(replies.RESET_OK)
+        return reply
 
-    def _noop(self, argument: bytes) -> None:
-        if not self._is_junk():
-            self._say(replies.NOTHING_DONE)
+    def _noop(self, argument: bytes) -> bytes:
+        return self._idle(replies.NOTHING_DONE)
 
-    def _vrfy(self, argument: bytes) -> None:
-        if not self._is_junk():
-            self._say(replies.CANNOT_VERIFY)
+    def _vrfy(self, argument: bytes) -> bytes:
+        return self._idle(replies.CANNOT_VERIFY)
 
-    def _help(self, argument: bytes) -> None:
-        if not self._is_junk():
-            self._say(replies.HELP)
+    def _help(self, argument: bytes) -> bytes:
+        return self._idle(replies.HELP)
 
-    def _expn(self, argument: bytes) -> None:
-        self._say(replies.NOT_IMPLEMENTED)
+    def _expn(self, argument: bytes) -> bytes:
+        return replies.NOT_IMPLEMENTED
 
-    def _quit(self, argument: bytes) -> None:
-        if self._takes_nothing(argument):
-            self._hang_up(self._rules.goodbye, unread=False)
+    def _quit(self, argument: bytes) -> bytes:
+        if argument.strip():
+            return replies.NO_ARGUMENT
+        return self._hang_up(self._rules.goodbye, unread=False)
 
-    def _starttls(self, argument: bytes) -> None:
+    def _starttls(self, argument: bytes) -> bytes:
         if not self._rules.starttls or self.secure:
-            return self._say(replies.NOT_IMPLEMENTED)
+            return replies.NOT_IMPLEMENTED
         if self._more:
             return self._hang_up(replies.OUT_OF_SYNC)
-        if self._takes_nothing(argument) and not self._is_junk():
-            self._say(replies.START_TLS)
+        if argument.strip():
+            return replies.NO_ARGUMENT
+        reply = self._idle(replies.START_TLS)
+        if reply:
             self._state = State.HANDSHAKE
             self._deeds.append(StartTls())
-        return None
+        return reply
 
-    def _etrn(self, argument: bytes) -> None:
+    def _etrn(self, argument: bytes) -> bytes:
         """Whoever may not ask does not hear that there is such a thing."""
         if not self._client.may_etrn:
-            return self._say(replies.UNKNOWN_COMMAND)
+            return replies.UNKNOWN_COMMAND
         if self._state is not State.GREETED:
-            return self._say(replies.OUT_OF_SEQUENCE)
-        if self._is_junk():
-            return None
+            return replies.OUT_OF_SEQUENCE
         node = node_of(argument)
-        if not node:
-            return self._say(replies.ETRN_SYNTAX)
-        self._node = node
-        self._state = State.ASKING
-        return self._deeds.append(Etrn(node))
+        refusal = self._idle(b"" if node else replies.ETRN_SYNTAX)
+        if node and not self.closed:
+            self._node = node
+            self._state = State.ASKING
+            self._deeds.append(Etrn(node))
+        return refusal
 
     def _asked(self, line: bytes) -> None:
         text = line.decode("ascii").rstrip()
-        self._deeds.append(Note("etrn", "", self._who() | {"node": self._node, "reply": text}))
+        self._note("etrn", node=self._node, reply=text)
         self._state = State.GREETED
         if not self.closed:
             self._say(line)
 
-    def _takes_nothing(self, argument: bytes) -> bool:
-        if argument.strip():
-            self._say(replies.NO_ARGUMENT)
-            return False
-        return True
-
-    def _refuse(self, line: bytes, **what: str | int) -> None:
+    def _refuse(self, line: bytes, **what: str | int) -> bytes:
+        """A refusal that leaves a line in the mail log."""
         self._note_refusal(line, **what)
-        self._say(line)
+        return line
 
 
-Command = Callable[[Session, bytes], None]
+Command = Callable[[Session, bytes], bytes]
 
 _ALWAYS: dict[bytes, Command] = {
     b"EHLO": Session._ehlo,
@@ -353,8 +329,8 @@ COMMANDS: dict[State, dict[bytes, Command]] = {
     State.CHUNKS: {**_ALWAYS, b"BDAT": Session._bdat},
 }
 
-#: How bytes are read in which state; a reader says whether it got any further.
-READERS: dict[State, Callable[[Session], bool]] = {
+#: How bytes are read in which state; a reader says whether it is worth being asked again. None: it is our turn.
+READERS: dict[State, Callable[[Session], bool] | None] = {
     State.CONNECTED: Session._read_command,
     State.GREETED: Session._read_command,
     State.SENDER: Session._read_command,
@@ -363,12 +339,14 @@ READERS: dict[State, Callable[[Session], bool]] = {
     State.CONTENT: Session._read_content,
     State.CHUNK: Session._read_chunk,
     State.SKIPPED: Session._read_skipped,
-    State.RESERVING: Session._wait,
-    State.COMMITTING: Session._wait,
-    State.RESTING: Session._wait,
-    State.ASKING: Session._wait,
-    State.HANDSHAKE: Session._wait,
+    State.RESERVING: None,
+    State.COMMITTING: None,
+    State.RESTING: None,
+    State.ASKING: None,
+    State.HANDSHAKE: None,
 }
+
+Session.commands, Session.readers = COMMANDS, READERS
 
 _KNOWN = frozenset(verb for commands in COMMANDS.values() for verb in commands)
 

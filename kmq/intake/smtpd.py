@@ -12,7 +12,7 @@ import ssl
 import time
 from asyncio import sslproto
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class Smtpd:
             often somebody asked for mail (ETRN), since the start.
     """
 
+    carrier: type[Carrier] = Carrier  #: made for a connection that is about to be made
     tick = 1.0  #: seconds between two looks at the sessions
     clock = staticmethod(time.time)
 
@@ -100,13 +101,12 @@ class Smtpd:
             section,
             hostname,
             routes,
-            refusal=lambda: self.door.refusal,
+            self.door,
             clock=self.clock,
             small_body=sizes.small_body,
             starttls=self.tls_context is not None,
-            urgent_size=sizes.urgent,
             rates=self.rates,
-            pressed=lambda: self.door.pressed(section.submission),
+            urgent_size=sizes.urgent,
         )
         self.tally.total, self.tally.per_client = section.sessions, section.sessions_per_client
         self.client = lru_cache(4096)(self._recognize)
@@ -136,7 +136,7 @@ class Smtpd:
                 listener.close()  # another descriptor of what we have
                 continue
             begin = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-            self._servers[address] = await begin(lambda: self.carrier(loop), sock=listener, backlog=512)
+            self._servers[address] = await begin(partial(self.carrier, self, loop), sock=listener, backlog=512)
         if self._timer is None:
             self._timer = loop.call_later(self.tick, self._look, loop)
 
@@ -174,10 +174,6 @@ class Smtpd:
 
     # --- what carriers ask ---
 
-    def carrier(self, loop: asyncio.AbstractEventLoop) -> Carrier:
-        """For a connection that is about to be made."""
-        return Carrier(self, loop)
-
     def recognize(self, transport: Any) -> Client:
         """Who is there."""
         peer = transport.get_extra_info("peername")
@@ -204,11 +200,8 @@ class Smtpd:
         """The connection is gone."""
         self.tally.leave(carrier.key)
         self._carriers.discard(carrier)
-        if not self._carriers:
+        if self._closing and not self._carriers:
             self._empty.set()
-
-    def count(self, event: str) -> None:
-        self.counts[event] += 1
 
     @property
     def sessions(self) -> int:

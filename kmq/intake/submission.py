@@ -88,12 +88,12 @@ class Submission:
         return self._pressed[user]
 
     def put(
-        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+        self, raw: bytes, tail: int, count: int, stamp: int, answer: Answer, dropped: DroppedFile | None = None
     ) -> None:
         """A whole message, small enough for one frame."""
         token = self._token()
         self._puts[token] = answer
-        self._post(Put(token, len(tail), count, stamp, dropped=dropped), tail + body)
+        self._post(Put(token, tail, count, stamp, dropped=dropped), raw)
 
     def reserve(self, answer: Answer) -> None:
         """The ID for a large body. It is good for this run of the scheduler process; a later one refuses it (451)."""

@@ -31,10 +31,12 @@ class Tally(Rows):
     def enter(self, who: str, unlimited: bool = False) -> bool:
         """One more session of a client, if that many may be; then `leave` is due. unlimited: he may have all."""
         place = 1 + place_of(who)
-        counts, rows = self._counts, self._rows
-        if sum([counts[row] for row in rows]) >= self.total:
-            return False
-        if not unlimited and sum([counts[row + place] for row in rows]) >= self.per_client:
+        counts = self._counts
+        sessions = his = 0
+        for row in self._rows:
+            sessions += counts[row]
+            his += counts[row + place]
+        if sessions >= self.total or (his >= self.per_client and not unlimited):
             return False
         counts[self._own] += 1
         counts[self._own + place] += 1

@@ -10,6 +10,8 @@ from typing import Any
 
 from kmq.errors import openssl_text
 
+_NOTHING = bytes(4)  #: no bytes, as FIONREAD counts them
+
 
 def tls_name(transport: Any) -> str | None:
     """Protocol and cipher, as the mail log names them."""
@@ -23,9 +25,7 @@ def handshake_trouble(error: BaseException) -> str:
     return openssl_text(error) or "the client ended the connection during the handshake"
 
 
-def unread(transport: Any) -> int:
-    """Bytes that the client sent already."""
+def unread(transport: Any) -> bool:
+    """Whether the client sent something already."""
     found = transport.get_extra_info("socket")
-    if found is None:
-        return 0
-    return int.from_bytes(fcntl.ioctl(found.fileno(), termios.FIONREAD, bytes(4)), "little")
+    return found is not None and fcntl.ioctl(found.fileno(), termios.FIONREAD, _NOTHING) != _NOTHING

@@ -10,9 +10,9 @@ Callers:  kmq.log, kmq.log.mail, kmq.run.tracing; kmq.admin.tracked reads the li
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ from kmq.log import mail
 from kmq.log.lines import Log, Value
 from kmq.log.tracking_files import Keeping, TrackingFiles
 from kmq.model.moment import as_text
+
+if TYPE_CHECKING:
+    from kmq.log.accepted import Accepted
 
 #: Recipients of one line; an event about more is several lines.
 MOST_RECIPIENTS = 100
@@ -191,10 +194,7 @@ def tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Besi
     if word not in EVENTS:
         return
     try:
-        if word == "accepted" and len(besides.recipients) <= MOST_RECIPIENTS and "parent" not in said:
-            note(_received(queue_id, said.get, besides))
-        else:
-            _tell(word, queue_id, said, besides)
+        _tell(word, queue_id, said, besides)
     except Exception as error:
         log.error("our program failed on an entry of the tracking log", trace=log.traced(error))
 
@@ -216,36 +216,41 @@ def _tell(word: str, queue_id: str, said: Mapping[str, Value], besides: mail.Bes
     to = besides.recipients or ((str(said["to"]),) if said.get("to") else ())
     if said.get("rcpt"):
         to = (f"#{said['rcpt']}",)
+    _note_parts(entry, to)
+
+
+def _note_parts(entry: Entry, to: Sequence[str]) -> None:
     for at in range(0, max(1, len(to)), MOST_RECIPIENTS):
         entry.recipient_address = to[at : at + MOST_RECIPIENTS]
         note(entry)
 
 
-def _received(queue_id: str, said: Callable[[str], Any], besides: mail.Besides) -> Entry:
+def received(queue_id: str, one: "Accepted", tls: str) -> None:
     """A message as nearly all come, in a third of the time: what a client said of itself is short."""
-    proto = said("proto") or ""
-    to = said("to")
+    if _log is None:
+        return
+    try:
+        _note_parts(_received(queue_id, one, tls), one.recipients)
+    except Exception as error:
+        log.error("our program failed on an entry of the tracking log", trace=log.traced(error))
+
+
+def _received(queue_id: str, one: "Accepted", tls: str) -> Entry:
+    by = one.by.keys.get
+    user, proto = by("user", ""), by("proto", "")
     return Entry(
         event_id="RECEIVE",
         source=_SOURCES.get(proto, "SMTP"),
         internal_message_id=queue_id,
-        message_id=said("msgid") or "",
-        sender_address=said("from") or "",
-        recipient_address=besides.recipients or ((to,) if to else ()),
-        recipient_count=said("nrcpt") or 0,
-        client_ip=said("client") or "",
-        client_hostname=said("helo") or "",
-        connector_id=said("receiver") or "",
-        total_bytes=said("size") or 0,
-        message_subject=besides.subject[:_LONGEST] if _subjects else "",
-        custom_data=Details(
-            tls=said("tls") or "",
-            delay=said("delay") or "",
-            reason=said("reason") or "",
-            user=said("user") or "",
-            file=said("file") or "",
-            proto=proto,
-        ),
+        message_id=one.message_id,
+        sender_address=one.sender,
+        recipient_count=len(one.recipients),
+        client_ip=by("client", ""),
+        client_hostname=by("helo", ""),
+        connector_id=by("receiver", ""),
+        total_bytes=one.size,
+        message_subject=one.subject[:_LONGEST] if _subjects else "",
+        custom_data=Details(tls=tls, delay=one.delay, reason=one.reason, user=user, proto=proto),
     )
 
 

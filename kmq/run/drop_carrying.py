@@ -147,7 +147,7 @@ class Carrying:
         deed = arrival.hand_over(time.time())
         if isinstance(deed, deeds.Put):
             name, refused = await self._answer(
-                lambda answer: self._door.put(deed.tail, deed.count, deed.body, deed.stamp, answer, file.dropped)
+                lambda answer: self._door.put(deed.raw, deed.tail, deed.count, deed.stamp, answer, file.dropped)
             )
             return Carried(name, letter, size, refused)
         large, self._large = self._large, None

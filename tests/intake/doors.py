@@ -83,12 +83,14 @@ class MemoryDoor:
         return self.users if user else self.servers
 
     def put(
-        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+        self, raw: bytes, tail: int, count: int, stamp: int, answer: Answer, dropped: DroppedFile | None = None
     ) -> None:
+        head, body = raw[:tail], raw[tail:]
+
         def take(name: str) -> None:
             assert body[stamp : stamp + 17] == b"00000000-00000000"
             stamped = body[:stamp] + name.encode() + body[stamp + 17 :]
-            self._take(name, tail, count, stamped, hashlib.sha256(stamped).hexdigest())
+            self._take(name, head, count, stamped, hashlib.sha256(stamped).hexdigest())
 
         self._answer(answer, take)
 
@@ -184,9 +186,8 @@ class Talk:
 
     def __post_init__(self) -> None:
         rules = Rules(
-            *(self.section, "mx.us.test", Routes(), lambda: self.door.refusal, lambda: NOW, self.small_body),
-            *(self.starttls, self.urgent_size, self.rates),
-            pressed=lambda: self.door.pressed(self.section.submission),
+            *(self.section, "mx.us.test", Routes(), self.door, lambda: NOW, self.small_body),
+            *(self.starttls, self.rates or Rates(self.section), self.urgent_size),
         )
         trusted = any(ip_address(self.ip) in network for network in self.section.relay_from)
         may_etrn = any(ip_address(self.ip) in network for network in self.section.etrn_from)
@@ -216,16 +217,14 @@ class Talk:
         assert codes == [250, *[250] * len(to), 354]
         return self.send(content, *reads)
 
-    def perform(self, found: list[deeds.AnyDeed]) -> None:
-        assert sum(isinstance(deed, deeds.Say) for deed in found) <= 1
-        for place, deed in enumerate(found):
-            assert not isinstance(deed, deeds.Say) or place == 0
+    def perform(self, turn: deeds.Turn) -> None:
+        said, found = turn
+        self.said += said
+        for deed in found:
             self.done.append(deed)
             match deed:
-                case deeds.Say(text):
-                    self.said += text
-                case deeds.Put(tail, count, body, stamp):
-                    self.door.put(tail, count, body, stamp, self._answered)
+                case deeds.Put(raw, tail, count, stamp):
+                    self.door.put(raw, tail, count, stamp, self._answered)
                 case deeds.Reserve():
                     self.door.reserve(self._answered)
                 case deeds.Etrn(node):
@@ -249,3 +248,7 @@ class Talk:
     @property
     def notes(self) -> list[deeds.Note]:
         return [deed for deed in self.done if isinstance(deed, deeds.Note)]
+
+    @property
+    def accepted(self) -> list[deeds.NoteAccepted]:
+        return [deed for deed in self.done if isinstance(deed, deeds.NoteAccepted)]

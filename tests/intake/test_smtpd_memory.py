@@ -28,7 +28,7 @@ class Nowhere:
     name = ""
     refusal = None
     def pressed(self, user): return FREE
-    def put(self, tail, count, body, stamp, answer): answer("69212ad0-00000001", None)
+    def put(self, raw, tail, count, stamp, answer): answer("69212ad0-00000001", None)
     def reserve(self, answer): answer("69212ad0-00000001", None)
     def open_large(self, on_room): return self
     def write(self, piece): return True

@@ -87,7 +87,7 @@ class Bench:
         return note
 
     def put(self, name: str, body: bytes = b"body") -> None:
-        self.door.put(b"tail", 2, body, 30, self.answer(name))
+        self.door.put(b"tail" + body, 4, 2, 30, self.answer(name))
 
     def open(self) -> Large:
         def room() -> None:

@@ -16,6 +16,7 @@ from kmq.config.sections import SendmailSection
 from kmq.intake import local, pace
 from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
+from kmq.model.envelope import Source
 from tests.asuser import connected_as
 from tests.intake.doors import MemoryDoor, Routes
 from tests.intake.serving import LOOPS, run
@@ -101,7 +102,7 @@ def test_the_kernel_says_who_it_is_and_everybody_may_send_anywhere(tmp_path: Pat
             await program.begin()
             assert (await program.mail("Subject: hello\r\n\r\nhello\r\n", "<nobody>")).startswith("250 2.0.0 6921")
             message = door.messages[0]
-            assert message.head.source == local.Source(how="sendmail", user="nobody", receiver="sendmail")
+            assert message.head.source == Source(how="sendmail", user="nobody", receiver="sendmail")
             assert message.head.sender == "nobody@us.test"
             fields = header_of(message.body)
             assert fields["Received"].startswith("from nobody (uid 65534) by mx.us.test (kmq) with ESMTP id 6921")

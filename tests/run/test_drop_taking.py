@@ -39,9 +39,9 @@ class Door(MemoryDoor):
         self.dropped: list[DroppedFile] = []
 
     def put(
-        self, tail: bytes, count: int, body: bytes, stamp: int, answer: Answer, dropped: DroppedFile | None = None
+        self, raw: bytes, tail: int, count: int, stamp: int, answer: Answer, dropped: DroppedFile | None = None
     ) -> None:
-        super().put(tail, count, body, stamp, self._unlinking(answer, dropped), dropped)
+        super().put(raw, tail, count, stamp, self._unlinking(answer, dropped), dropped)
 
     def open_large(self, on_room: Callable[[], None], dropped: DroppedFile | None = None):
         self.large_file = dropped
