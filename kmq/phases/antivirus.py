@@ -54,7 +54,7 @@ class Antivirus:
         self._remover = remover
 
     def concerns(self, matter: Matter) -> bool:
-        return not any(one.phase == self.phase.value and one.step == self.step for one in matter.earlier)
+        return not any(one.step == self.step and one.phase == self.phase.text for one in matter.earlier)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -7,7 +7,8 @@ Callers:  phases.antivirus, phases.antivirus_removal.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kmq.config.scanner import ScannerSection
 from kmq.phases.antivirus_scanner import Scanner
@@ -16,8 +17,7 @@ from kmq.phases.inspection import Pieces
 from kmq.phases.peers import Unanswered
 
 
-@dataclass(slots=True)
-class Round:
+class Round(msgspec.Struct):
     """found: infected, or counted as such, by the scanner `by`. down: a scanner that had to be asked and could not be.
 
     warnings: what could not be looked into, and is delivered all the same; unscanned: scanners that could not be asked,
@@ -27,10 +27,10 @@ class Round:
     found: Verdict | None = None
     by: Scanner | None = None
     down: tuple[Scanner, Unanswered] | None = None
-    warnings: list[tuple[Scanner, Verdict]] = field(default_factory=list)
-    unscanned: list[tuple[Scanner, Unanswered]] = field(default_factory=list)
-    clean: list[Scanner] = field(default_factory=list)
-    accepted: list[Verdict] = field(default_factory=list)
+    warnings: list[tuple[Scanner, Verdict]] = []
+    unscanned: list[tuple[Scanner, Unanswered]] = []
+    clean: list[Scanner] = []
+    accepted: list[Verdict] = []
 
 
 class Scanners:

@@ -17,7 +17,7 @@ from kmq.phases.desk import Desk
 from kmq.phases.inspection import Pieces
 from kmq.phases.peers import Unanswered
 from kmq.phases.scanned import beside
-from kmq.phases.verdicts import Verdicts, key_of
+from kmq.phases.verdicts import Verdicts, key_of, key_of_whole
 
 #: Seconds after which clamd is asked again which signatures it has.
 _VERSION = 5.0
@@ -56,7 +56,7 @@ class Scanner:
 
     async def _key(self, text: bytes | Pieces) -> bytes:
         if isinstance(text, bytes):
-            return key_of((text,))
+            return key_of_whole(text)
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: key_of(text()))
 
     async def _scan(self, text: bytes | Pieces) -> Verdict | Unanswered:

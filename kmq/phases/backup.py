@@ -35,6 +35,8 @@ LIMIT = 60.0
 _TOGETHER = 32
 #: Seconds between two alarms of a worker.
 _QUIET = 60.0
+#: Seconds for which what was seen of the folder's file system counts.
+_LOOK = 1.0
 #: How a copy for the archive says where it comes from, and how an alias's message does.
 HOW, ALIAS = "archive", "alias"
 _FULL = (28, 122)  # ENOSPC, EDQUOT
@@ -70,6 +72,7 @@ class Backup:
         self._in_spool = section.is_in(spool)
         self._depot = Depot(section.folder, limit)
         self._alarmed = -_QUIET
+        self._linked, self._looked = False, -_LOOK
 
     def concerns(self, matter: Matter) -> bool:
         """What aliases made of archived mail is not archived again, unless it has come into another class by that."""
@@ -112,11 +115,16 @@ class Backup:
         return Finding(Passed(by=by, verdict="archived", archive=archive), letters=letters)
 
     def _is_spool_s(self) -> bool:
-        """Whether the spool's folder is on the spool's file system: something may be mounted there."""
-        try:
-            return os.stat(self.section.folder).st_dev == os.stat(self._spool).st_dev
-        except OSError:
-            return False
+        """Whether the spool's folder is on the spool's file system: something may be mounted there. What is mounted
+        meanwhile the scheduler process finds out, and copies."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            try:
+                self._linked = os.stat(self.section.folder).st_dev == os.stat(self._spool).st_dev
+            except OSError:
+                self._linked = False
+        return self._linked
 
     def _failed(self, matter: Matter, trouble: OSError, letters: list[Letter]) -> Finding:
         why = trouble.strerror or str(trouble)

@@ -24,6 +24,7 @@ _REPLY_LIMIT = 16 << 10
 _LENGTH = Struct(">I")
 _COMMAND = b"zINSTREAM\0"
 _END = _LENGTH.pack(0)
+_OK = b"stream: OK"
 
 
 class Result(Enum):
@@ -56,9 +57,9 @@ _HEURISTICS = {
 
 def verdict_of(reply: bytes) -> Verdict | Unanswered:
     """The verdict of a reply without its zero byte; what is none of clamd's is no answer."""
-    text = "".join(chr(sign) if 32 <= sign < 127 else "?" for sign in reply.strip())
-    if text == "stream: OK":
+    if reply == _OK:
         return CLEAN
+    text = "".join(chr(sign) if 32 <= sign < 127 else "?" for sign in reply.strip())
     if text.startswith("stream: ") and text.endswith(" FOUND") and len(text) > len("stream: FOUND"):
         name = text[len("stream: ") : -len(" FOUND")].strip()[:200]
         return Verdict(next((one for word, one in _HEURISTICS.items() if name.startswith(word)), Result.INFECTED), name)

@@ -102,5 +102,7 @@ def plain(name: str) -> str:
     """A name as patterns are held against it: lower case, without what nobody sees (control characters, marks that turn
     the direction), in one form of Unicode, without blanks and dots at its end, which Windows leaves away.
     """
+    if name.isascii() and name.isprintable():
+        return name.lower().rstrip(" .").lstrip(" ")
     shown = "".join(sign for sign in name if unicodedata.category(sign) not in ("Cc", "Cf"))
     return unicodedata.normalize("NFKC", shown).casefold().rstrip(" .").lstrip()

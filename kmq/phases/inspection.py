@@ -10,8 +10,9 @@ Callers:  run.inspecting.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from kmq.model import recipients
 from kmq.model.envelope import Head, Recipient
@@ -25,8 +26,7 @@ from kmq.phases.work import Body
 Pieces = Callable[[], Iterator[bytes]]
 
 
-@dataclass(slots=True, frozen=True)
-class Matter:
+class Matter(msgspec.Struct, frozen=True):
     """A message in front of a phase.
 
     rcpt:    recipients (indices into head.recipients) that are still to be delivered; never empty.
@@ -48,8 +48,7 @@ class Matter:
         return standing(self.head, self.earlier, self.rcpt[0])
 
 
-@dataclass(slots=True, frozen=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """A further message that a phase makes: a copy, a message redirected, a letter to people.
 
     sender:     of its envelope, "" for nobody (what answers or warns somebody has none, RFC 3834).
@@ -75,8 +74,7 @@ class Letter:
     once: bool = True
 
 
-@dataclass(slots=True, frozen=True)
-class Replacement:
+class Replacement(msgspec.Struct, frozen=True):
     """The message goes on as another one, since its text or sender are no longer what came.
 
     rcpt:   those that go on with it; the others are in events, or go on with the message as it is.
@@ -96,8 +94,7 @@ class Replacement:
     added: tuple[Recipient, ...] = ()
 
 
-@dataclass(slots=True)
-class Finding:
+class Finding(msgspec.Struct):
     """What a phase has to say.
 
     passed:  the message has been through it; phase and step are filled in. None: it has not, and is taken up again;
@@ -110,8 +107,8 @@ class Finding:
     """
 
     passed: Passed | None
-    events: list[Discarded | Failed | Deferred | Suspended] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    events: list[Discarded | Failed | Deferred | Suspended] = []
+    letters: list[Letter] = []
     replacement: Replacement | None = None
     crashed: str = ""
 

@@ -13,6 +13,8 @@ Callers:  phases.server_rules; `kmq rules test`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from kmq.config import Settings
 from kmq.config.rule import RuleSection
 from kmq.config.rule_actions import ENDS, Verb
@@ -46,8 +48,7 @@ class Rule:
         return any(one.verb in _LAST for one in self.section.action)
 
 
-@dataclass(slots=True, frozen=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """A rule that applies, and to whom: indices into the message's recipients."""
 
     rule: Rule

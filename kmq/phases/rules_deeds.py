@@ -10,8 +10,9 @@ Callers:  phases.server_rules; `kmq rules test`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
+
+import msgspec
 
 from kmq.config.rule_actions import ENDS, Action, Verb
 from kmq.config.rule_text import filled
@@ -151,7 +152,7 @@ class _Making:
         lines = [_line(filled(line, known)) for line in action.text.split("\\n")]
         subject = _line(filled(action.subject, known))
         made = letter(look.head, applied.rule.section.name, action.addresses, subject, lines, self._asking.office)
-        yield replace(made, once=False)
+        yield msgspec.structs.replace(made, once=False)
 
 
 def _wishes(owners: Sequence[Recipient]) -> tuple[str, str]:

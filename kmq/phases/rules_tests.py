@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from kmq.config.rule_conditions import ADDRESS_FIELDS, Comparator, Condition, Subject
 from kmq.config.rule_text import Pattern
 from kmq.model.envelope import Head
@@ -31,8 +33,7 @@ class Need(IntEnum):
     ATTACHMENTS = 2
 
 
-@dataclass(slots=True, frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What is known of a message. header, attachments: None as long as nobody has looked. score: of spam, by a filter
     of ours.
     """

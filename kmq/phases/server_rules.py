@@ -11,11 +11,13 @@ Callers:  phases.content_filtering, which makes it.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Container, Sequence
+
+import msgspec
 
 from kmq.config import Settings
 from kmq.model import recipients
+from kmq.model.event import Passed
 from kmq.model.phase import Phase
 from kmq.phases import rules_header, unexamined
 from kmq.phases.examining import Examiners, without_facts
@@ -52,17 +54,19 @@ class ServerRules:
     async def inspect(self, matter: Matter) -> Finding:
         """See the module."""
         look = Look(matter.head, score=score_of(matter))
-        fresh = set(matter.rcpt) - self._through(matter)
+        before = [one for one in matter.earlier if one.step == self.step]
+        fresh = set(matter.rcpt) - self._through(matter, before) if before else matter.rcpt
         whole = range(len(matter.head.recipients))  # rules are about each, so that a part of them finds the same
         note = ""
         while True:
             found = apply(self.rules, look, whole, matter.local)
             if not isinstance(found, Need):
                 mine = [Applied(one.rule, rcpt) for one in found if (rcpt := _shared(one.rcpt, fresh))]
-                asking = Asking(look, matter.attempt, self._office, self._silent(matter, found))
+                asking = Asking(look, matter.attempt, self._office, self._silent(matter, before, found))
                 return finding(asking, mine, note)
             if found is Need.HEADER:
-                look = Look(look.head, await header_of(self._ahead(matter)), look.attachments, look.score)
+                header = await header_of(self._ahead(matter) if before else matter)
+                look = Look(look.head, header, look.attachments, look.score)
                 continue
             facts = await self._facts(matter)
             if isinstance(facts, Trouble):
@@ -75,17 +79,17 @@ class ServerRules:
 
     def _ahead(self, matter: Matter) -> Matter:
         """The message as it came to this step, also when some recipients have been through it."""
-        return replace(matter, earlier=tuple(one for one in matter.earlier if one.step != self.step))
+        return msgspec.structs.replace(matter, earlier=tuple(one for one in matter.earlier if one.step != self.step))
 
-    def _through(self, matter: Matter) -> set[int]:
+    def _through(self, matter: Matter, before: Sequence[Passed]) -> set[int]:
         """Who has met the rules before, and was held by one: an operator has let him go on."""
-        said = [one.rcpt for one in matter.earlier if one.step == self.step]
+        said = [one.rcpt for one in before]
         return {index for rcpt in said for index in (recipients.from_text(rcpt) if rcpt else matter.rcpt)}
 
-    def _silent(self, matter: Matter, found: Sequence[Applied]) -> frozenset[str]:
+    def _silent(self, matter: Matter, before: Sequence[Passed], found: Sequence[Applied]) -> frozenset[str]:
         """Rules that made their copies and notices with recipients who went through this step before, or, of a message
         that goes in several shares at once, those who make them with the first recipient whom they are about."""
-        said = [one.by for one in matter.earlier if one.step == self.step]
+        said = [one.by for one in before]
         shares = len(matter.head.recipients) > SHARE
         return frozenset(
             one.rule.section.name
@@ -104,7 +108,7 @@ class ServerRules:
         await self._examiners.close()
 
 
-def _shared(some: Sequence[int], others: set[int]) -> tuple[int, ...]:
+def _shared(some: Sequence[int], others: Container[int]) -> tuple[int, ...]:
     return tuple(index for index in some if index in others)
 
 

@@ -11,7 +11,8 @@ Callers:  run.walk.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kmq import log
 from kmq.model import recipients
@@ -34,8 +35,7 @@ _OWN = frozenset({NOTICE, COPY})
 NO_ROOM = "a message that a phase made cannot be kept: "
 
 
-@dataclass(slots=True)
-class Inspected:
+class Inspected(msgspec.Struct):
     """What the phases came to. left: recipients that go on to the categorizer; children, raw: messages that were made.
 
     crashed: the phase that failed on the message, "" when none did; trace: where. damaged: why the body is not what was
@@ -43,8 +43,8 @@ class Inspected:
     """
 
     left: tuple[int, ...]
-    events: list[Event] = field(default_factory=list)
-    children: list[Child] = field(default_factory=list)
+    events: list[Event] = []
+    children: list[Child] = []
     raw: bytes = b""
     crashed: str = ""
     trace: str = ""
@@ -111,8 +111,8 @@ class Inspecting:
         except OSError as error:
             inspected = walk.not_now(f"{NO_ROOM}{error.strerror or error}")
         except Exception as error:
-            log.error("our program failed on a message", id=job.assign.m, phase=phase.value, trace=log.traced(error))
-            inspected = Inspected((), crashed=phase.value, trace=log.traced(error))
+            log.error("our program failed on a message", id=job.assign.m, phase=phase.text, trace=log.traced(error))
+            inspected = Inspected((), crashed=phase.text, trace=log.traced(error))
         then(inspected)
 
 
@@ -127,14 +127,16 @@ class _Steps:
         self._job = job
         self._linking = linking
         self._local = local
-        self._all = recipients.as_text(range(len(job.head.recipients)))
-        self._earlier = list(job.past)
+        self._earlier = job.past
         self._before = tuple(job.head.passed.split(",")) if job.head.passed else ()
         self.inspected = Inspected(rcpt)
         self.over = job.head.source.how in _OWN
 
     def passed(self, step: Inspector) -> bool:
-        if step.phase.value in self._before or _token(step.phase.value, step.step) in self._before:
+        """Before this walk, in which each step has its turn once: fresh mail has passed none."""
+        if not self._job.past and not self._before:
+            return False
+        if step.phase.text in self._before or _token(step.phase.text, step.step) in self._before:
             return True
         through: set[int] = set()
         for one in self._of(step):
@@ -144,38 +146,44 @@ class _Steps:
         return through.issuperset(self.inspected.left)
 
     def _of(self, step: Inspector) -> list[Passed]:
-        return [one for one in self._earlier if one.phase == step.phase.value and one.step == step.step]
+        """What it said before this walk."""
+        return [one for one in self._job.past if one.step == step.step and one.phase == step.phase.text]
 
     def matter(self) -> Matter:
         job = self._job
-        return Matter(job.head, job.body, self.inspected.left, tuple(self._earlier), job.assign.attempt, self._local)
+        return Matter(job.head, job.body, self.inspected.left, self._earlier, job.assign.attempt, self._local)
 
     async def take(self, step: Inspector, finding: Finding) -> None:
         """What one step found."""
         found = self.inspected
         if finding.crashed:
             self.over = True
-            found.crashed, found.trace = step.phase.value, finding.crashed
+            found.crashed, found.trace = step.phase.text, finding.crashed
             return
         if finding.passed is not None:
-            await self._take_passed(step, finding.passed, finding.letters)
+            if finding.letters:
+                finding.passed.child = await self._take_letters(step, finding.letters)
+            self._take_passed(step, finding.passed)
         for event in finding.events:
             self._take_event(event)
         if finding.replacement is not None and finding.passed is not None:
             await self._take_replacement(step, finding)
         self.over = self.over or not found.left or finding.passed is None
 
-    async def _take_passed(self, step: Inspector, passed: Passed, made: Sequence[Letter]) -> None:
-        passed.phase, passed.step = step.phase.value, step.step
-        rcpt = recipients.as_text(self.inspected.left)
-        passed.rcpt = "" if rcpt == self._all else rcpt
+    async def _take_letters(self, step: Inspector, made: Sequence[Letter]) -> str:
+        """-> their places, as Passed bears them."""
         origin = self._origin()
         sent = self._sent(step)
         letters = [one for one in made if not (one.once and sent)]
-        places = [await self._add(drafting.letter(origin, one, self._linking)) for one in letters]
-        passed.child = " ".join(places)
-        self._earlier.append(passed)
-        self.inspected.events.append(passed)
+        return " ".join([await self._add(drafting.letter(origin, one, self._linking)) for one in letters])
+
+    def _take_passed(self, step: Inspector, passed: Passed) -> None:
+        found = self.inspected
+        passed.phase, passed.step = step.phase.text, step.step
+        if len(found.left) != len(self._job.head.recipients):
+            passed.rcpt = recipients.as_text(found.left)
+        self._earlier = (*self._earlier, passed)
+        found.events.append(passed)
 
     def _sent(self, step: Inspector) -> bool:
         """Letters that are made once for a message are those of the first of its shares that goes through the step."""
@@ -194,7 +202,7 @@ class _Steps:
     async def _take_replacement(self, step: Inspector, finding: Finding) -> None:
         made = finding.replacement
         assert made is not None and finding.passed is not None, "whoever calls has looked"
-        through = dict.fromkeys((*self._before, *(phase.value for phase in made.passed)))
+        through = dict.fromkeys((*self._before, *(phase.text for phase in made.passed)))
         through |= dict.fromkeys(_token(one.phase, one.step) for one in self._earlier if one.covers(made.rcpt[0]))
         place = await self._add(drafting.replacement(self._origin(), made, ",".join(through), self._linking))
         rcpt = recipients.as_text(made.rcpt)
