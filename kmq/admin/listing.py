@@ -101,7 +101,7 @@ class Listed:
     @property
     def next_try(self) -> float | None:
         """The soonest attempt of any of its queues: Unix time, 0 for as soon as possible, None for never by itself."""
-        return min((share.next_try for share in self.shares if share.next_try is not None), default=None)
+        return min([share.next_try for share in self.shares if share.next_try is not None], default=None)
 
     @property
     def status(self) -> str:

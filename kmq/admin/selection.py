@@ -11,9 +11,8 @@ Callers:  kmq.cli, kmq.admin (the verbs act on what is selected here); selection
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict
 
 from kmq.admin import circumstances, selection_source, selection_view
 from kmq.admin.circumstances import Circumstances
@@ -21,7 +20,7 @@ from kmq.admin.filter_names import MESSAGE
 from kmq.admin.selection_hits import Hits, Totals
 from kmq.admin.selection_order import bookmark as bookmarked
 from kmq.admin.selection_order import keys, place
-from kmq.admin.selection_rows import Row
+from kmq.admin.selection_rows import LINE, ROW, Line, One, Row, Shape
 from kmq.admin.selection_source import Source
 from kmq.config import Settings
 from kmq.model import queue_id
@@ -30,7 +29,7 @@ from kmq.spool.index_rows import mid_of
 if TYPE_CHECKING:
     from kmq.admin.filter_tree import Node
 
-__all__ = ["MOST", "PAGE", "Page", "Row", "Selection", "Wish", "select"]
+__all__ = ["MOST", "PAGE", "Row", "Selection", "Wish"]
 
 #: Rows of a page when nobody says how many (Exchange's result size), and the most that one page has.
 PAGE = 1000
@@ -38,19 +37,6 @@ MOST = 250_000
 
 #: Messages in hand of which kmqd is asked for which of their queues.
 _ASKED = 1000
-
-
-@dataclass(slots=True)
-class Page:
-    """rows: of this page; total: rows that are asked for, on all pages; as_of: Unix time of which this view is.
-
-    bookmark: where the next page begins, "" when there is none.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    total: int = 0
-    as_of: float = 0.0
-    bookmark: str = ""
 
 
 class Wish(TypedDict, total=False):
@@ -68,14 +54,6 @@ class Wish(TypedDict, total=False):
     sort: str
     limit: int
     bookmark: str
-
-
-def select(settings: Settings, around: Circumstances, **wish: Unpack[Wish]) -> Page:
-    """One page."""
-    with Selection(settings, around, wish) as found:
-        page = Page(total=found.totals.rows, as_of=found.as_of)
-        page.rows, page.bookmark = found.page(wish.get("limit", PAGE), wish.get("bookmark", ""))
-        return page
 
 
 class Selection:
@@ -113,12 +91,23 @@ class Selection:
 
     def page(self, limit: int = PAGE, bookmark: str = "") -> tuple[list[Row], str]:
         """Rows, and the bookmark of what follows, "" when nothing does."""
-        rows, last = self._hits.page(self._place(bookmark), min(limit or MOST, MOST))
-        return rows, bookmarked(last, self._sort) if last else ""
+        return self._page(limit, bookmark, ROW)
+
+    def page_of_lines(self, limit: int, bookmark: str = "") -> tuple[list[Line], str]:
+        """The same with what a list shows: half of the work."""
+        return self._page(limit, bookmark, LINE)
+
+    def _page(self, limit: int, bookmark: str, shape: Shape[One]) -> tuple[list[One], str]:
+        found, last = self._hits.page(self._place(bookmark), min(limit or MOST, MOST), shape)
+        return found, bookmarked(last, self._sort) if last else ""
 
     def rows(self) -> Iterator[Row]:
         """All of them, in order."""
-        return self._hits.rows()
+        return self._hits.rows(ROW)
+
+    def lines(self) -> Iterator[Line]:
+        """The same with what a list shows."""
+        return self._hits.rows(LINE)
 
     def names(self) -> Iterator[tuple[str, str]]:
         """(ID, text of the next hop) of all, in order: a tenth of the work."""

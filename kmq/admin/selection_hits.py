@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmq.admin import selection_view
 from kmq.admin.selection_order import Key
-from kmq.admin.selection_rows import COLUMNS, Row
+from kmq.admin.selection_rows import One, Shape
 from kmq.model import hop, queue_id
 from kmq.spool.index_rows import number_of
 
@@ -90,7 +90,7 @@ class Hits:
         found = self._connection.execute(f"SELECT mid, hop FROM hit ORDER BY {self._order}")
         return ((queue_id.text(number_of(mid)), text) for mid, text in found)
 
-    def page(self, behind: Sequence[float | str], limit: int) -> tuple[list[Row], list[float | str]]:
+    def page(self, behind: Sequence[float | str], limit: int, shape: Shape[One]) -> tuple[list[One], list[float | str]]:
         """Rows behind a place, in order; the place of the last one, empty when none come after it."""
         where, told = _behind([*self._keys, *_TIES], behind) if behind else ("1", [])
         self._connection.execute("DROP TABLE IF EXISTS temp.chosen")
@@ -98,28 +98,29 @@ class Hits:
             f"CREATE TEMP TABLE chosen AS SELECT * FROM hit WHERE {where} ORDER BY {self._order} LIMIT {limit + 1}",
             told,
         )
-        rows = [Row(one) for one in self._joined("chosen", 0, limit)]
+        rows = self._joined("chosen", 0, limit, shape)
         place = ", ".join(one.name for one in (*self._keys, *_TIES))
         more = self._connection.execute("SELECT 1 FROM chosen WHERE rowid > ?", (limit,)).fetchone()
         last = self._connection.execute(f"SELECT {place} FROM chosen WHERE rowid = ?", (limit,)).fetchone()
         self._let_go()
         return rows, list(last) if more and last else []
 
-    def _joined(self, table: str, behind: int, limit: int) -> list[tuple[object, ...]]:
+    def _joined(self, table: str, behind: int, limit: int, shape: Shape[One]) -> list[One]:
         """Rows of the view for those of a table, by their places in it; what has left meanwhile has none."""
-        columns = ", ".join(f'"{name}"' for name in COLUMNS)
+        columns = ", ".join(f'"{name}"' for name in shape.columns)
         places = f"{table}.rowid > {behind} AND {table}.rowid <= {behind + limit}"
-        return self._connection.execute(
+        found = self._connection.execute(
             f"SELECT {columns} FROM {table} CROSS JOIN messages USING (mid)"
             f" WHERE NextHop = {table}.hop AND {places} ORDER BY {table}.rowid"
-        ).fetchall()
+        )
+        return [shape.made(one) for one in found]
 
     def _let_go(self) -> None:
         """Who reads a page or a list takes his time; meanwhile the index must not grow for his sake."""
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, shape: Shape[One]) -> Iterator[One]:
         """All of them, in order, some at a time."""
         self._connection.execute(
             f"CREATE TEMP TABLE IF NOT EXISTS ordered AS SELECT mid, hop FROM hit ORDER BY {self._order}"
@@ -127,8 +128,7 @@ class Hits:
         (last,) = self._connection.execute("SELECT ifnull(max(rowid), 0) FROM ordered").fetchone()
         self._let_go()
         for at in range(0, last, _CHUNK):
-            for one in self._joined("ordered", at, _CHUNK):
-                yield Row(one)
+            yield from self._joined("ordered", at, _CHUNK, shape)
 
     def by_queue(self) -> Iterator[tuple[str, int, float | None]]:
         """(text of the next hop, messages, Unix time of the next attempt of any) of each queue."""

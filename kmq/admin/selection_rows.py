@@ -1,13 +1,12 @@
-"""A message in a queue, as a selection tells it.
+"""A message in a queue, as a selection tells it: a Row of all properties, or a Line of those that a list shows.
 
 Promise:  what is not asked for is not made: of a hundred thousand rows most are counted, named, or cut off.
-Callers:  selection makes rows; kmq.cli and kmq.admin read them.
+Callers:  selection makes both; kmq.cli and kmq.admin read them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kmq.admin.filter_names import MESSAGE
 from kmq.admin.filter_values import Kind
@@ -16,45 +15,32 @@ from kmq.model import queue_id
 from kmq.model.hop import DeliveryType
 from kmq.spool.index_rows import number_of
 
-#: Columns of the view `messages` that a row is made of.
-COLUMNS: Final = ("mid", "NextHop", "QueueStatus", "RecipientList", *(one.name for one in MESSAGE.properties))
-_OWN: Final = 4
+#: All properties.
+_NAMES: Final = tuple(one.name for one in MESSAGE.properties)
 
 _TIMES: Final = frozenset(one.name for one in MESSAGE.properties if one.kind is Kind.TIME)
 #: Texts for which "" is a value, not none.
 _MAY_BE_EMPTY: Final = frozenset({"FromAddress", "OriginalFromAddress"})
+#: Queues in which nothing that is ready goes by itself.
+_STANDS: Final = ("Suspended", "on-demand")
 _NOT_BY_ITSELF: Final = frozenset({"Suspended", "PendingSuspend", "PendingRemove", "Damaged"})
 
 
 class Row:
-    """id: of the message; hop: the text of the next hop of the queue."""
+    """id: of the message; hop: the text of the next hop of the queue.
+
+    plain: properties as they are compared: times in Unix time, spans in seconds, addresses on a line each.
+    """
+
+    __slots__ = ("_recipients", "hop", "id", "plain")
 
     def __init__(self, columns: Sequence[Any]) -> None:
-        """columns: the values of COLUMNS."""
-        self.id = queue_id.text(number_of(columns[0]))
-        self.hop: str = columns[1]
-        #: Of the whole queue, "" when nobody knows.
-        self.queue_status: str = columns[2]
-        self._recipients: str = columns[3]
-        #: As they are compared: times in Unix time, spans in seconds, addresses on a line each.
-        self.plain: Mapping[str, Any] = dict(zip(COLUMNS[_OWN:], columns[_OWN:], strict=True))
+        """columns: the values of those of ROW."""
+        mid, self.hop, self._recipients, *values = columns
+        self.id = queue_id.text(number_of(mid))
+        self.plain: Mapping[str, Any] = dict(zip(_NAMES, values, strict=True))
 
     @property
-    def to(self) -> list[str]:
-        """Addresses that wait there."""
-        text: str = self.plain["Recipients"]
-        return text.split("\n") if text else []
-
-    @property
-    def next_try(self) -> float | None:
-        """Unix time, 0.0 for as soon as possible, None for not before somebody does something."""
-        status, kind = self.plain["Status"], self.plain["DeliveryType"]
-        stands = self.queue_status in ("Suspended", "on-demand") or kind == DeliveryType.UNREACHABLE.value
-        if status in _NOT_BY_ITSELF or (status == "Ready" and stands):
-            return None
-        return self.plain["NextRetryTime"] or 0.0
-
-    @cached_property
     def properties(self) -> Mapping[str, object]:
         """By Exchange's names; times in RFC 3339."""
         told: dict[str, object] = {name: _shown(name, one) for name, one in self.plain.items()}
@@ -69,6 +55,66 @@ class Row:
             for address, own, error in json.loads(self._recipients)
         ]
         return told
+
+
+class Line(NamedTuple):
+    """queue_status: of the whole queue, "" when nobody knows; addresses: on a line each; next_retry: Unix time."""
+
+    mid: int
+    hop: str
+    queue_status: str
+    status: str
+    sender: str
+    addresses: str
+    size: int
+    created: float
+    next_retry: float | None
+    last_error: str
+    retry_count: int
+    delivery_type: str
+    queue: str
+    source: str
+    source_ip: str
+    held_by: str
+
+    @property
+    def id(self) -> str:
+        """Of the message."""
+        return queue_id.text(number_of(self.mid))
+
+    @property
+    def to(self) -> list[str]:
+        """Addresses that wait there."""
+        return self.addresses.split("\n") if self.addresses else []
+
+    @property
+    def next_try(self) -> float | None:
+        """Unix time, 0.0 for as soon as possible, None for not before somebody does something."""
+        stands = self.queue_status in _STANDS or self.delivery_type == DeliveryType.UNREACHABLE.value
+        if self.status in _NOT_BY_ITSELF or (self.status == "Ready" and stands):
+            return None
+        return self.next_retry or 0.0
+
+
+One = TypeVar("One", Row, Line)
+
+
+class Shape(NamedTuple, Generic[One]):
+    """columns: of the view `messages`; made: makes what is asked for of their values."""
+
+    columns: tuple[str, ...]
+    made: Callable[[Sequence[Any]], One]
+
+
+ROW: Final = Shape(("mid", "NextHop", "RecipientList", *_NAMES), Row)
+
+LINE: Final = Shape(
+    (
+        *("mid", "NextHop", "QueueStatus", "Status", "FromAddress", "Recipients", "Size", "Created", "NextRetryTime"),
+        *("LastError", "RetryCount", "DeliveryType", "NextHopDomain", "MessageSourceName", "SourceIP", "HeldBy"),
+    ),
+    Line._make,
+)
 
 
 def _shown(name: str, one: Any) -> object:

@@ -16,8 +16,9 @@ from kmq.admin.explain_gone import explain_gone, explain_kept
 from kmq.admin.explain_queue import explain_queue
 from kmq.admin.explain_story import of_queue, story
 from kmq.admin.listing import domains, is_named
-from kmq.admin.selection import Row, select
+from kmq.admin.selection import Selection, Wish
 from kmq.admin.selection_queues import select_queues
+from kmq.admin.selection_rows import Line
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.cli.parser import identity
 from kmq.errors import KmqError
@@ -133,11 +134,13 @@ def _queue(call: Call, name: str) -> int:
         call.warn(harmless(_which(name, meant, known)))
         return REFUSED
     (hop,) = meant
-    waiting = select(call.settings, facts.around, queue=str(hop), limit=_LOOKED_AT)
-    addresses = [address for row in waiting.rows for address in row.to]
+    with Selection(call.settings, facts.around, {"queue": str(hop)}) as found:
+        waiting, _ = found.page_of_lines(_LOOKED_AT)
+        total = found.totals.rows
+    addresses = [address for line in waiting for address in line.to]
     state = facts.around.queues.get(str(hop))
-    count = max(waiting.total, state.messages if state is not None else 0)
-    findings = explain_queue(hop, count, domains(addresses), facts, _next_try(call, hop, facts, waiting.rows))
+    count = max(total, state.messages if state is not None else 0)
+    findings = explain_queue(hop, count, domains(addresses), facts, _next_try(call, hop, facts, waiting))
     if call.json:
         call.tell_objects([{"Queue": hop.name, "NextHop": str(hop), "Causes": [properties(one) for one in findings]}])
     else:
@@ -146,12 +149,14 @@ def _queue(call: Call, name: str) -> int:
     return DONE
 
 
-def _next_try(call: Call, hop: NextHop, facts: Facts, rows: Sequence[Row]) -> float | None:
-    """When the first message of a queue is tried: 0.0 for as soon as possible, None for not by itself. rows: some."""
-    later = select(call.settings, facts.around, queue=str(hop), filter=_LATER, sort="NextRetryTime", limit=1).rows
+def _next_try(call: Call, hop: NextHop, facts: Facts, waiting: Sequence[Line]) -> float | None:
+    """When a queue's first message is tried: 0.0 for as soon as possible, None for not by itself. waiting: some."""
+    wish: Wish = {"queue": str(hop), "filter": _LATER, "sort": "NextRetryTime"}
+    with Selection(call.settings, facts.around, wish) as found:
+        later, _ = found.page_of_lines(1)
     if later:
         return later[0].next_try
-    return None if rows and all(row.next_try is None for row in rows) else 0.0
+    return None if waiting and all(line.next_try is None for line in waiting) else 0.0
 
 
 def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:

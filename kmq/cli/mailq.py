@@ -19,6 +19,7 @@ from kmq.view.words import harmless
 if TYPE_CHECKING:
     from kmq.admin.circumstances import Circumstances
     from kmq.admin.selection import Row, Selection, Wish
+    from kmq.admin.selection_rows import Line
     from kmq.view.mailq import Tally
 
 EMPTY = "Mail queue is empty"
@@ -133,11 +134,11 @@ def _report(call: Call, page: Page, limit: int) -> Iterator[str]:
 
     around = call.around()
     with Selection(call.settings, around, _wish(call), late=True) as found:
-        rows, bookmark = found.rows(), ""
+        lines, bookmark = found.lines(), ""
         if limit or call.arguments.bookmark:
             some, bookmark = page_of_lines(found, limit or MOST, call.arguments.bookmark)
-            rows = iter(some)
-        shown = _Counted(rows)
+            lines = iter(some)
+        shown = _Counted(lines)
         yield from mailq(entries(shown, around), page)
         yield from _foot(call, found, shown.count, around)
         if bookmark and not call.arguments.watch:
@@ -145,18 +146,18 @@ def _report(call: Call, page: Page, limit: int) -> Iterator[str]:
 
 
 class _Counted:
-    """The same rows, counted as they go by. count: of messages that follow each other."""
+    """The same lines, counted as they go by. count: of messages that follow each other."""
 
-    def __init__(self, rows: "Iterator[Row]") -> None:
-        self._rows = rows
+    def __init__(self, lines: "Iterator[Line]") -> None:
+        self._lines = lines
         self.count = 0
 
-    def __iter__(self) -> "Iterator[Row]":
-        last = ""
-        for row in self._rows:
-            self.count += row.id != last
-            last = row.id
-            yield row
+    def __iter__(self) -> "Iterator[Line]":
+        last: int | None = None
+        for line in self._lines:
+            self.count += line.mid != last
+            last = line.mid
+            yield line
 
 
 def _foot(call: Call, found: "Selection", shown: int, around: "Circumstances") -> Iterator[str]:

@@ -106,8 +106,9 @@ def next_try(at: float | None, time: Callable[[float], str] = local_time) -> str
 def addressees(to: Sequence[str]) -> str:
     """`a@x, b@x, c@x and 997 more`."""
     more = len(to) - _NAMED
-    named = ", ".join(to[:_NAMED])
-    return f"{named} and {more} more" if more > 0 else named
+    if more > 0:
+        return f"{', '.join(to[:_NAMED])} and {more} more"
+    return ", ".join(to)
 
 
 def advice(tally: Tally, path: str, idle: str, lack: str = "hosts") -> Iterator[str]:

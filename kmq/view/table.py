@@ -63,17 +63,34 @@ def page_of(out: TextIO) -> Page:
 
 def table(columns: Sequence[Column], rows: Iterable[Row], page: Page) -> Iterator[str]:
     """The lines of a table with its titles; nothing at all when there are no rows."""
-    coming = (Row([harmless(cell) for cell in row.cells], row.tone, harmless(row.below)) for row in rows)
+    coming = map(_harmless, rows)
     sample = list(islice(coming, SAMPLE))
     if not sample:
         return
     widths = _widths(columns, sample, page)
     titles = _line(columns, [column.title for column in columns], widths, page)
     yield f"{BOLD}{titles}{PLAIN}" if page.colours else titles
+    form = "" if page.columns or page.colours else _form(columns, widths)
     for row in chain(sample, coming):
-        yield _line(columns, row.cells, widths, page, "" if row.below else row.tone)
+        if form and "".join(row.cells).isascii():
+            yield form.format(*row.cells).rstrip()
+        else:
+            yield _line(columns, row.cells, widths, page, "" if row.below else row.tone)
         if row.below:
             yield _below(row, page)
+
+
+def _harmless(row: Row) -> Row:
+    """The same row as one that may be shown; nearly all may."""
+    if "".join(row.cells).isprintable() and row.below.isprintable():
+        return row
+    return Row([harmless(cell) for cell in row.cells], row.tone, harmless(row.below))
+
+
+def _form(columns: Sequence[Column], widths: list[int]) -> str:
+    """What `_line` does where nothing is cut or coloured and each character takes one column, in one go: a list that
+    goes into a pipe may have a million lines."""
+    return _GAP.join(f"{{:{'>' if column.right else '<'}{room}}}" for column, room in zip(columns, widths, strict=True))
 
 
 def _widths(columns: Sequence[Column], sample: list[Row], page: Page) -> list[int]:

@@ -7,6 +7,7 @@ Callers:  kmq.view, kmq.cli.
 
 import time
 import unicodedata
+from functools import lru_cache
 
 _UNITS = ("B", "K", "M", "G", "T")
 
@@ -61,12 +62,18 @@ def elided(text: str, room: int) -> str:
 
 def local_time(at: float) -> str:
     """Unix time as `2026-11-22 06:50:11 +0100`, in the reader's time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
+    return _written("%Y-%m-%d %H:%M:%S %z", int(at // 1), time.tzname)
 
 
 def short_time(at: float) -> str:
     """The same as `11-22 06:50:11`, where the title of the column bears the offset."""
-    return time.strftime("%m-%d %H:%M:%S", time.localtime(at))
+    return _written("%m-%d %H:%M:%S", int(at // 1), time.tzname)
+
+
+@lru_cache(4096)
+def _written(form: str, second: int, _: tuple[str, str]) -> str:
+    """In the time zone of these names. Messages of a list came by hundreds in a second, and many are due together."""
+    return time.strftime(form, time.localtime(second))
 
 
 def offset() -> str:

@@ -13,7 +13,7 @@ import pytest
 from kmq.admin import selection_source
 from kmq.admin.circumstances import Circumstances, QueueState
 from kmq.admin.listing import Share, listed
-from kmq.admin.selection import Selection, Wish, select
+from kmq.admin.selection import Selection, Wish
 from kmq.admin.selection_lines import entries, page
 from kmq.admin.selection_queues import select_queues
 from kmq.admin.selection_rows import latency
@@ -27,6 +27,7 @@ from kmq.spool.index import Index
 from kmq.spool.look import walk
 from kmq.spool.status import InHand
 from tests.mailbag import Mailbag
+from tests.paging import select
 
 ISP = "SmartHostConnectorDelivery;smtp.isp.example:587;isp"
 FAR = "DnsConnectorDelivery;far.test;world"
@@ -131,7 +132,7 @@ def test_a_selection_says_what_a_look_says(bag: Mailbag, settings: Settings, sta
     one.queues = STATES[state]
     one.in_hand = {found[name]: InHand(id=found[name], status="SMTP delivery") for name in ("in hand", "held in hand")}
     with Selection(settings, one, {}) as selection:
-        told = {entry.id: entry for entry in entries(selection.rows(), one)}
+        told = {entry.id: entry for entry in entries(selection.lines(), one)}
     looked = {entry.id: entry for entry in (listed(message, one) for message in walk(bag.spool))}
     assert told.keys() == looked.keys()
     for name, entry in looked.items():
@@ -609,7 +610,7 @@ def test_a_page_of_lines_tears_no_message(bag: Mailbag, settings: Settings, limi
         hops = [Routed(rcpt=str(at), hop=f"DnsConnectorDelivery;d{at}.test;world") for at in range(number % 4 + 1)]
         bag.lay(*hops, to=tuple(f"a@d{at}.test" for at in range(number % 4 + 1)))
     with Selection(settings, around(), {}) as found:
-        whole = [entry.id for entry in entries(found.rows(), around())]
+        whole = [entry.id for entry in entries(found.lines(), around())]
         told, bookmark = [], ""
         for _ in range(8):
             rows, bookmark = page(found, limit, bookmark)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from kmq.admin.circumstances import gather
-from kmq.admin.selection import Page, select
 from kmq.config import load
 from kmq.model.frame import Changed
 from kmq.run.changes import Changes
@@ -21,6 +20,7 @@ from kmq.run.link import Link
 from kmq.spool import as_of, index
 from kmq.spool.touched import Touched
 from tests.fakes import EvilHop
+from tests.paging import Page, select
 from tests.torture.kmqd import Kmqd
 from tests.waiting import free_port, until
 
