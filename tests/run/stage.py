@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -409,10 +410,10 @@ class Stage:
 
     def envelope(self, mail: str) -> str:
         """The lines of a message's envelope; "" when there is none (any more)."""
-        for path in self.spool.glob(f"*/{mail}.env"):
-            return path.read_text()
-        for path in self.spool.glob(f"queue/*/{mail}.env"):
-            return path.read_text()
+        for place in (f"*/{mail}.env", f"queue/*/{mail}.env"):
+            for path in self.spool.glob(place):
+                with suppress(FileNotFoundError):  # it may go while we look
+                    return path.read_text()
         return ""
 
 

@@ -398,6 +398,7 @@ async def what_is_removed_with_a_notice_is_told(folder: Path, mutant: str) -> No
         mail = await stage.receiver.mail()
         answer = await stage.operator("remove", mail, ndr=True)
         holds([line["Result"] for line in answer.lines] == ["removed"], "nobody has it in hand")
+        await until(lambda: stage.envelope(mail), "it has files, whose end is seen below")
         await stage.kill_scheduler()
         worker = await stage.first_worker()
         await until(lambda: worker.given(mail) or not stage.envelope(mail), "something becomes of it")
