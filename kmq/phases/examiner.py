@@ -16,8 +16,9 @@ import resource
 import signal
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from kmq.jail import leaving, syscalls
 from kmq.phases.decoding import decoder
 from kmq.phases.examiner_frames import (
     LENGTH,
+    LENGTHS,
     Answer,
     Broken,
     Damaged,
@@ -45,6 +47,8 @@ from kmq.phases.zip_listing import Broken as BrokenArchive
 from kmq.phases.zip_listing import Limits, Region, Scratch, Tally, TooMuch, members
 
 PIECE = 128 << 10
+#: Bytes of a question that are read at once: nearly always all of it.
+_AT_ONCE = 32 << 10
 #: Largest file that may be written, whatever a question says.
 _LARGEST = 8 << 30
 
@@ -98,8 +102,8 @@ class ZipArchive:
         return listed
 
 
-def examined(said: Examine, body: int, scratch: Slate) -> Answer:
-    """Reads the whole body once."""
+def examined(said: Examine, body: int | bytes, scratch: Slate) -> Answer:
+    """Reads the whole body once: from its descriptor, or as it came along."""
     limits = Limits(said.archive_depth, said.archive_files, said.archive_size, said.archive_ratio)
     tally = Tally(limits)
 
@@ -110,7 +114,7 @@ def examined(said: Examine, body: int, scratch: Slate) -> Answer:
     reading = Reading(found)
     checksum = sha256()
     at = 0
-    while at < said.size and (piece := os.pread(body, min(PIECE, said.size - at), at)):
+    for piece in _pieces(body, said.size):
         checksum.update(piece)
         at += len(piece)
         reading.feed(piece)
@@ -118,6 +122,17 @@ def examined(said: Examine, body: int, scratch: Slate) -> Answer:
         return Damaged("the body is not what was accepted")
     reading.end(said.size)
     return Examined(found.facts(), scratch.used)
+
+
+def _pieces(body: int | bytes, size: int) -> Iterator[bytes]:
+    """What there is of a body, up to the size that it should have."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    at = 0
+    while at < size and (piece := os.pread(body, min(PIECE, size - at), at)):
+        at += len(piece)
+        yield piece
 
 
 def extracted(said: Extract, body: int, out: int) -> Answer:
@@ -144,32 +159,43 @@ def _write(fd: int, at: int, piece: bytes) -> int:
 # --- one question after the other -------------------------------------------------------------------------------------
 
 
-def _answered(said: Question, descriptors: list[int], scratch: ScratchFile) -> Answer:
-    _allow(said.seconds)
+def _answered(said: Question, body: bytes, descriptors: list[int], scratch: ScratchFile) -> Answer:
     try:
         if isinstance(said, Examine):
             scratch.used = False
-            return examined(said, descriptors[0], scratch)
+            return examined(said, descriptors[0] if descriptors else body, scratch)
         return extracted(said, descriptors[0], descriptors[1])
     except OSError as error:
         return Hindered(f"{error.strerror or error}")
 
 
-def _allow(seconds: float) -> None:
-    """So much processor time from now on; beyond, the kernel ends us (SIGXCPU)."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+class Allowance:
+    """Processor time; beyond, the kernel ends us (SIGXCPU). Its limit moves on once a second of that, not with each
+    question: a question has what it may take, and at most two seconds more.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0
+
+    def grant(self, seconds: float) -> None:
+        """So much from now on."""
+        needed = time.process_time() + seconds
+        if not needed <= self._until <= needed + 2:
+            self._until = int(needed) + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (self._until, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _serve(worker: socket.socket, scratch: ScratchFile) -> None:
     question = msgspec.json.Decoder(Question)
+    allowance = Allowance()
     while True:
-        text, descriptors = _asked(worker)
+        text, body, descriptors = _asked(worker)
         if not text:
             return
         try:
-            answer = _answered(question.decode(text), descriptors, scratch)
+            said = question.decode(text)
+            allowance.grant(said.seconds)
+            answer = _answered(said, body, descriptors, scratch)
         except Exception as error:
             _tell(worker, Broken(f"{type(error).__name__}: {error}"[:1000], traceback.format_exc(-20)[-20_000:]))
             return
@@ -179,20 +205,23 @@ def _serve(worker: socket.socket, scratch: ScratchFile) -> None:
         _tell(worker, answer)
 
 
-def _asked(worker: socket.socket) -> tuple[bytes, list[int]]:
-    """The next question with its descriptors; b"" when the worker is gone."""
+def _asked(worker: socket.socket) -> tuple[bytes, bytes, list[int]]:
+    """The next question, the body that came with it, and its descriptors; b"" when the worker is gone."""
     text = b""
     descriptors: list[int] = []
-    wanted = LENGTH.size
-    while len(text) < wanted:
-        piece, more, _, _ = socket.recv_fds(worker, wanted - len(text), 2)
+    while not _whole(text):
+        piece, more, _, _ = socket.recv_fds(worker, _AT_ONCE, 2)
         if not piece:
-            return b"", []
+            return b"", b"", []
         descriptors += more
         text += piece
-        if len(text) == LENGTH.size:
-            wanted = LENGTH.size + int(LENGTH.unpack(text)[0])
-    return text[LENGTH.size :], descriptors
+    end = LENGTHS.size + int(LENGTHS.unpack_from(text)[0])
+    return text[LENGTHS.size : end], text[end:], descriptors
+
+
+def _whole(text: bytes) -> bool:
+    """Whether it is a question; there is none behind it, since each waits for its answer."""
+    return len(text) >= LENGTHS.size and len(text) >= LENGTHS.size + sum(LENGTHS.unpack_from(text))
 
 
 def _tell(worker: socket.socket, answer: Answer) -> None:

@@ -9,6 +9,7 @@ Callers:  phases.examining.
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -19,7 +20,8 @@ from collections.abc import Sequence
 import msgspec
 
 from kmq import log
-from kmq.phases.examiner_frames import ANSWER_LIMIT, LENGTH, MODULE, Answer, Question, Ready
+from kmq.phases.examiner_frames import LENGTHS, MODULE, Answer, Question, Ready
+from kmq.phases.examiner_line import Line, Nonsense
 from kmq.phases.facts import Cause, Trouble
 
 #: Seconds until a process that was begun has to be there, and that one which is to end is given.
@@ -30,6 +32,8 @@ _TRACE = 20_000
 _FOREIGN = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
 #: What of our surroundings it is given.
 _SURROUNDINGS = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
+
+_ENDED = "the examiner ended before it was asked"
 
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 _told: set[str] = set()
@@ -42,9 +46,10 @@ class NotBegun(Exception):
 class Child:
     """One examiner. scratch, trace: descriptors of files that have no name; lacking: of its confinement."""
 
-    def __init__(self, process: Process, link: socket.socket, scratch: int, trace: int) -> None:
+    def __init__(self, process: Process, link: socket.socket, line: Line, scratch: int, trace: int) -> None:
         self._process = process
         self._link = link
+        self._line = line
         self._scratch = scratch
         self._trace = trace
         self.lacking: tuple[str, ...] = ()
@@ -83,14 +88,15 @@ class Child:
         finally:
             its.close()
         link.setblocking(False)
-        child = cls(process, link, scratch, trace)
+        _, line = await asyncio.get_running_loop().create_unix_connection(Line, sock=link)
+        child = cls(process, link, line, scratch, trace)
         await child._greeted()
         return child
 
     async def _greeted(self) -> None:
         try:
-            ready = await asyncio.wait_for(self._answer(), _BEGIN)
-        except (OSError, EOFError, TimeoutError, msgspec.MsgspecError):
+            ready = await self._answer(_BEGIN)
+        except (OSError, EOFError, TimeoutError, Nonsense, msgspec.MsgspecError):
             why = self._traced().strip().rpartition("\n")[2]
             await self.end()
             raise NotBegun(why or "it does not come up") from None
@@ -103,38 +109,35 @@ class Child:
                 _told.add(lacking)
                 log.warning("examiners are confined less than they could be", lacking=lacking)
 
-    async def ask(self, question: Question, descriptors: Sequence[int], seconds: float) -> Answer | Trouble:
-        """One question. OSError: it could not be asked."""
+    async def ask(
+        self, question: Question, body: bytes, descriptors: Sequence[int], seconds: float
+    ) -> Answer | Trouble:
+        """One question, and a small body behind it. OSError: it could not be asked."""
         text = msgspec.json.encode(question)
+        if self._line.gone:
+            return Trouble(Cause.UNAVAILABLE, _ENDED)
+        self._line.expect()
         try:
-            # A socket that holds nothing takes a question of some hundred bytes whole.
-            socket.send_fds(self._link, [LENGTH.pack(len(text)) + text], list(descriptors))
+            self._tell(b"".join((LENGTHS.pack(len(text), len(body)), text, body)), descriptors)
         except ConnectionError:
-            return Trouble(Cause.UNAVAILABLE, "the examiner ended before it was asked")
+            return Trouble(Cause.UNAVAILABLE, _ENDED)
         try:
-            return await asyncio.wait_for(self._answer(), seconds)
+            return await self._answer(seconds)
         except TimeoutError:
             return Trouble(Cause.UNAVAILABLE, f"the examiner did not answer within {seconds:g} s")
         except (EOFError, ConnectionError):
             return await self._died()
-        except msgspec.MsgspecError as error:
+        except (Nonsense, msgspec.MsgspecError) as error:
             return Trouble(Cause.CRASHED, f"the examiner talks nonsense: {error}"[:1000])
 
-    async def _answer(self) -> Answer:
-        (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
-        if length > ANSWER_LIMIT:
-            raise msgspec.MsgspecError(f"an answer of {length} bytes")
-        return _answers.decode(await self._exactly(length))
+    def _tell(self, text: bytes, descriptors: Sequence[int]) -> None:
+        """A socket that holds nothing takes a question whole, with a small body too."""
+        sent = socket.send_fds(self._link, [text], list(descriptors)) if descriptors else self._link.send(text)
+        if sent != len(text):
+            raise OSError(errno.ENOBUFS, "the system took a part of a question only")
 
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        found = bytearray()
-        while len(found) < count:
-            piece = await loop.sock_recv(self._link, min(count - len(found), 1 << 18))
-            if not piece:
-                raise EOFError
-            found += piece
-        return bytes(found)
+    async def _answer(self, seconds: float) -> Answer:
+        return _answers.decode(await self._line.answer(seconds))
 
     async def _died(self) -> Trouble:
         """Why it is gone."""
@@ -162,10 +165,11 @@ class Child:
 
     def kill(self) -> None:
         """At once; what the system keeps for it goes when it is reaped."""
-        if self._link.fileno() >= 0:
-            self._link.close()
+        if self._scratch >= 0:
+            self._line.close()
             os.close(self._scratch)
             os.close(self._trace)
+            self._scratch = self._trace = -1
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

@@ -1,9 +1,9 @@
 """What a worker and its examiner say to each other: one question at a time, one answer each.
 
-Shape:   a 32-bit little-endian length and JSON. Descriptors come along with the question (SCM_RIGHTS): that of the body
-         first; behind it, for `Extract`, that of the file to write to. Both sides read and write at places (pread,
-         pwrite), since they share the descriptors' own.
-Bounds:  a question is at most 64 kB, an answer 64 MB; a worker that reads more ends the examiner.
+Shape:   an answer is a 32-bit little-endian length and JSON; a question has two lengths, of its JSON and of a small
+         body behind it. A larger body comes along as a descriptor (SCM_RIGHTS), and so does, behind it, the file that
+         `Extract` has written. Both sides read and write at places, since they share the descriptors' own.
+Bounds:  a question is some hundred bytes and its body, an answer 64 MB; a worker that reads more ends the examiner.
 Callers: phases.examining, phases.examiner.
 """
 
@@ -14,7 +14,9 @@ import msgspec
 from kmq.phases.facts import Facts
 
 LENGTH = Struct("<I")
-QUESTION_LIMIT = 64 << 10
+LENGTHS = Struct("<II")
+#: A body up to this size goes with its question: a socket takes both whole, and no file need be made of it.
+SMALL = 64 << 10
 ANSWER_LIMIT = 64 << 20
 
 #: Words on the examiner's command line, ahead of the numbers of its descriptors.

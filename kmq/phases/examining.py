@@ -24,6 +24,7 @@ from kmq.model.reply import Reply
 from kmq.phases.body import BodyDamaged
 from kmq.phases.examiner_child import Child, NotBegun
 from kmq.phases.examiner_frames import (
+    SMALL,
     Answer,
     Broken,
     Damaged,
@@ -70,6 +71,7 @@ class Examiners:
         self._all: set[Child] = set()
         self._facts: OrderedDict[tuple[str, str], Facts] = OrderedDict()
         self._resting: asyncio.TimerHandle | None = None
+        self._asked = 0.0  # when the last answer came, by the loop's clock
 
     async def facts(self, head: Head, body: Body) -> Facts | Trouble:
         """What is in a message."""
@@ -77,7 +79,8 @@ class Examiners:
         if (known := self._facts.get(key)) is not None:
             return known
         question = question_of(self._section, head)
-        answer = await self._ask(question, lambda: _opened(head, body))
+        small = body.text is not None and len(body.text) <= SMALL
+        answer = await self._ask(question, body.text if small and body.text else lambda: _opened(head, body))
         if isinstance(answer, Trouble):
             return answer
         assert isinstance(answer, Examined), "an examiner answers what it is asked"
@@ -111,13 +114,14 @@ class Examiners:
         """The process ends, or nobody asks any more. Whoever asks later begins another examiner."""
         if self._resting is not None:
             self._resting.cancel()
+            self._resting = None
         children, self._all, self._idle = list(self._all), set(), []
         await asyncio.gather(*(child.end() for child in children))
 
     # --- one question -------------------------------------------------------------------------------------------------
 
-    async def _ask(self, question: Question, body: Callable[[], int], *out: int) -> Answer | Trouble:
-        """body: opens it. out: where the answer is to be written."""
+    async def _ask(self, question: Question, body: bytes | Callable[[], int], *out: int) -> Answer | Trouble:
+        """body: a small one, or what opens it. out: where the answer is to be written."""
         async with self._places:
             try:
                 child = await self._ready()
@@ -125,8 +129,12 @@ class Examiners:
                 return Trouble(Cause.UNAVAILABLE, f"no examiner can be begun: {why}")
             opened = -1
             try:
-                opened = body()
-                answer = await child.ask(question, (opened, *out), _CLOCK * self._section.time_limit)
+                limit = _CLOCK * self._section.time_limit
+                if isinstance(body, bytes):
+                    answer = await child.ask(question, body, out, limit)
+                else:
+                    opened = body()
+                    answer = await child.ask(question, b"", (opened, *out), limit)
             except (BodyDamaged, FileNotFoundError) as error:
                 answer = Damaged(str(error) if isinstance(error, BodyDamaged) else "the body is missing")
             except OSError as error:
@@ -161,11 +169,18 @@ class Examiners:
             child.kill()
             return
         self._idle.append(child)
-        if self._resting is not None:
-            self._resting.cancel()
-        self._resting = asyncio.get_running_loop().call_later(_IDLE, self._nobody_asks)
+        loop = asyncio.get_running_loop()
+        self._asked = loop.time()
+        if self._resting is None:
+            self._resting = loop.call_later(_IDLE, self._look_who_asks, loop)
 
-    def _nobody_asks(self) -> None:
+    def _look_who_asks(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends those whom nobody asks; somebody who asked meanwhile only moves the next look."""
+        left = self._asked + _IDLE - loop.time()
+        if left > 0:
+            self._resting = loop.call_later(left, self._look_who_asks, loop)
+            return
+        self._resting = None
         children, self._idle = self._idle, []
         for child in children:
             self._all.discard(child)

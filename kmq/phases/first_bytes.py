@@ -37,11 +37,11 @@ _BEGINNINGS = (
     (b"#!", "text/x-shellscript"),
     (b"\x78\x9f\x3e\x22", "application/vnd.ms-tnef"),
 )
+_KNOWN = tuple(start for start, _ in _BEGINNINGS)
 
 
 def looks_like(beginning: bytes) -> str:
     """The type of a file that begins so."""
-    for start, found in _BEGINNINGS:
-        if beginning.startswith(start):
-            return found
-    return ""
+    if not beginning.startswith(_KNOWN):
+        return ""  # as most files
+    return next(found for start, found in _BEGINNINGS if beginning.startswith(start))

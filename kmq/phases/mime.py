@@ -59,12 +59,13 @@ class Part(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A part begins. end: its empty line, b"" when it has none. default: its type when no field says it."""
+    """A part begins. end: its empty line, b"" when it has none. content: its type, by its first field that says one or
+    by what is around it."""
 
     part: Part
     fields: Sequence[Field]
     end: bytes
-    default: bytes
+    content: "ContentType"
 
 
 class Text(NamedTuple):
@@ -204,7 +205,6 @@ class Walk:
         assert self._header is not None
         found = fields.read(b"".join(self._header))
         part, content = self._judge(found)
-        default = self._default
         self._parts += 1
         if self._parts > PARTS:
             raise Beyond("the message has too many parts")
@@ -215,7 +215,7 @@ class Walk:
             self._begin_header(message=True, default=b"text/plain")
         else:
             self._part = part
-        return Header(part, found, end, default)
+        return Header(part, found, end, content)
 
     def _judge(self, found: Sequence[Field]) -> tuple[Part, ContentType]:
         types = [one.value for one in found if one.name == b"content-type"]

@@ -18,7 +18,7 @@ from kmq.phases.facts import Facts, HeaderLine, Member, Part, Verdict
 from kmq.phases.file_names import names
 from kmq.phases.first_bytes import NEEDED, ZIP, looks_like
 from kmq.phases.header_words import decoded
-from kmq.phases.mime import Beyond, Boundary, Event, Form, Header, Text, Unfit, Walk, content_type, uncommented
+from kmq.phases.mime import Beyond, Boundary, Event, Form, Header, Text, Unfit, Walk, uncommented
 
 #: Fields of the message's header that are told, and bytes of a field.
 _FIELDS, _VALUE = 1_000, 20_000
@@ -227,7 +227,7 @@ class Reading:
         one.sealed = header.part.sealed or bool(above and above.sealed)
         one.within = self._within
         one.start = self._at
-        self._at += sum(len(field.text) for field in header.fields) + len(header.end)
+        self._at += sum([len(field.text) for field in header.fields]) + len(header.end)
         one.text = self._at
         self._headless = None if header.end else b""
         if one.number == 0:
@@ -240,7 +240,7 @@ class Reading:
     def _judge(self, one: _Open, header: Header) -> None:
         """What is behind a header, and whether that is sure."""
         for name in (b"content-type", b"content-transfer-encoding"):
-            if sum(field.name == name for field in header.fields) > 1:
+            if [field.name for field in header.fields].count(name) > 1:
                 self._found.note(Verdict.UNREADABLE, f"a part has two {name.decode().title()} fields")
         if one.encoding in FOREIGN:
             self._found.note(Verdict.UNREADABLE, f"a part is encoded as {one.encoding}")
@@ -270,10 +270,9 @@ def _opened(header: Header, number: int, levels: int) -> _Open:
     """A part as its header says it."""
     types = _values(header.fields, b"content-type")
     dispositions = _values(header.fields, b"content-disposition")
-    content = content_type(types[0] if types else header.default)
-    one = _Open(
-        number, f"{content.major.decode()}/{content.minor.decode()}", header.part.encoding.decode("latin-1"), levels
-    )
+    content = header.content
+    kind = f"{content.major.decode()}/{content.minor.decode()}"
+    one = _Open(number, kind, header.part.encoding.decode("latin-1"), levels)
     if types or dispositions:
         one.names = names(b";".join((b"", *dispositions)), b";".join((b"", *types)))
     word = uncommented(dispositions[0]).partition(b";")[0].strip().lower() if dispositions else b""

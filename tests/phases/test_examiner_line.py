@@ -1,0 +1,89 @@
+"""What a worker hears of its examiner: answers in pieces, none at all, and what nobody asked for."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from kmq.phases.examiner_frames import ANSWER_LIMIT, LENGTH
+from kmq.phases.examiner_line import Line, Nonsense
+
+Story = Callable[[Line, socket.socket], Coroutine[Any, Any, None]]
+LONG = 30.0
+
+
+def told(story: Story) -> None:
+    """A story with both ends of a line, in the loop that workers have."""
+
+    async def whole() -> None:
+        ours, its = socket.socketpair()
+        its.settimeout(LONG)
+        with its:
+            _, line = await asyncio.get_running_loop().create_unix_connection(Line, sock=ours)
+            await story(line, its)
+            line.close()
+
+    uvloop.run(asyncio.wait_for(whole(), LONG))
+
+
+def framed(text: bytes) -> bytes:
+    return LENGTH.pack(len(text)) + text
+
+
+def test_an_answer_is_whole_however_it_comes() -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        its.sendall(framed(b"hello"))
+        assert await line.answer(LONG) == b"hello", "the greeting needs no question"
+        line.expect()
+        answer = asyncio.ensure_future(line.answer(LONG))
+        for sign in framed(b"piece by piece"):
+            its.sendall(bytes([sign]))
+            await asyncio.sleep(0)
+        assert await answer == b"piece by piece"
+
+    told(story)
+
+
+def test_the_end_is_no_answer_and_known_to_whoever_asks_later() -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        its.sendall(framed(b"half")[:-1])
+        its.close()
+        with pytest.raises(EOFError):
+            await line.answer(LONG)
+        assert line.gone
+
+    told(story)
+
+
+def test_one_who_says_nothing_is_not_waited_for() -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        with pytest.raises(TimeoutError):
+            await line.answer(0.01)
+
+    told(story)
+
+
+@pytest.mark.parametrize("said", [LENGTH.pack(ANSWER_LIMIT + 1), framed(b"one") + framed(b"two")])
+def test_what_is_no_answer_ends_the_line(said: bytes) -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        its.sendall(said)
+        with pytest.raises(Nonsense):
+            await line.answer(LONG)
+        assert line.gone
+
+    told(story)
+
+
+def test_who_speaks_unasked_fills_no_memory() -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        its.sendall(framed(b"hello"))
+        await line.answer(LONG)
+        its.sendall(b"x" * 1000)
+        while not line.gone:
+            await asyncio.sleep(0)
+        assert line._text == b""
+
+    told(story)
