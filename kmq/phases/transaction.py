@@ -128,11 +128,11 @@ class Transaction:
 
     def _cleared(self, code: int, text: bytes) -> Deed:
         self.stage = Stage.MAIL
-        return self._next(self._mail)
+        return Deed.WAIT if self._pipelining else self._write(self._mail)
 
     def _sender_accepted(self, code: int, text: bytes) -> Deed:
         self.stage = Stage.RCPT
-        return self._next(self._rcpt[0][1])
+        return Deed.WAIT if self._pipelining else self._write(self._rcpt[0][1])
 
     def _sender_refused(self, code: int, text: bytes) -> Deed:
         reply = as_reply(code, text)
@@ -163,10 +163,14 @@ class Transaction:
 
     def _after_rcpt(self) -> Deed:
         self._at += 1
-        if self._at < len(self._rcpt):
-            return self._next(self._rcpt[self._at][1])
-        self.stage = Stage.DATA
-        return self._next(DATA) if self.accepted or self._pipelining else self._end(Deed.END)
+        more = self._at < len(self._rcpt)
+        if not more:
+            self.stage = Stage.DATA
+        if self._pipelining:
+            return Deed.WAIT
+        if more:
+            return self._write(self._rcpt[self._at][1])
+        return self._write(DATA) if self.accepted else self._end(Deed.END)
 
     def _go_ahead(self, code: int, text: bytes) -> Deed:
         if self.accepted:
@@ -204,10 +208,8 @@ class Transaction:
         self.stage = Stage.OVER
         return deed
 
-    def _next(self, line: bytes) -> Deed:
-        """The next command, unless it has been sent with the others."""
-        if self._pipelining:
-            return Deed.WAIT
+    def _write(self, line: bytes) -> Deed:
+        """The next command; with pipelining it has been sent with the others."""
         self.out = line
         return Deed.WRITE
 

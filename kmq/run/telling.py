@@ -177,7 +177,7 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
         if isinstance(event, Passed):
             _tell_passed(head.id, event)
         found = _WORDS.get(kind)
-        if found is None or _nobody_heard(event):
+        if found is None or (kind is Delayed and _nobody_heard(event)):
             continue
         word, status = _EXPIRED if kind is Failed and job.given_up else found
         where, why = (place, "") if kind not in _NOWHERE else ("", _why(event))  # it went into none

@@ -53,13 +53,12 @@ def concerns(job: Job, events: Sequence[Event]) -> bool:
     for event in events:
         if type(event) is Failed:
             return True
-    return _asks(job.head)
+    asked = job.head.recipients
+    return asked[0].notify != "" if len(asked) == 1 else _asks(job.head)
 
 
 def _asks(head: Head) -> bool:
     """Whether the sender said anything about some recipient's notices."""
-    if len(head.recipients) == 1:
-        return head.recipients[0].notify != ""
     return any(one.notify for one in head.recipients)
 
 

@@ -11,6 +11,7 @@ Callers:  run.worker.
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -195,7 +196,8 @@ class Walk:
             made = delay_of(job, self._hop(job.assign.hop), self._office)
             self._done(job, _with_notices(job, [], made), made.raw)
         elif job.assign.hop == _SUBMISSION:
-            self._inspect(job, recipients.from_text(job.assign.rcpt))
+            ahead = self._inspect if self.inspecting.on else self._categorize
+            ahead(job, recipients.from_text(job.assign.rcpt))
         else:
             self._deliver(job, self._hop(job.assign.hop), recipients.from_text(job.assign.rcpt))
 
@@ -214,11 +216,8 @@ class Walk:
         return True
 
     def _inspect(self, job: Job, rcpt: tuple[int, ...]) -> None:
-        """The phases ahead of routing, where there are any."""
-        if self.inspecting.on:
-            self.inspecting.begin(job, rcpt, lambda found: self._guarded(job, lambda one: self._inspected(one, found)))
-        else:
-            self._categorize(job, rcpt)
+        """The phases ahead of routing."""
+        self.inspecting.begin(job, rcpt, lambda found: self._guarded(job, lambda one: self._inspected(one, found)))
 
     def _inspected(self, job: Job, found: Inspected) -> None:
         if found.damaged:
@@ -302,13 +301,7 @@ class Walk:
     def _deliver(self, job: Job, target: NextHop, rcpt: tuple[int, ...]) -> None:
         work = Work(job.head, job.body, rcpt, target, job.assign.attempt, job.edits)
         status, slot = self._status, job.slot
-
-        def report(outcome: Outcome) -> None:
-            self._reported(job, target, outcome)
-
-        def show(server: str, percent: int) -> None:
-            status.show(slot, server, percent)
-
+        report, show = partial(self._reported, job, target), partial(status.show, slot)
         if target.delivery_type is DeliveryType.MAILBOX:
             status.enter(slot, Phase.LOCAL)
             self.local.deliver(work, report, show)

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 
 from kmq import log
-from kmq.model.frame import AnyFrame, Assign, Closed, Frame, Hello, Holding, Known, Stop, laden
+from kmq.model.frame import AnyFrame, Assign, Closed, Hello, Holding, Known, Stop, laden
 from kmq.routing.table import Routes
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
@@ -108,11 +108,6 @@ class Worker:
             self._link = None
             self._connecting = asyncio.get_running_loop().create_task(self.connect())
 
-    def _say(self, said: Frame, raw: bytes = b"") -> None:
-        """To the scheduler process, if there is one; what it does not hear now it hears when we are connected again."""
-        if self._link is not None:
-            self._link.send(said, raw)
-
     def _on_frame(self, link: Link, said: AnyFrame, raw: bytes) -> None:
         match said:
             case Assign():
@@ -130,8 +125,8 @@ class Worker:
     # --- results -----------------------------------------------------------------------------------------------------
 
     def _done(self, job: Job) -> None:
-        if job.done is not None:
-            self._say(job.done, job.raw)
+        if job.done is not None and self._link is not None:  # else it is said when we are connected again
+            self._link.send(job.done, job.raw)
 
     def _known(self, number: int, fate: Fate) -> None:
         job = self.jobs.pop(number, None)
@@ -157,7 +152,8 @@ class Worker:
         if not self.stopping:
             self.stopping = self.walk.draining = True
             self._stop_asked.set()
-            self._say(Stop())
+            if self._link is not None:
+                self._link.send(Stop())
         if not self.jobs:
             self._ended.set()
 
