@@ -22,7 +22,7 @@ from kmq.config import Settings, embedded, load
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
 from kmq.errors import ConfigError, KmqError
-from kmq.run import family, supervisor
+from kmq.run import family, memory, supervisor
 from kmq.run.inheritance import Inheritance, inherit
 
 #: What a child does from its birth to its end; -> its exit status.
@@ -156,6 +156,7 @@ def _child(role: str, number: int) -> int:
             return 0
         life = _ROLES[role](given, number, started)
         gc.freeze()  # what is imported stays for ever: no collection needs to look at it
+        memory.give_back()
         return life()
     except KmqError as error:
         for line in str(error).splitlines():

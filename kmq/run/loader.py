@@ -8,7 +8,6 @@ Callers:  run.queue, run.operators.
 
 import asyncio
 import contextlib
-import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,9 @@ from kmq.spool.loading import Damaged, Loaded, Recalled
 
 #: Seconds until a folder that could not be read is tried again.
 _AGAIN = 5.0
+
+#: Messages that become known between two times at which what is known is taken out of the collector's walks.
+_SETTLED = 20_000
 
 
 class Loader:
@@ -63,7 +65,7 @@ class Loader:
     async def load(self, damaged: dict[int, str]) -> None:
         """Everything, some hundred messages at a time, read in a thread. damaged: what recovery could not restore."""
         self._damaged = damaged
-        began = time.monotonic()
+        began, settled = time.monotonic(), 0
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, "loading")  # one, since the index is asked by whom it was opened
         found = loading.whole_queue(self.disk)
@@ -79,13 +81,16 @@ class Loader:
                 break
             for one in chunk:
                 self._take(one)
+            if self.count >= settled + _SETTLED:
+                settled = self.count
+                memory.settle()
             self.known()
         thread.shutdown(wait=False)
         self.done = True
         self._gone.clear()
         for number in await loop.run_in_executor(None, self._promised, list(self.outcasts.poison)):
             self.outcasts.remove_from_poison(number)
-        gc.freeze()  # lines of a million are not walked again and again
+        memory.settle()
         memory.give_back()
         took = int((time.monotonic() - began) * 1000)
         log.event("loaded", count=self.count, recalled=self.recalled, ms=took)
