@@ -96,7 +96,12 @@ class Carrier(asyncio.Protocol):
             return self._drain(len(read))
         if session.waiting:
             self._brake(Brake.ANSWER)
-        return self._carry_out(session.receive(read))
+        said, found = session.receive(read)
+        if said:
+            self.transport.write(said)
+        if found:
+            self._perform(found)
+        return None
 
     def eof_received(self) -> bool:
         """The client will send nothing more. Whoever waits for an answer gets it, where the transport can do that."""
@@ -109,7 +114,8 @@ class Carrier(asyncio.Protocol):
             return
         self._lost = True
         if self._session is not None:
-            self._carry_out(self._session.gone())
+            if not self._session.closed:
+                self._carry_out(self._session.gone())
             self._smtpd.dismiss(self)
         if self._original_transport is not None:
             self._original_transport.close()

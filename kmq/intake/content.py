@@ -28,14 +28,14 @@ class Content:
     """One message's content.
 
     size, eight_bit, dots, longest, hops: facts about what came so far, as `kmq.model.envelope.Head` has them.
-    message_id, subject: when the header is over, by what people know it.
+    message_id, subject: when the header is over, by what people know it. priority: when all is here, how urgent it is.
     ended: all of it is here. spoiled: nothing is kept any more.
     """
 
     __slots__ = (
         "_bare", "_header", "_header_too_big", "_held", "_hop_limit", "_kept", "_line", "_line_limit", "_nul",
-        "_priority", "_size_limit", "_unsent", "_urgent_size", "dots", "eight_bit", "ended", "hops", "longest",
-        "message_id", "size", "spoiled", "subject",
+        "_size_limit", "_unsent", "_urgent_size", "dots", "eight_bit", "ended", "hops", "longest", "message_id",
+        "priority", "size", "spoiled", "subject",
     )  # fmt: skip
 
     def __init__(self, size_limit: int, line_limit: int, hop_limit: int, urgent_size: int = NOT_ASKED) -> None:
@@ -44,7 +44,7 @@ class Content:
         self._line_limit = line_limit
         self._hop_limit = hop_limit
         self._urgent_size = urgent_size
-        self._priority = NORMAL
+        self.priority: Priority = NORMAL
         self.message_id = self.subject = ""
         self._held = b"\r\n"
         self._unsent = 2  # bytes at the beginning that nobody sent
@@ -63,12 +63,18 @@ class Content:
         dot = _DOT(text)
         end = text.find(_END, dot.start()) if dot else -1
         if end < 0:
-            self._take_dotted(self._hold(text), dot is not None)
-            return len(chunk)
-        taken = end + len(_END) - len(self._held)
-        self._held = b""
-        self._take_dotted(text[: end + 2], dot is not None and dot.start() < end)
-        self._end()
+            taken = len(chunk)
+            text = self._hold(text)
+        else:
+            taken = end + len(_END) - len(self._held)
+            self._held = b""
+            text = text[: end + 2]
+        if dot and dot.start() != end:
+            text = text.replace(b"\r\n.", b"\r\n")
+            self.dots = self.dots or b"\r\n." in text
+        self._take(text)
+        if end >= 0:
+            self._end()
         return taken
 
     def counted(self, chunk: bytes) -> None:
@@ -95,12 +101,6 @@ class Content:
         self._held = b""
         return text
 
-    def _take_dotted(self, text: bytes, stuffed: bool) -> None:
-        if stuffed:
-            text = text.replace(b"\r\n.", b"\r\n")
-            self.dots = self.dots or b"\r\n." in text
-        self._take(text)
-
     def _take_counted(self, text: bytes) -> None:
         self.dots = self.dots or b"\r\n." in text
         self._take(text)
@@ -120,9 +120,6 @@ class Content:
         self._measure(lines)
         if self._header is not None:
             self._read_header(text)
-        self._keep(text)
-
-    def _keep(self, text: bytes) -> None:
         if self._unsent:
             text = text[self._unsent :]
             self._unsent = 0
@@ -177,7 +174,7 @@ class Content:
         self.hops = lower.count(b"\r\nreceived:")
         self.message_id, self.subject = identify(header, lower)
         if self._urgent_size != NOT_ASKED:
-            self._priority = of_header(lower)
+            self.priority = of_header(lower)
         if self.hops > self._hop_limit:  # text below a header that has no empty line after it may look like it
             fields = _FIELDS(header)
             assert fields is not None
@@ -187,6 +184,8 @@ class Content:
         self.ended = True
         if self._header is not None:
             self._count_hops(bytes(self._header))
+        if self.priority is HIGH and self.size > self._urgent_size:
+            self.priority = NORMAL
 
     # --- what it came to ---
 
@@ -205,11 +204,6 @@ class Content:
         if self.hops > self._hop_limit:
             return replies.TOO_MANY_HOPS
         return None
-
-    @property
-    def priority(self) -> Priority:
-        """When all is here: how urgent it is."""
-        return NORMAL if self._priority is HIGH and self.size > self._urgent_size else self._priority
 
     @property
     def header_over(self) -> bool:

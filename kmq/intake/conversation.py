@@ -70,8 +70,10 @@ class Conversation:
         if self._at:
             self._kept = self._kept[self._at :]
             self._at = 0
-        said = b"".join(self._out)
-        self._out.clear()
+        said = b""
+        if self._out:
+            said = b"".join(self._out)
+            self._out.clear()
         if not self._deeds:
             return said, ()
         found, self._deeds = self._deeds, []

@@ -217,7 +217,8 @@ class Reception(Conversation):
         )
         self._deeds.append(NoteAccepted(queue_id, message))
         self._errors = self._junk = 0
-        self._say(replies.accepted(queue_id))
+        self._out.append(replies.accepted(queue_id))
+        self._arrival = None  # it is the door's
         return self._end_message()
 
     def _refuse_message(self, refusal: bytes, arrival: Arrival) -> None:
@@ -245,7 +246,8 @@ class Reception(Conversation):
             self._hang_up(replies.SHUTTING_DOWN, unread=False)
 
     def _end_transaction(self) -> None:
-        self._end()
+        if self._arrival:
+            self._end()
         self._recipients = {}
         if self._state is not State.CONNECTED:
             self._state = State.GREETED

@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 from kmq.intake import parameters, replies
 from kmq.intake.deeds import Etrn, Pause, StartTls, Turn
-from kmq.intake.door import Pressed
 from kmq.intake.etrn import node_of
 from kmq.intake.rates import Meter
 from kmq.intake.reception import Chunk, Reception, State
@@ -62,7 +61,8 @@ class Session(Reception):
         """The pause that a Pause asked for is over; the pressure may be another by now."""
         if self._state is State.RESTING and not self.closed:
             self._state = State.GREETED
-            self._say(self._begin(self._resting, self._pressed().refusal))
+            pressed = self._rules.door.pressed(self._rules.section.submission)
+            self._say(self._begin(self._resting, pressed.refusal))
         return self.receive()
 
     def timed_out(self) -> Turn:
@@ -117,13 +117,10 @@ class Session(Reception):
         return reply
 
     def _mail(self, argument: bytes) -> bytes:
-        pressed = self._pressed()
+        pressed = self._rules.door.pressed(self._rules.section.submission)
         if pressed.wait > 0 and not pressed.refusal:
             return self._rest(argument, pressed.wait)
         return self._begin(argument, pressed.refusal)
-
-    def _pressed(self) -> Pressed:
-        return self._rules.door.pressed(self._rules.section.submission)
 
     def _rest(self, argument: bytes, seconds: float) -> bytes:
         """The tarpit: MAIL is answered later, and nothing is read meanwhile."""

@@ -50,6 +50,7 @@ class Submission:
     """The door of one receiver process.
 
     send:    sends a frame over the present connection; False when there is none, or it is full.
+    refusal: what clients hear while nothing may come in.
     stored, refused: puts that were answered so, for the status file.
     """
 
@@ -70,18 +71,12 @@ class Submission:
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._closed: Reply | None = None
+        self.refusal: Reply | None = None
         self._pressed = (FREE, FREE)  # other servers, users
         self.stored = 0
         self.refused = 0
 
     # --- the door ----------------------------------------------------------------------------------------------------
-
-    @property
-    def refusal(self) -> Reply | None:
-        """What clients hear while nothing may come in."""
-        if self._closed is None and self._overfull:
-            return UNAVAILABLE
-        return self._closed
 
     def pressed(self, user: bool) -> Pressed:
         """What the scheduler process said last."""
@@ -150,6 +145,7 @@ class Submission:
                 self._tell(self._etrns.pop(frame.token, None), "", reply.parse(frame.reply))
             case Intake():
                 self._closed = _reply(frame.reply)
+                self._judge()
                 servers = Pressed(_reply(frame.servers), frame.servers_wait)
                 self._pressed = (servers, Pressed(_reply(frame.users), frame.users_wait))
             case _:
@@ -172,6 +168,7 @@ class Submission:
         """The connection has room: sends what waits, the oldest first."""
         while self._waiting and self._send(self._waiting[0].frame, self._waiting[0].raw):
             self._waiting_bytes -= len(self._waiting.popleft().raw)
+        self._judge()
 
     def tick(self) -> None:
         """Once a second: who has waited too long hears 451."""
@@ -180,6 +177,7 @@ class Submission:
             one = self._waiting.popleft()
             self._waiting_bytes -= len(one.raw)
             self._refuse(one.frame.token, UNAVAILABLE)
+        self._judge()
 
     @property
     def unanswered(self) -> int:
@@ -209,6 +207,11 @@ class Submission:
             return
         self._waiting.append(Waiting(self._now(), frame, raw))
         self._waiting_bytes += len(raw)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Whether anything may come in, after each change."""
+        self.refusal = self._closed or (UNAVAILABLE if self._overfull else None)
 
     def _refuse(self, token: str, why: Reply) -> None:
         self.refused += 1

@@ -229,16 +229,9 @@ def received(queue_id: str, one: "Accepted", tls: str) -> None:
     """A message as nearly all come, in a third of the time: what a client said of itself is short."""
     if _log is None:
         return
-    try:
-        _note_parts(_received(queue_id, one, tls), one.recipients)
-    except Exception as error:
-        log.error("our program failed on an entry of the tracking log", trace=log.traced(error))
-
-
-def _received(queue_id: str, one: "Accepted", tls: str) -> Entry:
     by = one.by.keys.get
     user, proto = by("user", ""), by("proto", "")
-    return Entry(
+    entry = Entry(
         event_id="RECEIVE",
         source=_SOURCES.get(proto, "SMTP"),
         internal_message_id=queue_id,
@@ -252,6 +245,10 @@ def _received(queue_id: str, one: "Accepted", tls: str) -> Entry:
         message_subject=one.subject[:_LONGEST] if _subjects else "",
         custom_data=Details(tls=tls, delay=one.delay, reason=one.reason, user=user, proto=proto),
     )
+    try:
+        _note_parts(entry, one.recipients)
+    except Exception as error:
+        log.error("our program failed on an entry of the tracking log", trace=log.traced(error))
 
 
 def _finish(entry: Entry, details: Details, word: str, said: Mapping[str, Value]) -> None:
