@@ -7,6 +7,7 @@ is missed. Wants no other programs and no root; all that is made lies below buil
 
 import argparse
 import asyncio
+import compileall
 import itertools
 import json
 import os
@@ -192,6 +193,9 @@ def main() -> int:
     facts = machine(options.folder)
     if os.getloadavg()[0] > BUSY:
         told(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, ratios less so")
+    compileall.compile_dir(
+        TREE / "kmq", quiet=1
+    )  # as pip leaves it: what was edited since would be compiled by each call
     bench = Bench(options)
     runs = [bench.run(domains) for domains in options.domains]
     small = bench.small()

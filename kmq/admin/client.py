@@ -35,7 +35,7 @@ _PART = 1000
 _PART_BYTES = 160 * 1024
 _QUOTES = 8
 
-_decode = msgspec.json.decode
+_line = msgspec.json.Decoder(dict[str, object]).decode
 
 #: Whether this process asks only what changes nothing, whatever it may.
 _looks = False
@@ -86,7 +86,7 @@ class Talk:
             for answer in _answers(self._connection):
                 if answer.status >= 0:
                     return Response(answer.status, answer.text, lines)
-                lines.append({name: _decode(value) for name, value in answer.line.items()})
+                lines.append(_line(answer.line))
         raise Unreachable(f"kmqd broke off its answer on {self._path}; ask again")
 
 
@@ -115,7 +115,7 @@ def explained(path: Path) -> Iterator[None]:
         raise Unreachable(f"kmqd does not run (nobody listens on {path})") from None
     except PermissionError:
         raise Unreachable(f"this user may not ask kmqd on {path}: [kmq] operators_group says who may") from None
-    except (OSError, BrokenFrame) as error:
+    except (OSError, BrokenFrame, msgspec.DecodeError) as error:
         raise Unreachable(f"kmqd broke off its answer on {path}: {error}") from None
 
 

@@ -145,7 +145,7 @@ class Control:
                     return line
                 if deeds is not None:
                     deeds.heard(line)
-                gathered += encode(Answer(line={name: msgspec.Raw(_json(value)) for name, value in line.items()}))
+                gathered += encode(Answer(line=msgspec.Raw(_json(line))))
                 if len(gathered) >= GATHERED:
                     await _write(writer, bytes(gathered))
                     gathered.clear()

@@ -97,6 +97,10 @@ class Selection:
         """The same with what a list shows: half of the work."""
         return self._page(limit, bookmark, LINE)
 
+    def bookmark_behind(self, last: Line) -> str:
+        """That of what follows this line of the last page."""
+        return bookmarked(self._hits.place_of(last.mid, last.hop), self._sort)
+
     def _page(self, limit: int, bookmark: str, shape: Shape[One]) -> tuple[list[One], str]:
         found, last = self._hits.page(self._place(bookmark), min(limit or MOST, MOST), shape)
         return found, bookmarked(last, self._sort) if last else ""

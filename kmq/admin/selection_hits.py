@@ -99,11 +99,18 @@ class Hits:
             told,
         )
         rows = self._joined("chosen", 0, limit, shape)
-        place = ", ".join(one.name for one in (*self._keys, *_TIES))
         more = self._connection.execute("SELECT 1 FROM chosen WHERE rowid > ?", (limit,)).fetchone()
-        last = self._connection.execute(f"SELECT {place} FROM chosen WHERE rowid = ?", (limit,)).fetchone()
+        last = self._place("rowid = ?", limit) if more else []
         self._let_go()
-        return rows, list(last) if more and last else []
+        return rows, last
+
+    def place_of(self, mid: int, hop: str) -> list[float | str]:
+        """The place of a row of the last page."""
+        return self._place("mid = ? AND hop = ?", mid, hop)
+
+    def _place(self, where: str, *told: float | str) -> list[float | str]:
+        columns = ", ".join(one.name for one in (*self._keys, *_TIES))
+        return list(self._connection.execute(f"SELECT {columns} FROM chosen WHERE {where}", told).fetchone() or ())
 
     def _joined(self, table: str, behind: int, limit: int, shape: Shape[One]) -> list[One]:
         """Rows of the view for those of a table, by their places in it; what has left meanwhile has none."""

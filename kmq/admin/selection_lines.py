@@ -39,8 +39,8 @@ def page(found: Selection, limit: int, bookmark: str) -> tuple[list[Line], str]:
         if len(begins) > limit:
             if begins[limit] == 0:
                 return lines, bookmark
-            whole, following = found.page_of_lines(begins[limit], bookmark)
-            return lines + whole, following
+            whole = more[: begins[limit]]
+            return lines + whole, found.bookmark_behind(whole[-1])
         lines += more
         limit -= len(begins)
         if not following:

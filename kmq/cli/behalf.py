@@ -28,7 +28,7 @@ from kmq.admin import client
 from kmq.cli.call import Call
 from kmq.cli.kmq import carried_out
 from kmq.cli.only_looking import objection
-from kmq.cli.parser import parser, signed
+from kmq.cli.parser import needed, parser, signed
 from kmq.config import Settings
 from kmq.model.frame import Answer, BrokenFrame, Look, Reader, encode
 from kmq.run.inheritance import read_settings
@@ -165,7 +165,7 @@ def _understood(look: Look) -> Namespace:
     time.tzset()
     encoding = "utf-8" if look.encoding.lower() in ("utf-8", "utf8") else "ascii"
     sys.stdout, sys.stderr = _stream(1, encoding, os.isatty(1)), _stream(2, encoding, lines=True)
-    return parser(look.words).parse_args(signed(look.words))
+    return parser(needed(look.words)).parse_args(signed(look.words))
 
 
 def _stream(fd: int, encoding: str, lines: bool) -> io.TextIOWrapper:

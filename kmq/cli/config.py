@@ -14,7 +14,7 @@ def run(call: Call) -> int:
 
         return diff(call)
     if call.arguments.man:
-        from kmq.config import manual
+        from kmq.config.page import manual
 
         call.out.write(manual())
     elif call.json:

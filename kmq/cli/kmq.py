@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from kmq.cli import servers
 from kmq.cli.call import Call
-from kmq.cli.parser import VERBS, parser, signed
+from kmq.cli.parser import VERBS, needed, parser, signed
 from kmq.errors import KmqError
 from kmq.view.words import harmless_lines
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = parser(words).parse_args(signed(words))
+    arguments = parser(needed(words)).parse_args(signed(words))
     call = Call(arguments, arguments.json, sys.stdout)
     return _concluded(lambda: _look_or_act(call, words))
 

@@ -12,7 +12,6 @@ Drawing:  ini -> inheritance -> filling -> kinds -> checks -> Settings
 """
 
 from kmq.config.embedded import EMBEDDED
-from kmq.config.page import manual
 from kmq.config.printed import changes, restart_needed, show
 from kmq.config.reading import embedded, load, load_or_embedded, read
 from kmq.config.sections import (
@@ -46,7 +45,6 @@ __all__ = [
     "embedded",
     "load",
     "load_or_embedded",
-    "manual",
     "read",
     "restart_needed",
     "show",

@@ -367,9 +367,9 @@ class Verb(Frame, tag="verb"):
 
 
 class Answer(Frame, tag="answer"):
-    """One line of the answer; the last one has `status` (the program's exit status) and a sentence."""
+    """One line of the answer, a JSON object; the last one has `status` (the program's exit status) and a sentence."""
 
-    line: dict[str, msgspec.Raw] = {}
+    line: msgspec.Raw = msgspec.Raw(b"{}")
     status: int = -1
     text: str = ""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from msgspec import Raw
 
 from kmq.admin import client, control, room, verbs
 from kmq.admin.client import SOCKET, Response, ask
@@ -345,7 +346,7 @@ def test_when_kmqd_hangs_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ask(tmp_path, "queues")
 
 
-@pytest.mark.parametrize("said", [b"", encode(Answer(line={})), b"\xff" * 20, encode(Stop())])
+@pytest.mark.parametrize("said", [b"", encode(Answer()), encode(Answer(line=Raw(b"1"))), b"\xff" * 20, encode(Stop())])
 def test_an_answer_that_breaks_off_is_said(tmp_path: Path, said: bytes) -> None:
     with listener(tmp_path) as bound:
 

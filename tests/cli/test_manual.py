@@ -4,7 +4,9 @@ import re
 from argparse import ArgumentParser, _SubParsersAction
 from pathlib import Path
 
-from kmq.cli.parser import VERBS, parser
+import pytest
+
+from kmq.cli.parser import VERBS, needed, parser
 
 MANUAL = Path(__file__).resolve().parents[2] / "man" / "kmq.1"
 
@@ -30,3 +32,16 @@ def test_each_verb_and_option_stands_in_the_manual() -> None:
 def test_exit_statuses_stand_in_the_manual() -> None:
     section = MANUAL.read_text().partition(".Sh EXIT STATUS")[2].partition(".Sh")[0]
     assert re.findall(r"^\.It (\d+)$", section, re.MULTILINE) == ["0", "1", "2", "75", "78"]
+
+
+@pytest.mark.parametrize("words", [["bogus"], ["-c", "mailq", "bogus"], ["-h"], ["-c", "mailq", "-h"]], ids=str)
+def test_who_asks_for_help_or_errs_hears_of_all_verbs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser(needed(words)).parse_args(words)
+    assert "resubmit" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("words", [["mailq", "--queue", "x"], ["-c", "x", "mailq"], ["--json", "mailq"]], ids=str)
+def test_a_command_builds_its_own_verb_alone(words: list[str]) -> None:
+    assert needed(words) == ("mailq",)
+    assert parser(needed(words)).parse_args(words).verb == "mailq"

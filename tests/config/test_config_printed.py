@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kmq.config import EMBEDDED, Settings, changes, load, manual, read, restart_needed, show
+from kmq.config import EMBEDDED, Settings, changes, load, read, restart_needed, show
+from kmq.config.page import manual
 from kmq.config.sections import KINDS, OPTIONS, SINGLE
 from tests.config.test_config_reading import WHOLE
 
