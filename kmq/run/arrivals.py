@@ -10,7 +10,8 @@ import itertools
 import time
 from collections import OrderedDict
 from hashlib import sha256
-from typing import NamedTuple
+
+import msgspec
 
 from kmq import log
 from kmq.intake.door import ANOTHER_FILE, FREE, Pressed
@@ -35,14 +36,14 @@ RESERVED = 10_000
 TOKENS = 10_000
 
 
-class Arrival(NamedTuple):
-    """The ticket of a put's record."""
+class Arrival(msgspec.Struct, gc=False):
+    """The ticket of a put's record. name: its ID as text."""
 
     link: Link
     token: str
     id: int
+    name: str
     recipients: int
-    size: int
     priority: int
 
 
@@ -134,9 +135,11 @@ class Arrivals:
     def _put_small(self, link: Link, put: Put, raw: bytes, dropped: Dropped | None) -> None:
         number = self.storage.store.new_id(time.time())
         name = queue_id.text(number)
-        body = raw[put.tail :]
         if put.stamp >= 0:
-            body = b"".join((body[: put.stamp], name.encode(), body[put.stamp + queue_id.LENGTH :]))
+            stamp = put.tail + put.stamp
+            body = b"".join((raw[put.tail : stamp], name.encode(), raw[stamp + queue_id.LENGTH :]))
+        else:
+            body = raw[put.tail :]
         line = head_line(name, sha256(body).hexdigest(), raw[: put.tail])
         if len(line) + len(body) > RECORD_LIMIT:
             self._unclaim(dropped)
@@ -144,7 +147,8 @@ class Arrivals:
                 link, put.token, Reply(552, "5.3.4", "Too many recipients, or too large a message, for one record")
             )
             return
-        self._record(link, put, number, record.Put(number, line, body, bytes.fromhex(put.token), dropped=dropped))
+        one = record.Put(number, line, body, bytes.fromhex(put.token), dropped=dropped)
+        self._record(link, put, name, one)
         self.fresh.keep(number, line, body)
 
     def reserve(self, link: Link, asked: Reserve) -> None:
@@ -164,7 +168,7 @@ class Arrivals:
         del self._reserved[number]
         line = head_line(put.m, put.sha256, raw[: put.tail])
         one = record.Put(number, line, None, bytes.fromhex(put.token), incoming=put.incoming, dropped=dropped)
-        self._record(link, put, number, one)
+        self._record(link, put, put.m, one)
         self.fresh.keep(number, line, b"")
 
     def _claim(self, dropped: Dropped) -> Reply | None:
@@ -178,12 +182,11 @@ class Arrivals:
         if dropped is not None:
             self.storage.store.effects.unclaim(dropped)
 
-    def _record(self, link: Link, put: Put, number: int, one: record.Put) -> None:
+    def _record(self, link: Link, put: Put, name: str, one: record.Put) -> None:
         self._waiting.add(one.token)
         if one.incoming:
             self.name(one.incoming)
-        size = len(one.body) if one.body is not None else 0
-        arrival = Arrival(link, put.token, number, put.count, size, of_line(one.line))
+        arrival = Arrival(link, put.token, one.id, name, put.count, of_line(one.line))
         self.storage.add([one], arrival, refusable=True)
 
     def ask(self, link: Link, asked: Ask) -> None:
@@ -229,7 +232,7 @@ class Arrivals:
             self._waiting.discard(key)
             self._tokens[key] = one.id
             link = self._asked.pop(key, one.link)
-            told.setdefault(link, []).append((one.token, queue_id.text(one.id)))
+            told.setdefault(link, []).append((one.token, one.name))
         self.accepted += len(arrivals)
         for link, puts in told.items():
             link.send(Stored(puts))

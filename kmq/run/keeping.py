@@ -37,6 +37,8 @@ class Keeping:
     def configure(self, settings: Settings) -> None:
         """What a configuration says."""
         self.on = settings.queue.safety_net_hold_time > 0
+        if not self.on:
+            self._seen.clear()
         self._connectors = frozenset(one.name for one in settings.connectors if one.safety_net)
 
     def saw(self, number: int, hop: str, events: Iterable[AnyEvent]) -> None:

@@ -24,23 +24,23 @@ class Numbers:
         self._ids = array("Q")  # ascending
         self._seqs = bytearray()  # of the same messages; 0: not here, or in the table
 
-    def next(self, number: int) -> int:
-        """The number of the next event of a message; the one after it is one more."""
-        place = self._place(number)
-        if place >= 0:
-            seq = self._seqs[place]
-            if seq < _ROOM:
-                self._seqs[place] = seq + 1
-                return seq
-            self._seqs[place] = 0
-            self._next[number] = seq
-        seq = self._next.get(number, 1)
-        self._next[number] = seq + 1
+    def next(self, number: int, count: int = 1) -> int:
+        """The number of the next event of a message; the one after these `count` is so many more."""
+        seq = self._next.get(number, 0)
+        if not seq:
+            place = self._place(number) if self._ids else -1
+            seq = self._seqs[place] if place >= 0 else 1
+            if place >= 0:
+                fits = seq + count <= _ROOM
+                self._seqs[place] = seq + count if fits else 0
+                if fits:
+                    return seq
+        self._next[number] = seq + count
         return seq
 
     def last(self, number: int) -> int:
         """The number of the last event of a message, 0 when it has none."""
-        place = self._place(number)
+        place = self._place(number) if self._ids else -1
         return (self._seqs[place] if place >= 0 else self._next.get(number, 1)) - 1
 
     def begin(self, number: int, seq: int) -> None:
@@ -58,14 +58,14 @@ class Numbers:
         """The message is gone."""
         self._next.pop(number, None)
         self.edited.discard(number)
-        place = self._place(number)
+        place = self._place(number) if self._ids else -1
         if place >= 0:
             self._seqs[place] = 0
 
     def _place(self, number: int) -> int:
-        """Where it stands in the rows, -1 when it does not."""
+        """Where it stands in the rows, which are not empty; -1 when it does not."""
         ids = self._ids
-        if not ids or number > ids[-1]:
+        if number > ids[-1]:
             return -1
         place = bisect_left(ids, number)
         return place if ids[place] == number and self._seqs[place] else -1

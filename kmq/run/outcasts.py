@@ -103,7 +103,7 @@ class Outcasts:
 
     def gone(self, number: int) -> None:
         """The message ended by itself before it could leave: it was delivered, or failed, to the last recipient."""
-        leaving = self._leaving.pop(number, None)
+        leaving = self._leaving.pop(number, None) if self._leaving else None
         self._forget(number)
         if leaving is None:
             return
@@ -115,7 +115,8 @@ class Outcasts:
 
     def _forget(self, number: int) -> None:
         self._numbers.forget(number)
-        self.keeping.forget(number)
+        if self.keeping.on:
+            self.keeping.forget(number)
         self.unnoticed.discard(number)
         self.words.pop(number, None)
         self.crash_numbers.pop(number, None)
@@ -123,7 +124,8 @@ class Outcasts:
     def ends(self, number: int) -> list[Operation]:
         """A message's end by itself, for the record of what ended it: it is kept when it was delivered (keeping), and
         nothing is deleted that failed and that nobody was told of."""
-        return self.keeping.ends(number, self._last(number))
+        last = self._last(number) if number in self.unnoticed else Remove(number)
+        return self.keeping.ends(number, last) if self.keeping.on else [last]
 
     def finish(self, number: int) -> None:
         """The same for one from the disk whose recipients are all done, and whose end a crash cut short."""
@@ -131,8 +133,6 @@ class Outcasts:
         self._forget(number)
 
     def _last(self, number: int) -> Operation:
-        if number not in self.unnoticed:
-            return Remove(number)
         self.poison.add(number)
         log.warning("a notice cannot be delivered, and is set aside in poison/", id=queue_id.text(number))
         return self._to_poison(number, "a notice that cannot be delivered")

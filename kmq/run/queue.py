@@ -121,6 +121,7 @@ class QueueProcess:
         self.roll = Roll(self.settings.kmq.spool / "status", self._settle, self._on_frame, self._end)
         self._assigning = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None  #: when it wakes us
         self._closings = -1
         self._looked = 0.0
 
@@ -186,18 +187,20 @@ class QueueProcess:
         return Link(self._on_frame, self._on_end)
 
     def _on_frame(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
-        if isinstance(frame, Living) and not self._living.done():
-            self._living.set_result(frame)
         if not self._ready:
+            if isinstance(frame, Living) and not self._living.done():
+                self._living.set_result(frame)
             self._early.append(partial(self._on_frame, link, frame, raw))
             return
-        if self.roll.later(link, frame, raw):
+        if self.roll.keeps_back and self.roll.later(link, frame, raw):
             return
         match frame:
             case Put():
                 self.arrivals.put(link, frame, raw)
+                return  # there is nothing to hand out before it is durable
             case Done():
                 self._done(link, frame, raw)
+                return
             case Reserve():
                 self.arrivals.reserve(link, frame)
             case Etrn():
@@ -270,11 +273,13 @@ class QueueProcess:
         self.core.holding(hello.n, held, time.monotonic())
 
     def _done(self, link: Link, done: Done, raw: bytes) -> None:
-        hello = self._roles[link]
-        self.loader.need(queue_id.parse(done.m))
+        if not self.loader.done:
+            self.loader.need(queue_id.parse(done.m))
         if 0 < done.configuration < self.ward.number:
             self.rerouting.outdated.add(queue_id.parse(done.m))
-        self.results.done(hello.n, link, done, raw)
+        recorded = self.results.done(self._roles[link].n, link, done, raw)
+        if not recorded or self.core.hungry:  # else the next turn is when it is durable
+            self._assign_soon()
 
     def _leaves(self, link: Link) -> None:
         hello = self._roles.get(link)
@@ -303,8 +308,9 @@ class QueueProcess:
         if self.storage.broken:
             return  # what could not be written down is not begun; the next tick looks again
         now = time.monotonic()
-        self.outcasts.release()
-        self.operators.taking_out.release()
+        if self.core.verbs.letting_go:
+            self.outcasts.release()
+            self.operators.taking_out.release()
         for one in self.core.assign(now):
             self._hand_out(one)
         if self.core.closings != self._closings:
@@ -318,11 +324,11 @@ class QueueProcess:
 
     def _hand_out(self, one: Assignment) -> None:
         worker = self.roll.workers.get(one.worker)
-        if worker is None or worker.link is None or not self.core.is_out(one.n):
-            return  # its socket has ended: the assignment is freed when it is reaped, or was by now
+        if worker is None or worker.link is None:
+            return  # its socket has ended: the assignment is freed when it is reaped
         line, body = self.arrivals.fresh.take(one.mid)
         if not body and self.storage.store.effects.unmade(one.mid):
-            self._loop.call_later(_MAKING, self._hand_out, one)
+            self._loop.call_later(_MAKING, self._hand_out_later, one)
             return
         rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
         edited = one.mid in self.numbers.edited
@@ -336,15 +342,22 @@ class QueueProcess:
             line + body,
         )
 
+    def _hand_out_later(self, one: Assignment) -> None:
+        if self.core.is_out(one.n):  # else it was freed meanwhile
+            self._hand_out(one)
+
     def _wake_at(self, due: float | None, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            if due <= now:
-                self._assign_soon()
-            else:
-                self._timer = self._loop.call_later(due - now, self._assign_soon)
+        if due is not None and due <= now:
+            self._assign_soon()
+        elif due != self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_later(due - now, self._wake) if due is not None else None
+
+    def _wake(self) -> None:
+        self._due = self._timer = None
+        self._assign_soon()
 
     # --- what became durable -----------------------------------------------------------------------------------------
 
@@ -366,17 +379,19 @@ class QueueProcess:
                 ticket.tell()
         now = time.monotonic()
         self.showing.changed()
-        if arrivals:
-            self.arrivals.durable(arrivals)
-            for arrival in arrivals:
-                self.core.accepted(arrival.id, arrival.recipients, now, arrival.priority)
+        for arrival in arrivals:
+            self.core.accepted(arrival.id, arrival.recipients, now, arrival.priority)
         if results:
             self.results.durable(results)
-            for result in results:
+            for result in results if not self.loader.done else ():
                 if result.complete:
                     self.loader.left(result.id)
             self.rerouting.recorded(results)
-        self._assign_soon()
+        if arrivals:  # the worker first: what a receiver and its client do next would keep it from a processor
+            self._assign()
+            self._loop.call_soon(self.arrivals.durable, arrivals)
+        else:
+            self._assign_soon()
 
     def _left(self, number: int) -> None:
         self.arrivals.fresh.drop(number)

@@ -8,15 +8,15 @@ Callers:  run.queue.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
 
 import msgspec
 
 from kmq.model import queue_id, recipients
 from kmq.model.envelope import event_line, head_line
-from kmq.model.event import AnyEvent, Deferred, Delayed, Delivered, Event, Failed, Passed
+from kmq.model.event import AnyEvent, Delayed, Failed, Passed
 from kmq.model.frame import Child, Done, Known
 from kmq.model.priority import of_line
 from kmq.run.arrivals import Fresh
@@ -36,7 +36,7 @@ from kmq.spool.record import Append, Archive, Operation, Put
 _decode: Callable[[msgspec.Raw], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, gc=False):
     """The ticket of a result's record. children: messages that it made, with the number of their recipients and their
     priority; events, fate: for the log."""
 
@@ -62,22 +62,21 @@ class Results:
         self.passed = PassedBefore()
         self.keeping = outcasts.keeping
         self.grace: GraceHolds | None = None
-        self.delivered = 0
-        self.failed = 0
-        self.deferred = 0
+        self.told: Counter[type[AnyEvent]] = Counter()  #: events, by kind
         self._troubles = Troubles()
 
-    def done(self, worker: int, link: Link, done: Done, raw: bytes) -> None:
-        """One result. What we know already, or know nothing of, is acknowledged at once (J10)."""
+    def done(self, worker: int, link: Link, done: Done, raw: bytes) -> bool:
+        """One result; whether it is to be recorded. What we know already, or know nothing of, is acknowledged at once
+        (J10)."""
         now = time.monotonic()
-        events = [_decode(one) for one in done.events]
+        events = list(map(_decode, done.events))
         held = self.grace.heed(done, events, now) if self.grace is not None else ""
         if held:
             events, raw = eased(done, events, raw, held)
         ruling = self.core.result(done, events, now) or self._of_an_earlier_run(worker, done, events, now)
         if ruling is None:
             link.send(self._said_again(done, held))
-            return
+            return False
         if done.unavailable:
             self._troubles.tell(self.core.verbs.facts(done.hop), now)
         operations, children, fate = self._operations(done, events, raw, ruling, held)
@@ -85,10 +84,12 @@ class Results:
             self.outcasts.to_poison(ruling.mid, f"damaged: {done.damaged}")
         if operations:
             self.storage.add(operations, Result(link, done.n, ruling.mid, ruling.complete, children, events, fate))
-            self.outcasts.judge(ruling.mid)
-        else:
-            self.core.settled(done.n, now)
-            link.send(Known([done.n]))
+            if done.crashed:
+                self.outcasts.judge(ruling.mid)
+            return True
+        self.core.settled(done.n, now)
+        link.send(Known([done.n]))
+        return False
 
     def _said_again(self, done: Done, held: str) -> Known:
         """What is known already is forgotten. Where its failures were held, which the worker could not hear then, it
@@ -124,10 +125,14 @@ class Results:
         if held:
             named[HELD] = [held]
         fate = (ruling.until, named) if ruling.until or named else NO_FATE
+        seq = self.numbers.next(number, len(events)) if events else 0
         for event in events:
-            complete(event, fate)
-            self._count(event)
-            operations.append(self._append(number, event))
+            if fate is not NO_FATE:
+                complete(event, fate)
+            self.told[type(event)] += 1
+            event.seq = seq
+            operations.append(Append(number, seq, event_line(event)))
+            seq += 1
             if type(event) is Passed:
                 self.passed.recorded(number, event)
                 if event.headers:
@@ -168,33 +173,27 @@ class Results:
         self.fresh.keep(number, put.line, body)
         return put
 
-    def _append(self, number: int, event: Event) -> Append:
+    def _crash(self, number: int, done: Done) -> Append:
+        event = self.outcasts.crashed(number, done.crashed, done.trace, done.n)
         event.seq = self.numbers.next(number)
         return Append(number, event.seq, event_line(event))
-
-    def _crash(self, number: int, done: Done) -> Append:
-        return self._append(number, self.outcasts.crashed(number, done.crashed, done.trace, done.n))
-
-    def _count(self, event: AnyEvent) -> None:
-        kind = type(event)
-        if kind is Delivered:
-            self.delivered += 1
-        elif kind is Failed:
-            self.failed += 1
-        elif kind is Deferred:
-            self.deferred += 1
 
     def durable(self, results: list[Result]) -> None:
         """They may be acknowledged; what is left of their messages goes on."""
         now = time.monotonic()
         told: dict[Link, Known] = {}
+        dead: set[Link] = set()
         for one in results:
             self.core.settled(one.n, now)
-            known = told.get(one.link) or told.setdefault(one.link, Known([]))
+            known = told.get(one.link)
+            if known is None:
+                known = told[one.link] = Known([])
+                if not one.link.open:
+                    dead.add(one.link)
             known.numbers.append(one.n)
             if one.fate is not NO_FATE:
                 known.fates[one.n] = one.fate
-            if not one.link.open:
+            if one.link in dead:
                 tell_of_the_dead(queue_id.text(one.id), one.events)
             if one.complete:
                 self.fresh.drop(one.id)

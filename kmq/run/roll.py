@@ -97,6 +97,11 @@ class Roll:
         self._ask_to_end(worker, hung=False)
         return Voice.LEAVING
 
+    @property
+    def keeps_back(self) -> bool:
+        """Whether anybody is LATER."""
+        return bool(self._later)
+
     def later(self, link: Link, frame: AnyFrame, raw: bytes) -> bool:
         """Keeps what a LATER one says; False for everybody else's frames."""
         kept = self._later.get(link)

@@ -23,7 +23,7 @@ async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answe
     asked = time.monotonic()
     said = asked
     effects = storage.store.effects
-    while (at := effects.next_at()) is not None and at <= asked:
+    while _behind(storage.undurable_since, asked) or _behind(effects.next_at(), asked):
         now = time.monotonic()
         if now - asked > _LONGEST:
             yield Answer(status=NOT_NOW, text="the files are far behind the journal; try again later")
@@ -37,3 +37,7 @@ async def settle(storage: Storage) -> AsyncIterator[Mapping[str, object] | Answe
         yield Answer(status=REFUSED, text=f"{why}; they are in the journal alone")
     else:
         yield Answer(status=0, text="the files are as the journal says")
+
+
+def _behind(since: float | None, asked: float) -> bool:
+    return since is not None and since <= asked

@@ -9,6 +9,7 @@ Callers:  run/queue.
 import asyncio
 
 from kmq import log
+from kmq.model.event import Deferred, Delivered, Failed
 from kmq.run.arrivals import Arrivals
 from kmq.run.outcasts import Outcasts
 from kmq.run.overdue import Brakeman
@@ -54,9 +55,9 @@ class Showing:
             in_hand=self._core.in_hand,
             accepted=arrivals.accepted,
             refused=arrivals.refused,
-            delivered=results.delivered,
-            failed=results.failed,
-            deferred=results.deferred,
+            delivered=results.told[Delivered],
+            failed=results.told[Failed],
+            deferred=results.told[Deferred],
             removed=outcasts.removed,
             poison=len(outcasts.poison),
             syncs=storage.syncs,

@@ -88,7 +88,8 @@ class Storage:
     def add(self, operations: list[Operation], ticket: object, refusable: bool = False) -> None:
         """One record; it is written with all that is added in this turn of the loop."""
         self.store.add(operations, ticket, time.monotonic(), refusable)
-        self.kick()
+        if not self._kicked:
+            self.kick()
 
     def kick(self) -> None:
         """Writes what waits, when the batch before is durable and there has been time for company."""
@@ -128,8 +129,8 @@ class Storage:
         self.syncs += 1
         idle = self.store.effects.idle
         self.store.settle(batch, generation)
-        if idle:
-            self._wake.set()
+        if idle:  # nothing is due before, and a thread that wakes now is in the way of what goes out
+            self._loop.call_later(self.settings.effects_delay, self._wake.set)
         if self._wait_for_company() > 0:
             self.kick()
         else:
@@ -172,6 +173,11 @@ class Storage:
     def tickets(self) -> Iterator[object]:
         """Those of the records that are not durable yet."""
         return (one.ticket for one in chain(self._batch, self.store.pending))
+
+    @property
+    def undurable_since(self) -> float | None:
+        """When the oldest record was added that is not durable yet."""
+        return next((one.at for one in chain(self._batch, self.store.pending)), None)
 
     @property
     def refusal(self) -> Reply | None:

@@ -10,8 +10,9 @@ Callers:  `add` from the loop, all else from one thread.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from kmq.spool import layout
 from kmq.spool.archive import Archives
@@ -25,12 +26,12 @@ from kmq.spool.record import Append, Archive, Dropped, Keep, Mark, Move, Operati
 _NONE: frozenset[int] = frozenset()
 
 
-@dataclass(slots=True)
-class Durable:
-    """A record whose sync is done: its generation, its operations, and the monotonic time at which it was added."""
+class Durable(msgspec.Struct, gc=False, eq=False):
+    """A record whose sync is done: its generation, those of its operations that are not cancelled, and the monotonic
+    time at which it was added."""
 
     generation: int
-    operations: list[Operation]
+    operations: Sequence[Operation]
     at: float
 
 
@@ -57,8 +58,8 @@ class Effects:
         self.done_count = 0
         self.incoming: list[tuple[int, str]] = []  # (generation, name): go with the checkpoint that covers them (J6)
         self._waiting: deque[Durable] = deque()
-        self._doomed: set[int] = set()  # cancelled: a durable remove waits behind a put that had not had its turn
-        self._fresh: set[int] = set()  # puts that wait for their turn: of them no file was begun
+        self._doomed: set[int] = set()  # a durable remove waits behind a put that had not had its turn, and has one
+        self._fresh: dict[int, Durable] = {}  # puts that wait for their turn: of them no file was begun
         self._archived: set[int] = set()  # of those: a durable archive waits behind them
         self._unmade: set[int] = set()  # puts, written or durable, whose files are not all there
         self._ending = _NONE  # whose envelopes end with the record that has its turn
@@ -73,23 +74,37 @@ class Effects:
             for one in records:
                 for operation in one.operations:
                     if isinstance(operation, Put):
-                        self._fresh.add(operation.id)
+                        self._fresh[operation.id] = one
                         self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
                     elif operation.id in self._fresh:
-                        self._follows_a_put(operation)
+                        self._follows_a_put(operation, one)
                 self._waiting.append(one)
 
-    def _follows_a_put(self, operation: Operation) -> None:
+    def _follows_a_put(self, operation: Operation, record: Durable) -> None:
         """Of which no file was begun."""
-        if isinstance(operation, Archive):
+        if isinstance(operation, Remove):
+            if operation.id in self._archived:
+                self.gathering.expect(operation.id)
+            self._cancel(operation.id, self._fresh[operation.id], record)
+        elif isinstance(operation, Archive):
             self._archived.add(operation.id)
         elif isinstance(operation, Keep):
             self.gathering.expect(operation.id)
-        elif isinstance(operation, Remove):
-            self._doomed.add(operation.id)
-            if operation.id in self._archived:
-                self.gathering.expect(operation.id)
+
+    def _cancel(self, number: int, begin: Durable, end: Durable) -> None:
+        """A put and its remove. Where nothing else hangs on the put, as with most mail, both are over, and its bytes go
+        now; else its turn finds it doomed."""
+        put = begin.operations[0]
+        hangs = len(begin.operations) > 1 or self.gathering.of(number) is not None
+        if hangs or not isinstance(put, Put) or put.body is None or put.dropped:
+            self._doomed.add(number)
+            return
+        begin.operations = ()
+        end.operations = [one for one in end.operations if one.id != number]
+        del self._fresh[number]
+        self.made(number)
+        self.waiting_bytes -= len(put.body)
 
     def claim(self, dropped: Dropped) -> bool:
         """Whether a dropped file may become a message: no written put names it with its unlink still to come (J12)."""
@@ -138,17 +153,30 @@ class Effects:
 
     def apply_next(self) -> bool:
         """The effects of the next record; False when none waits. Never raises for the disk: what fails is owed."""
+        while self._waiting and not self._waiting[0].operations:
+            self._waiting.popleft()
         if not self._waiting:
+            self.let_go()
             return False
         one = self._waiting[0]
-        self._ending = ends = _ending(one.operations)
-        for operation in _outliving(one.operations, ends) if ends else one.operations:
+        operations = self._begin(one)
+        self._ending = ends = _ending(operations)
+        for operation in _outliving(operations, ends) if ends else operations:
             self._apply_or_owe(one.generation, operation)
         self._ending = _NONE
         if self.departures.full or len(self._waiting) == 1:
             self.let_go()
         self._waiting.popleft()  # only now: `finished` must not see a record gone whose effects are under way
         return True
+
+    def _begin(self, one: Durable) -> Sequence[Operation]:
+        """Its turn has come: a remove that becomes durable from now on finds files, and cancels nothing."""
+        with self._turn:
+            for operation in one.operations:
+                if isinstance(operation, Put):
+                    self._fresh.pop(operation.id, None)
+                    self._archived.discard(operation.id)
+            return one.operations
 
     def let_go(self) -> None:
         """What is kept elsewhere by now leaves the queue. StorageFailed."""
@@ -159,7 +187,7 @@ class Effects:
         """Tries again what is owed, message by message; True when nothing is left."""
         trouble = stuck = None
         for number, queue in list(self.owed.items()):
-            while queue and self._apply(*queue[0]):
+            while queue and self._apply(*queue[0], again=True):
                 queue.popleft()
             if not queue:
                 del self.owed[number]
@@ -202,13 +230,14 @@ class Effects:
             else:
                 self.trouble = self._error
 
-    def _apply(self, generation: int, operation: Operation) -> bool:
+    def _apply(self, generation: int, operation: Operation, again: bool = False) -> bool:
+        """again: a try before this one may have left a part of it."""
         try:
             match operation:
                 case Append():
                     self._append(operation)
                 case Put():
-                    self._put(generation, operation)
+                    self._put(generation, operation, again)
                 case Remove():
                     self._remove(generation, operation.id)
                 case Keep():
@@ -225,13 +254,9 @@ class Effects:
         self.done_count += 1
         return True
 
-    def _put(self, generation: int, put: Put) -> None:
-        with self._turn:
-            first = put.id in self._fresh
-            self._fresh.discard(put.id)  # a remove that becomes durable from now on finds files, and cancels nothing
-            self._archived.discard(put.id)
+    def _put(self, generation: int, put: Put, again: bool) -> None:
         if put.id not in self._doomed and put.id in self._unmade:
-            self._make(put, again=not first)
+            self._make(put, again)
         elif self.gathering.of(put.id):
             self.gathering.take(generation, put)
         self.made(put.id)

@@ -28,13 +28,13 @@ from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Put, 
 
 class Pending(msgspec.Struct, gc=False):
     """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451;
-    payload: its bytes in the journal, if there is one."""
+    text: its bytes in the journal, if there is one."""
 
     operations: list[Operation]
     ticket: object
     at: float
     refusable: bool
-    payload: bytes
+    text: bytes
 
 
 class Store:
@@ -63,9 +63,10 @@ class Store:
         for one in operations:
             if isinstance(one, Put):
                 self.effects.unmade_from_now(one.id)
-        self.pending.append(Pending(operations, ticket, at, refusable, self._payload(operations)))
+        self.pending.append(Pending(operations, ticket, at, refusable, self._encoded(operations)))
 
-    def _payload(self, operations: list[Operation]) -> bytes:
+    @staticmethod
+    def _encoded(operations: Iterable[Operation]) -> bytes:
         return b""
 
     def take(self) -> list[Pending] | None:
@@ -74,9 +75,9 @@ class Store:
             return None
         batch: list[Pending] = []
         room = self._room()
-        while self.pending and len(batch) < self.batch_size and (not batch or room >= len(self.pending[0].payload)):
+        while self.pending and len(batch) < self.batch_size and (not batch or room >= len(self.pending[0].text)):
             one = self.pending.popleft()
-            room -= len(one.payload) + record.HEADER.size
+            room -= len(one.text) + record.HEADER.size
             batch.append(one)
         self.in_flight = True
         return batch
@@ -148,15 +149,14 @@ class JournalStore(Store):
     def _room(self) -> int:
         return self.log.room // 2
 
-    def _payload(self, operations: list[Operation]) -> bytes:
-        """Made in the loop: the journal's thread is to be in the kernel, and not in the loop's way."""
-        return record.encode(operations)
+    #: Asked in the loop: the journal's thread is to be in the kernel, and not in the loop's way.
+    _encoded = staticmethod(record.encode)
 
     # --- the journal's thread ------------------------------------------------------------------------------------
 
     def sync(self, batch: list[Pending]) -> int:
         """Writes and syncs; -> generation. OSError: `abandon` must succeed before anything else is written."""
-        payloads = [one.payload for one in batch]
+        payloads = [one.text for one in batch]
         generation = self.log.write(payloads)
         self.written_bytes += sum(map(len, payloads))
         self._ended = generation - 1

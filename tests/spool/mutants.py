@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "J1 a half-made put is cancelled",
         Apply,
-        "add",
-        (("operation.id in self._fresh", "operation.id in self._unmade"),),
+        "_begin",
+        (("self._fresh.pop(operation.id, None)", "pass"),),
         stories.full_then_removed,
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = (
         "add",
         (
             (
-                "refusable, self._payload(operations)))",
-                "refusable, self._payload(operations)))\n    self.effects._doomed |= {op.id for op in operations "
+                "refusable, self._encoded(operations)))",
+                "refusable, self._encoded(operations)))\n    self.effects._doomed |= {op.id for op in operations "
                 "if isinstance(op, Remove) and op.id in self.effects._fresh}",
             ),
         ),
