@@ -193,9 +193,8 @@ def main() -> int:
     facts = machine(options.folder)
     if os.getloadavg()[0] > BUSY:
         told(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, ratios less so")
-    compileall.compile_dir(
-        TREE / "kmq", quiet=1
-    )  # as pip leaves it: what was edited since would be compiled by each call
+    # As pip leaves it: what was edited since then would be compiled by each call of kmq.
+    compileall.compile_dir(TREE / "kmq", quiet=1)
     bench = Bench(options)
     runs = [bench.run(domains) for domains in options.domains]
     small = bench.small()
