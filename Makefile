@@ -9,6 +9,7 @@
 #               measures OpenSMTPD and Exim too
 # make bench-queues  100,000 messages that wait, and what they cost the mail that flows (ARGS="--domains 1")
 # make bench-million  1,000,000 messages that wait: memory, stalls, and how fast a start knows them (ARGS="--messages 100000")
+# make bench-idle  what a kmqd costs that has nothing to do: processor, wakes, memory
 # make clean    removes what the above made; the mail below spool/ stays
 # make bench-phases  what backup, content filtering and antivirus cost, beside clamd alone (ARGS="--messages 20000")
 # Debian's own, where it is new enough and has venv: it is faster than one that was built by hand without optimizations.
@@ -22,7 +23,7 @@ ARGS ?=
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL = run
-.PHONY: run test postfix torture bench bench-queues bench-million bench-phases clean
+.PHONY: run test postfix torture bench bench-queues bench-million bench-idle bench-phases clean
 
 run: .venv/for-run
 	@$(BIN)/kmqd --try $(ARGS)
@@ -50,6 +51,9 @@ bench-queues: .venv/for-test
 
 bench-million: .venv/for-test
 	$(BIN)/python -m bench.million $(ARGS)
+
+bench-idle: .venv/for-test
+	$(BIN)/python -m bench.daily $(ARGS)
 
 bench-phases: .venv/for-test postfix
 	$(BIN)/python -m bench.phases $(ARGS)

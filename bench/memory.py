@@ -7,10 +7,11 @@ from bench import cpu
 
 def pss(root: int) -> int:
     """Bytes of `root` and all that descends from it; what ends while we look is not in it."""
-    return sum(_pss(process.pid) for process in cpu.tree(root))
+    return sum(pss_of(process.pid) for process in cpu.tree(root))
 
 
-def _pss(pid: int) -> int:
+def pss_of(pid: int) -> int:
+    """Bytes of one process, its part of what it shares included."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
