@@ -17,8 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from bench.flow import Source
@@ -130,42 +128,27 @@ class Bench:
 
     def kmq(self, name: str, more: str, same: bool) -> None:
         """End to end: from the first byte to the last message at the next hop."""
-        with self._place() as folder:
-            hop = Hop(self._programs, free_port())
-            with stopping(hop), stopping(_Kmq(folder, free_port(), hop.port, more)) as mta:
-                mta.start()
-                begin = time.monotonic()
-                command = [
-                    sys.executable,
-                    "-m",
-                    "bench.phases",
-                    "--pour",
-                    str(mta.port),
-                    "--messages",
-                    str(self._count),
-                ]
-                command += [
-                    "--first",
-                    str(self._numbers()[0]),
-                    "--size",
-                    str(self._size),
-                    *(["--same"] if same else []),
-                ]
-                subprocess.run(command, check=True, cwd=TREE)
-                until(lambda: hop.arrived >= self._count, f"all arrive; log: {folder / 'log'}", 300)
-                self._tell(name, hop.last - begin)
+        folder = self._place()
+        hop = Hop(self._programs, free_port())
+        with stopping(hop), stopping(_Kmq(folder, free_port(), hop.port, more)) as mta:
+            mta.start()
+            begin = time.monotonic()
+            command = [sys.executable, "-m", "bench.phases", "--pour", str(mta.port), "--messages", str(self._count)]
+            command += ["--first", str(self._numbers()[0]), "--size", str(self._size), *(["--same"] if same else [])]
+            subprocess.run(command, check=True, cwd=TREE)
+            until(lambda: hop.arrived >= self._count, f"all arrive; log: {folder / 'log'}", 300)
+            self._tell(name, hop.last - begin)
 
     def _tell(self, name: str, seconds: float) -> None:
         self.rates[name] = self._count / seconds
         print(f"{name:44} {self.rates[name]:8,.0f} messages/s", flush=True)
 
-    @contextmanager
-    def _place(self) -> Iterator[Path]:
+    def _place(self) -> Path:
+        """A spool's folder. It stays until all is measured: what was unlinked a moment ago ext4 passes over to make
+        another file, one by one where it has no journal, so the next kmqd would pay for it."""
         folder = Path(tempfile.mkdtemp(prefix="phases.", dir=self._folder))
         os.sync()
-        yield folder
-        shutil.rmtree(folder)
-        os.sync()
+        return folder
 
 
 class _Kmq(Kmq):

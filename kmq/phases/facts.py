@@ -24,12 +24,11 @@ class Verdict(Enum):
 
 class HeaderLine(msgspec.Struct, frozen=True, array_like=True):
     """A field of the message's own header. name: lower case; value: one line, encoded words decoded (RFC 2047), 8-bit
-    text as UTF-8 where it is such; raw: as it stands behind the colon, unfolded, Latin-1, one character a byte.
+    text as UTF-8 where it is such.
     """
 
     name: str
     value: str
-    raw: str
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,7 +121,9 @@ class Attachment(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """All about one message. why: of the verdict, a sentence without its end, "" when all could be looked at."""
+    """All about one message. headers: Subject, Auto-Submitted, Precedence and List-*, by which its sender is warned of
+    what was taken out, or is not; why: of the verdict, a sentence without its end, "" when all could be looked at.
+    """
 
     headers: tuple[HeaderLine, ...]
     parts: tuple[Part, ...]

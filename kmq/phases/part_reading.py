@@ -20,7 +20,8 @@ from kmq.phases.first_bytes import NEEDED, ZIP, looks_like
 from kmq.phases.header_words import decoded
 from kmq.phases.mime import Beyond, Boundary, Event, Form, Header, Text, Unfit, Walk, uncommented
 
-#: Fields of the message's header that are told, and bytes of a field.
+#: Fields of the message's header that are told, how many of them, and bytes of a field.
+_TOLD = re.compile(rb"subject|auto-submitted|precedence|list-.*").fullmatch
 _FIELDS, _VALUE = 1_000, 20_000
 _WHOLE = ("message/rfc822", "message/global", "message/news")
 _ZIP_TYPES = (ZIP, "application/x-zip-compressed", "application/x-zip", "application/java-archive")
@@ -287,8 +288,5 @@ def _values(fields: Sequence[Field], name: bytes) -> list[bytes]:
 
 def told(fields: Sequence[Field]) -> tuple[HeaderLine, ...]:
     """The fields of a message's header as facts."""
-    found = []
-    for one in fields[:_FIELDS]:
-        value = one.value[:_VALUE]
-        found.append(HeaderLine(one.name.decode("latin-1"), decoded(value), value.decode("latin-1")))
-    return tuple(found)
+    wanted = [one for one in fields if _TOLD(one.name)][:_FIELDS]
+    return tuple(HeaderLine(one.name.decode("latin-1"), decoded(one.value[:_VALUE])) for one in wanted)

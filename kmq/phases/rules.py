@@ -70,6 +70,13 @@ def _rule(section: RuleSection, place: str) -> Rule:
     return Rule(section, place, of_recipients, tuple(of_message), Need.HEADER if header or notifies else 0)
 
 
+def asks_first(rule: Rule) -> int:
+    """What is looked at before anything can be said of a rule: 0 for the envelope alone."""
+    if rule.section.apply != "all" or rule.of_recipients or not rule.of_message:
+        return 0
+    return rule.of_message[0].need
+
+
 def apply(rules: Sequence[Rule], look: Look, rcpt: Sequence[int], local: Callable[[str], bool]) -> list[Applied] | Need:
     """The rules that apply, or what must be known of the message first; then ask again."""
     left, found = list(rcpt), []

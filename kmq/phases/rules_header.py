@@ -25,12 +25,12 @@ _SCORES = ((b"x-spam-score", re.compile(r"\s*(-?\d{1,6}(?:\.\d{1,6})?)")),
 
 
 class Header:
-    """The fields of one message."""
+    """The fields of one message. header: whole fields, without the empty line."""
 
     __slots__ = ("_fields", "_known")
 
     def __init__(self, header: bytes) -> None:
-        self._fields = fields.read(header[: fields.end(header)])
+        self._fields = fields.read(header)
         self._known: dict[str, list[str]] = {}
 
     def values(self, name: str) -> list[str]:

@@ -24,7 +24,7 @@ from kmq.phases.examining import Examiners, without_facts
 from kmq.phases.facts import Facts, Trouble
 from kmq.phases.inspection import Finding, Matter
 from kmq.phases.plain_mail import has_no_attachment
-from kmq.phases.rules import Applied, apply, rules_of
+from kmq.phases.rules import Applied, apply, asks_first, rules_of
 from kmq.phases.rules_deeds import HOW, Asking, finding
 from kmq.phases.rules_header import Header
 from kmq.phases.rules_letters import Office
@@ -46,6 +46,7 @@ class ServerRules:
         self._office = Office(settings.kmq.postmaster, settings.kmq.hostname)
         self._content = settings.content
         self._behind = bool(settings.attachments)
+        self._by_header = bool(self.rules) and asks_first(self.rules[0]) >= Need.HEADER
 
     def concerns(self, matter: Matter) -> bool:
         """What a rule has made meets no rule again: so none makes a loop."""
@@ -58,6 +59,8 @@ class ServerRules:
         fresh = set(matter.rcpt) - self._through(matter, before) if before else matter.rcpt
         whole = range(len(matter.head.recipients))  # rules are about each, so that a part of them finds the same
         note = ""
+        if self._by_header and matter.body.text is not None:
+            look = Look(look.head, await header_of(self._ahead(matter) if before else matter), None, look.score)
         while True:
             found = apply(self.rules, look, whole, matter.local)
             if not isinstance(found, Need):

@@ -49,10 +49,14 @@ class Homes:
             self.link(f"incoming/{put.incoming}", name)
 
     def make(self, name: str, text: bytes | memoryview, again: bool) -> None:
-        """A new file with this content."""
-        if again and self.disk.status(name):
+        """A new file with this content; `again`: one that is there is of a try before this one."""
+        try:
+            fd = self._create(name)
+        except FileExistsError:
+            if not again:
+                raise
             self.disk.unlink(name)
-        fd = self._create(name)
+            fd = self._create(name)
         try:
             self.disk.write(fd, text)
         finally:
