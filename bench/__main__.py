@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import report, slow_disk
+from bench.exim import Exim
 from bench.ground import Ground, Length
 from bench.kmq import Kmq
+from bench.load import Bare, bare
 from bench.machine import BUSY, TREE, keep, machine, told
 from bench.mta import Mta, Ways
+from bench.opensmtpd import OpenSmtpd
 from bench.postfix import Postfix
 from bench.report import Goal
 from bench.rows import FIRST, ROWS, Row
 from tests.postfix import Postfix as Programs
 from tests.postfix import find
+from tests.waiting import free_port
 
 #: What a row found: name of the MTA -> its runs.
 Runs = dict[str, list[Any]]
@@ -65,7 +69,9 @@ def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
 
 def makers(programs: Programs) -> dict[str, Callable[[Path, Ways], Mta]]:
     """The MTAs by name, kmq first."""
-    return {"kmq": Kmq.on, "postfix": lambda folder, ways: Postfix(programs, folder, ways)}
+    found: dict[str, Callable[[Path, Ways], Mta]]
+    found = {"kmq": Kmq.on, "postfix": lambda folder, ways: Postfix(programs, folder, ways)}
+    return found | {"opensmtpd": OpenSmtpd, "exim": Exim} if os.environ.get("BENCH_PEERS") == "all" else found
 
 
 def alone(ground: Ground, options: argparse.Namespace) -> int:
@@ -83,23 +89,27 @@ def side_by_side(ground: Ground, mtas: list[str], options: argparse.Namespace) -
     if os.getloadavg()[0] > BUSY:
         print("Others work on this machine: figures will be off, of both", flush=True)
     found: dict[str, Runs] = {}
+    without: dict[str, Bare] = {}
     for name in options.rows:
         if name.startswith("slow") and (lack := slow_disk.missing()):
             print(f"{ROWS[name].title}: left out, this machine has no {lack}")
             continue
+        print(f"\n{ROWS[name].title}", flush=True)
+        if load := ROWS[name].load:
+            without[name] = bare(ground.programs, load, free_port())
+            print(f"{'none':10}{without[name].rate:6,.0f}/s; source and sink use {without[name].cost:.2f} ms each")
         found[name] = by_turns(ground, ROWS[name], mtas, options.pairs)
-        keep(facts, {"rows": _figures(found)})  # a long session that is broken off leaves what it has found
-    print(f"\n{report.table([_called(name) for name in mtas], _lines(found, mtas))}\n")
+        keep(facts, _figures(found, without))  # a long session that is broken off leaves what it has found
+    print(f"\n{report.table([_called(name) for name in mtas], _lines(found, without, mtas))}\n")
     goals = [goal for name, runs in found.items() for goal in judged(ROWS[name], runs)]
     for goal in goals:
         print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
-    print(f"\nAll numbers: {keep(facts, {'rows': _figures(found)}).relative_to(TREE)}")
+    print(f"\nAll numbers: {keep(facts, _figures(found, without)).relative_to(TREE)}")
     return 0 if all(goal.met for goal in goals) else 1
 
 
 def by_turns(ground: Ground, row: Row[Any], mtas: list[str], pairs: int) -> Runs:
     """So many runs of each; who is first changes from pair to pair."""
-    print(f"\n{row.title}", flush=True)
     names = mtas if row.peers else mtas[:2]
     runs: Runs = {name: [] for name in names}
     for pair in range(pairs):
@@ -115,15 +125,20 @@ def judged(row: Row[Any], runs: Runs) -> Iterator[Goal]:
         yield Goal(f"{row.title}: {goal.wish}", goal.found, goal.met)
 
 
-def _lines(found: dict[str, Runs], mtas: list[str]) -> Iterator[tuple[str, ...]]:
+def _lines(found: dict[str, Runs], without: dict[str, Bare], mtas: list[str]) -> Iterator[tuple[str, ...]]:
+    empty = [""] * (2 * (len(mtas) - 1))
     for name, runs in found.items():
         yield (ROWS[name].title,)
+        if name in without:
+            yield ("  messages/s without an MTA between", f"{without[name].rate:,.0f}", *empty)
+            yield ("  processor ms of source and sink alone", f"{without[name].cost:.2f}", *empty)
         for cells in report.lines(ROWS[name].measures, runs):
             yield (*cells, *[""] * (2 * (len(mtas) - len(runs))))
 
 
-def _figures(found: dict[str, Runs]) -> dict[str, object]:
-    return {name: {mta: [asdict(run) for run in of] for mta, of in runs.items()} for name, runs in found.items()}
+def _figures(found: dict[str, Runs], without: dict[str, Bare]) -> dict[str, object]:
+    rows = {name: {mta: [asdict(run) for run in of] for mta, of in runs.items()} for name, runs in found.items()}
+    return {"rows": rows, "without an MTA": {name: one._asdict() for name, one in without.items()}}
 
 
 def _called(name: str) -> str:

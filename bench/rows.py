@@ -26,7 +26,8 @@ CHECKPOINT_WAIT = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Row(Generic[R]):
-    """measure: one run of the MTA of that name; tell: it in a line; peers: all MTAs are measured, not Postfix alone."""
+    """measure: one run of the MTA of that name; tell: it in a line; peers: all MTAs are measured, not Postfix alone;
+    load: what is poured in while the next hop listens."""
 
     title: str
     measure: Callable[[Ground, str], R]
@@ -34,6 +35,7 @@ class Row(Generic[R]):
     measures: Sequence[Measure[R]]
     wishes: Sequence[Wish[R]]
     peers: bool = False
+    load: Load | None = None
 
 
 # --- under load -------------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ def _told_load(run: Steady) -> str:
     parts = sorted(run.cpu.items(), key=lambda part: -part[1])
     costly = ", ".join(f"{name} {cost:.2f}" for name, cost in parts if cost >= 0.02 * run.cost)
     waits = f"dot to 250 p99 {percentile(run.waits, 0.99):.0f} ms, {run.checkpoints} checkpoints"
-    return f"{run.mta:8}{run.rate:6,.0f}/s of {run.messages}; ms of processor each: {run.cost:.2f} ({costly}); {waits}"
+    return f"{run.mta:10}{run.rate:6,.0f}/s of {run.messages}; ms of processor each: {run.cost:.2f} ({costly}); {waits}"
 
 
 def steadily(ours: Sequence[Steady], theirs: Sequence[Steady]) -> Goal:
@@ -178,7 +180,7 @@ MANY, FEW = Load(connections=200), Load(connections=20)
 
 def _load_row(title: str, load: Load, least: float, *more: Wish[Steady]) -> Row[Steady]:
     wishes = (times(least, "messages/s", _rate), *more, steadily)
-    return Row(title, _loaded(load), _told_load, UNDER_LOAD, wishes, peers=True)
+    return Row(title, _loaded(load), _told_load, UNDER_LOAD, wishes, peers=True, load=load)
 
 
 ROWS: dict[str, Row[Any]] = {
@@ -189,7 +191,7 @@ ROWS: dict[str, Row[Any]] = {
     "idle": Row(
         "one message while idle",
         _idle,
-        lambda run: f"{run.mta:8}one message while idle, dot to sink, ms: {spread(run.waits, 1)}",
+        lambda run: f"{run.mta:10}one message while idle, dot to sink, ms: {spread(run.waits, 1)}",
         ALONE,
         (part(1, "one message while idle, median", _middle),),
         peers=True,
@@ -201,8 +203,8 @@ ROWS: dict[str, Row[Any]] = {
         "a deferred queue",
         _drained,
         lambda run: (
-            f"{run.mta:8}{run.rate:6,.0f}/s of {run.messages} deferred, {run.cost:.2f} ms of processor each; listed in "
-            f"{spread(run.listings, 2)} s"
+            f"{run.mta:10}{run.rate:6,.0f}/s of {run.messages} deferred, {run.cost:.2f} ms of processor each; "
+            f"listed in {spread(run.listings, 2)} s"
         ),
         DRAINING,
         (times(3, "drain, messages/s", _drain_rate), part(1, "listing", _listing)),
@@ -213,6 +215,7 @@ ROWS: dict[str, Row[Any]] = {
         _told_load,
         UNDER_LOAD,
         (times(3, "messages/s", _rate),),
+        load=MANY,
     ),
     "slow20": Row(
         f"4 KiB, 20 connections, a disk with {1000 * slow_disk.SECONDS:.0f} ms sync",
@@ -220,6 +223,7 @@ ROWS: dict[str, Row[Any]] = {
         _told_load,
         UNDER_LOAD,
         (as_syncs_allow(FEW),),
+        load=FEW,
     ),
 }
 

@@ -106,10 +106,10 @@ def fetch(into: Path = KEPT) -> Postfix:
     fresh = Path(tempfile.mkdtemp(prefix=f"{into.name}.", dir=into.parent))
     try:
         fresh.chmod(0o755)  # smtp-sink opens its libraries as nobody
-        _unpack("postfix", fresh)
+        unpack("postfix", fresh)
         if Postfix(fresh).missing_libraries("smtp-sink"):
             for package in _needed_libraries():
-                _unpack(package, fresh)
+                unpack(package, fresh)
         if not Postfix(fresh).works():
             raise RuntimeError(
                 f"Debian's postfix package does not run here: {Postfix(fresh).missing_libraries('smtp-sink')}"
@@ -121,7 +121,8 @@ def fetch(into: Path = KEPT) -> Postfix:
     return Postfix(into)
 
 
-def _unpack(package: str, into: Path) -> None:
+def unpack(package: str, into: Path) -> None:
+    """Downloads a package of Debian's and unpacks it below `into`."""
     with tempfile.TemporaryDirectory() as folder:
         unsandboxed = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
         subprocess.run(
