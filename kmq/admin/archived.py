@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from kmq.admin.bygone import properties_of
 from kmq.admin.exporting import Folder
 from kmq.admin.filter_match import matcher
 from kmq.admin.filter_names import MESSAGE, Property, Table
@@ -23,13 +24,14 @@ from kmq.admin.filter_values import Kind
 from kmq.admin.listing import utc
 from kmq.spool import archive_look
 from kmq.spool.archive_look import Archived
-from kmq.spool.index_rows import header_row, message_row, unix
+from kmq.spool.index_rows import header_row, unix
 from kmq.spool.look import Damaged, Found
 
 #: Of a message's properties those that an archived envelope says.
 _SAME = (
     *("Created", "Directionality", "EnvelopeId", "FromAddress", "Helo", "Id", "InternetMessageId"),
-    *("MessageSourceName", "Priority", "RecipientCount", "Recipients", "SCL", "Size", "SourceIP", "Subject", "User"),
+    *("MessageSourceName", "OriginalFromAddress", "Priority", "RecipientCount", "Recipients", "SCL", "Size"),
+    *("SourceIP", "Subject", "User"),
 )
 _PIECE = 1 << 20
 
@@ -83,28 +85,9 @@ def rows(root: Path, wanted: Wanted, now: float) -> Iterator[Row | Damaged]:
 
 
 def _plain(one: Archived) -> dict[str, object]:
-    row, header = message_row(one.found), header_row(one.header())
-    head = one.found.head
-    to = [recipient.address for recipient in head.recipients]
-    return {
-        "Id": head.id,
-        "Created": row.created,
-        "FromAddress": row.sender,
-        "Recipients": to,
-        "RecipientCount": len(to),
-        "Size": row.size,
-        "Priority": row.priority,
-        "Directionality": row.directionality,
-        "MessageSourceName": row.source,
-        "SourceIP": row.source_ip,
-        "User": row.user,
-        "Helo": row.helo,
-        "EnvelopeId": row.envelope_id,
-        "Subject": header.subject,
-        "InternetMessageId": header.message_id,
-        "SCL": header.scl,
-        "Place": one.place,
-    }
+    to = [recipient.address for recipient in one.found.head.recipients]
+    plain = properties_of(one.found, header_row(one.header()))
+    return {**plain, "Recipients": to, "RecipientCount": len(to), "Place": one.place}
 
 
 def copies(root: Path, found: Sequence[Row], folder: Folder, owner: os.stat_result) -> Iterator[tuple[str, str]]:

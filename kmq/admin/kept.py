@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from kmq.admin.bygone import properties_of
 from kmq.admin.choice import Target
 from kmq.admin.filter_match import matcher
 from kmq.admin.filter_names import MESSAGE, Property, Table
@@ -24,7 +25,7 @@ from kmq.model import recipients
 from kmq.model.event import Delivered, Replayed
 from kmq.run.keeping import day_of
 from kmq.spool import net_look
-from kmq.spool.index_rows import HeaderRow, header_row, message_row, next_hop, unix
+from kmq.spool.index_rows import header_row, next_hop, unix
 from kmq.spool.look import Damaged, Found, header_of
 
 #: Of a message's properties those that one has that is not in the queue any more.
@@ -138,25 +139,7 @@ class _Message:
     @cached_property
     def _shared(self) -> dict[str, object]:
         """What all rows of the message have."""
-        row = message_row(self.found)
-        header = header_row(header_of(self.found.body)) if self._header else HeaderRow()
-        told: dict[str, object] = {
-            "Id": self.found.head.id,
-            "Created": row.created,
-            "FromAddress": row.sender,
-            "Size": row.size,
-            "Priority": row.priority,
-            "Directionality": row.directionality,
-            "MessageSourceName": row.source,
-            "SourceIP": row.source_ip,
-            "User": row.user,
-            "Helo": row.helo,
-            "OriginalFromAddress": row.original_from,
-            "EnvelopeId": row.envelope_id,
-        }
-        if self._header:
-            told |= {"Subject": header.subject, "InternetMessageId": header.message_id, "SCL": header.scl}
-        return told
+        return properties_of(self.found, header_row(header_of(self.found.body)) if self._header else None)
 
     def _row(self, text: str, rcpt: list[int], parts: int) -> Kept:
         head, state, where = self.found.head, self.found.state, next_hop(text)
