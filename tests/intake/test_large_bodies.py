@@ -184,6 +184,12 @@ def test_the_id_may_be_asked_for_at_any_point_of_a_chunk(size):
     assert client.door.messages[0].content == text
 
 
+def test_for_an_empty_chunk_nothing_is_waited_for():
+    client = Talk(greeted=True)
+    assert client.codes(b"BDAT 0\r\n") == [503]
+    assert client.codes(BEGIN + b"BDAT 0\r\n", b"BDAT 0\r\n", b"BDAT 1 LAST\r\nx") == [250, 250, 250, 250, 250]
+
+
 def test_an_empty_last_chunk_is_fine():
     client = chunking()
     assert client.codes(b"BDAT 3\r\nabcBDAT 0 LAST\r\n") == [250, 250]

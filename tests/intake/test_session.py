@@ -467,6 +467,30 @@ def test_the_log_tells_who_was_refused_and_why():
     }
 
 
+def test_the_log_tells_how_each_message_came():
+    client = talk(greeted=True)
+    for parameters in ("", " SMTPUTF8", ""):
+        assert client.codes(f"{MAIL}{parameters}\r\n{RCPT}\r\nDATA\r\n".encode(), b".\r\n")[-1] == 250
+    assert [told.message.by.keys["proto"] for told in client.accepted] == ["ESMTP", "UTF8SMTP", "ESMTP"]
+    client.send(b"HELO other.test\r\n")
+    client.mail(b".\r\n")
+    by = client.accepted[-1].message.by.keys
+    assert (by["helo"], by["proto"]) == ("other.test", "SMTP")
+
+
+def test_before_it_has_said_its_name_the_log_knows_the_address_alone():
+    client = talk()
+    client.send(b"GET / HTTP/1.1\r\n")
+    (note,) = client.notes
+    assert note.keys == {
+        "client": "192.0.2.7",
+        "helo": "",
+        "receiver": client.section.name,
+        "reply": "554 5.5.0 Protocol synchronization error",
+        "dsn": "5.5.0",
+    }
+
+
 def test_the_log_tells_what_was_accepted():
     client = talk(greeted=True)
     client.mail(b"hello\r\n.\r\n")
