@@ -1,10 +1,13 @@
 """Workers that come, go, die and were there before: J9, J10, and suspects that are run alone."""
 
+from collections import Counter
+
 import pytest
 
 from kmq.model.envelope import State
 from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Redirected, Routed, Suspended
 from kmq.run.assignment import Held
+from kmq.run.crew import LITTLE
 from kmq.run.share import Part, open_parts
 from kmq.run.suspects import PATIENCE
 from tests.run.desk import BEGIN, DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, routed
@@ -279,16 +282,29 @@ def crash(desk, number=1, slots=10):
     return lost
 
 
-def test_suspects_are_run_alone_one_at_a_time_while_others_flow():
-    desk = Desk(workers=(10, 10))
+def test_others_are_woken_when_one_has_more_than_a_little_and_then_the_least_busy_is_next():
+    desk = Desk(workers=(20, 20, 5))
+    for _ in range(LITTLE):
+        desk.accept()
+    assert {assignment.worker for assignment in desk.assign()} == {1}
+    for _ in range(LITTLE + 5):
+        desk.accept()
+    assert Counter(assignment.worker for assignment in desk.assign()) == {2: LITTLE, 3: 5}
     for _ in range(6):
         desk.accept()
+    assert Counter(assignment.worker for assignment in desk.assign()) == {1: 3, 2: 3}
+
+
+def test_suspects_are_run_alone_one_at_a_time_while_others_flow():
+    desk = Desk(workers=(20, 20))
+    for _ in range(2 * LITTLE):
+        desk.accept()
     given = desk.assign()
-    lost = crash(desk)
+    lost = crash(desk, slots=20)
     mates = [assignment for assignment in given if assignment.worker == 2]
-    assert len(lost) == 3
+    assert len(lost) == len(mates) == LITTLE
     order = []
-    for _ in range(3):
+    for _ in lost:
         fresh = [desk.accept() for _ in range(4)]
         out = desk.assign()
         (alone,) = [assignment for assignment in out if assignment.alone]
@@ -301,14 +317,14 @@ def test_suspects_are_run_alone_one_at_a_time_while_others_flow():
     assert order == [assignment.mid for assignment in lost]
     for assignment in mates:
         desk.delivered(assignment)
-    for _ in range(4):
+    for _ in range(LITTLE + 1):
         desk.accept()
     assert len({assignment.worker for assignment in desk.assign()}) == 2
 
 
 def test_a_suspect_waits_until_its_worker_has_nothing_in_hand():
     desk = Desk(workers=(10, 10))
-    for _ in range(4):
+    for _ in range(LITTLE + 2):
         desk.accept()
     given = desk.assign()
     crash(desk)
