@@ -20,7 +20,7 @@ from kmq.run.pressure import Resource
 Figures = dict[Resource, float]
 
 #: Bytes of the longest file that is read.
-_SHORT = 1 << 16
+_SHORT = 1 << 14
 
 #: Seconds beyond the interval after which a look that has not come back counts as no answer.
 _LATE = 10.0

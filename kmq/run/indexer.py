@@ -18,6 +18,7 @@ import socket
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol
 
@@ -79,6 +80,7 @@ class IndexProcess:
         self._troubled = False
         self._said = 0
         self._archive = ArchiveAge(given.settings)
+        self._comparing = ThreadPoolExecutor(1, "comparing")
 
     async def run(self) -> None:
         """Keeps the index until told to stop."""
@@ -97,6 +99,7 @@ class IndexProcess:
         self._joining.cancel()
         self._archive.close()
         await self._looks.close()
+        self._comparing.shutdown(cancel_futures=True)  # the folder in hand, whose thread has the index
         self._close(clean=True)
         self.ward.close()
 
@@ -157,9 +160,10 @@ class IndexProcess:
             log.event("index-mended")
 
     async def _compare(self, kept: index.Index) -> None:
-        for numbers in kept.stale():
+        """Folder by folder; what one of 65,000 messages holds is found out in a thread, for it takes half a second."""
+        stale = kept.stale()
+        while (numbers := await self._loop.run_in_executor(self._comparing, next, stale, None)) is not None:
             await self._look(kept, iter(numbers))
-            await asyncio.sleep(0)
 
     async def _look(self, kept: index.Index, numbers: Iterator[int]) -> None:
         while portion := list(islice(numbers, _PORTION)):

@@ -78,7 +78,7 @@ def path_of(spool: Path) -> Path:
 
 
 class Index:
-    """One index, in a file or in memory."""
+    """One index, in a file or in memory; one that was opened may change threads between two calls."""
 
     def __init__(self, connection: sqlite3.Connection, spool: Path) -> None:
         self.connection = connection
@@ -97,9 +97,9 @@ class Index:
         except (NoIndex, sqlite3.DatabaseError):
             discard(spool)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None)
-        cls(connection, spool).make()
-        return cls._begun(connection, spool)
+        cls(connection := sqlite3.connect(path, isolation_level=None), spool).make()
+        connection.close()
+        return cls._begun(_opened(path), spool)
 
     @classmethod
     def _begun(cls, connection: sqlite3.Connection, spool: Path) -> "Index":
@@ -348,7 +348,8 @@ def _looked_into(path: Path) -> sqlite3.Connection:
 
 def _connected(path: Path, way: str) -> sqlite3.Connection:
     """NoIndex when it is not of this kmq."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+    where = f"{path.absolute().as_uri()}?{way}"
+    connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
     try:
         _recognize(connection)
     except BaseException:

@@ -82,7 +82,7 @@ def _seal(files: Files, text: str) -> int:
 
 def _ordinary(state: State) -> bool:
     said = state.done or state.held or state.removing or state.forced or state.crashes or state.home != "queue"
-    return not said and len(state.results) <= _MOST and not any(passed.headers for passed in state.passed)
+    return not said and 0 < len(state.results) <= _MOST and not any(passed.headers for passed in state.passed)
 
 
 def _groups(state: State) -> list[Group]:
