@@ -111,10 +111,14 @@ _decode_head = msgspec.json.Decoder(Head, strict=True).decode
 _decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent, strict=True).decode
 
 
+#: A line, of its checksum and of all that this covers.
+_SEALED = b'{"sum":"%08x",%b'
+
+
 def seal(text: bytes) -> bytes:
     """A JSON object's text -> the same with its checksum in front: one envelope line, without line end."""
     rest = text[1:]
-    return b'{"sum":"%08x",%b' % (crc32(rest), rest)
+    return _SEALED % (crc32(rest), rest)
 
 
 def unseal(line: bytes) -> bytes | None:
@@ -135,12 +139,14 @@ def head_tail(head: Head) -> bytes:
 
 def head_line(queue_id: str, sha256: str, tail: bytes) -> bytes:
     """The sealed head of a message: ID and checksum of its body in front of what the receiver made."""
-    return seal(b'{"seq":0,"id":"%b","sha256":"%b","created"%b' % (queue_id.encode(), sha256.encode(), tail))
+    rest = b'"seq":0,"id":"%b","sha256":"%b","created"%b' % (queue_id.encode(), sha256.encode(), tail)
+    return _SEALED % (crc32(rest), rest)
 
 
 def event_line(event: Event) -> bytes:
     """The sealed line of an event that has its seq and time."""
-    return seal(_encode(event))
+    rest = _encode(event)[1:]
+    return _SEALED % (crc32(rest), rest)
 
 
 def read_head(line: bytes) -> Head | None:

@@ -60,7 +60,7 @@ class Held(NamedTuple):
     attempt: int
 
 
-class Ruling(NamedTuple):
+class Ruling(msgspec.Struct, gc=False):
     """What a result comes to. until: when what it deferred is tried again (as events have it), "" when nothing is.
 
     complete: with this result recorded nothing of the message is left to do, so its removal belongs to the same record.

@@ -8,6 +8,7 @@ Callers:  kmq/run/scheduler.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kmq.model import recipients
@@ -57,7 +58,11 @@ class Fates(NamedTuple):
         return next(found, "")
 
 
-_ALL_DONE = Fates((), ("",))
+@lru_cache(1024)
+def _all_done(hop: str) -> Fates:
+    return Fates((), (hop,))
+
+
 _ATTEMPTED = (Delivered, Routed, Deferred, Failed)
 _FIRST = (0,)
 
@@ -79,7 +84,7 @@ def _of_all(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
     for event in events:
         kind = type(event)
         if kind is Delivered or kind is Failed:
-            return Fates((), (hop,)) if hop else _ALL_DONE
+            return _all_done(hop)
         if kind is Routed:
             hop = event.hop  # type: ignore[attr-defined]
         else:

@@ -297,11 +297,6 @@ class HopQueue:
         """How it wins its width back, when the hop asked us to go slower."""
         return self.throttle.slow if self.throttle is not None and self.throttle.slowed else None
 
-    @property
-    def heeds(self) -> bool:
-        """Whether it counts what the hop says of us, be it that nothing is wrong."""
-        return self.throttle is not None and self.throttle.slow is not None
-
     def spoke(self, probing: bool, taken: bool = True) -> None:
         """The hop talked to us, whatever it said. taken: not that it wants less of us."""
         self.failures = 0

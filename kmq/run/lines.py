@@ -245,7 +245,7 @@ class Lines:
         """A share is done with; with the last one the message is forgotten. Lines that still have it pass it over."""
         self._part(share, now)
         share.state = RECORDING
-        mid = share.mid
+        mid, suspects = share.mid, self.suspects
         first = self.messages[mid]
         if first is not share:
             while first.sibling is not share:
@@ -256,7 +256,7 @@ class Lines:
             self.messages[mid] = share.sibling
         else:
             del self.messages[mid]
-            if self.pending or self.granted or self.warned or self.promised or self.suspects.known:
+            if self.pending or self.granted or self.warned or self.promised or suspects.mids or suspects.crashes:
                 self._forget(mid)
 
     def _forget(self, mid: int) -> None:

@@ -192,7 +192,7 @@ class QueueProcess:
                 self._living.set_result(frame)
             self._early.append(partial(self._on_frame, link, frame, raw))
             return
-        if self.roll.keeps_back and self.roll.later(link, frame, raw):
+        if self.roll.kept_back and self.roll.later(link, frame, raw):
             return
         match frame:
             case Put():
@@ -253,6 +253,7 @@ class QueueProcess:
             return
         if link is self._supervisor:
             self._supervisor = None
+        self._leaves(link)
         self._roles.pop(link, None)
         self.arrivals.links.discard(link)
         self.changes.ended(link)
@@ -282,9 +283,10 @@ class QueueProcess:
             self._assign_soon()
 
     def _leaves(self, link: Link) -> None:
-        hello = self._roles.get(link)
-        if hello is not None and hello.role == "worker":
-            self.core.worker_draining(hello.n)
+        """A worker that says so, or whose socket has ended: it would not hear of anything new."""
+        for worker in self.roll.workers.values():
+            if worker.link is link:
+                self.core.worker_draining(worker.n)
 
     def _settle(self, worker: WorkerProcess) -> None:
         """J9: it is reaped, and all that it said is heard."""

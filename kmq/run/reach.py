@@ -29,7 +29,8 @@ class Reach:
                 queue.arrived += 1
                 queue.departed += 1
             refusal = fates.refusal(hop) if fates.parts else ""
-            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or queue.heeds:
+            heeds = queue.throttle is not None and queue.throttle.slow is not None  # it counts whatever the hop says
+            if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or heeds:
                 queue.spoke(probing and queue is own, not refusal)
                 if refusal:
                     self._lines.throttles.refused(queue, refusal, now)

@@ -41,7 +41,8 @@ class Voice(Enum):
 
 
 class Roll:
-    """workers: number -> the process that has it. settle: called with one that is dead and has said its last word.
+    """workers: number -> the process that has it. kept_back: what those say who are LATER. settle: called with one that
+    is dead and has said its last word.
 
     again: hears the frames of a LATER one when its time has come. end: asks the supervisor to end a process.
     """
@@ -56,7 +57,7 @@ class Roll:
         self.workers: dict[int, WorkerProcess] = {}
         self._folder = folder
         self._settle, self._again, self._end = settle, again, end
-        self._later: dict[Link, list[tuple[AnyFrame, bytes]]] = {}
+        self.kept_back: dict[Link, list[tuple[AnyFrame, bytes]]] = {}
         self._ended: set[Link] = set()  # of those, whose socket has ended meanwhile
         self._reaped: dict[tuple[int, int], Reaped] = {}
         self._looked = 0.0
@@ -84,7 +85,7 @@ class Roll:
             return self._again_there(before, link)
         if _dead(hello):
             return Voice.FORMER
-        self._later[link] = [(hello, b"")]
+        self.kept_back[link] = [(hello, b"")]
         self.reaped(before.reaped or Reaped("worker", before.n, before.pid, itself=False))
         return Voice.LATER
 
@@ -97,14 +98,9 @@ class Roll:
         self._ask_to_end(worker, hung=False)
         return Voice.LEAVING
 
-    @property
-    def keeps_back(self) -> bool:
-        """Whether anybody is LATER."""
-        return bool(self._later)
-
     def later(self, link: Link, frame: AnyFrame, raw: bytes) -> bool:
         """Keeps what a LATER one says; False for everybody else's frames."""
-        kept = self._later.get(link)
+        kept = self.kept_back.get(link)
         if kept is None:
             return False
         kept.append((frame, raw))
@@ -114,7 +110,7 @@ class Roll:
 
     def ended(self, link: Link) -> None:
         """A worker's socket has ended, and all that was in it has been heard."""
-        if link in self._later:
+        if link in self.kept_back:
             self._ended.add(link)
             return
         for worker in self.workers.values():
@@ -146,7 +142,7 @@ class Roll:
             return
         del self.workers[worker.n]
         self._settle(worker)
-        later, self._later = self._later, {}
+        later, self.kept_back = self.kept_back, {}
         for link, frames in later.items():
             for frame, raw in frames:
                 self._again(link, frame, raw)

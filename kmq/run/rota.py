@@ -21,16 +21,16 @@ DOUBTFUL_PART = 3
 
 
 class Rota:
-    """Two circles of queues, and how many slots the doubtful ones have.
+    """Two circles of queues, `sure` and `doubtful`, and how many slots the doubtful ones have.
 
     parks: told of queues that have something and may not hand it out; carried: whether one of these workers is free.
     """
 
-    __slots__ = ("_doubtful", "_sure", "_turn", "carried", "doubtful_out", "parks")
+    __slots__ = ("_turn", "carried", "doubtful", "doubtful_out", "parks", "sure")
 
     def __init__(self) -> None:
-        self._sure: deque[HopQueue] = deque()
-        self._doubtful: deque[HopQueue] = deque()
+        self.sure: deque[HopQueue] = deque()
+        self.doubtful: deque[HopQueue] = deque()
         self._turn = False
         self.doubtful_out = 0
         self.parks: Callable[[HopQueue, float], None] = lambda queue, now: None
@@ -44,7 +44,7 @@ class Rota:
             queue.listed = True
             if queue.throttle is not None:
                 queue.throttle.parked = 0.0
-            (self._doubtful if queue.doubtful else self._sure).append(queue)
+            (self.doubtful if queue.doubtful else self.sure).append(queue)
         elif queue.throttle is not None:
             self.parks(queue, now)
 
@@ -56,17 +56,17 @@ class Rota:
 
     def next(self, now: float, free: int, slots: int) -> HopQueue | None:
         """The queue whose turn it is: it has a ready share and may hand it out. None when there is no such queue."""
-        if not self._doubtful:
-            return self._from(self._sure, now, free)
-        while self._doubtful and not self._doubtful[0].doubtful:  # it spoke since it was listed
-            self._sure.append(self._doubtful.popleft())
+        if not self.doubtful:
+            return self._from(self.sure, now, free)
+        while self.doubtful and not self.doubtful[0].doubtful:  # it spoke since it was listed
+            self.sure.append(self.doubtful.popleft())
         may_doubt = self.doubtful_out < max(1, slots // DOUBTFUL_PART)
         self._turn = not self._turn
-        if self._turn and may_doubt and self._doubtful:
-            return self._from(self._doubtful, now, free) or self._from(self._sure, now, free)
-        found = self._from(self._sure, now, free)
-        if found is None and may_doubt and self._doubtful:
-            found = self._from(self._doubtful, now, free) or self._from(self._sure, now, free)
+        if self._turn and may_doubt and self.doubtful:
+            return self._from(self.doubtful, now, free) or self._from(self.sure, now, free)
+        found = self._from(self.sure, now, free)
+        if found is None and may_doubt and self.doubtful:
+            found = self._from(self.doubtful, now, free) or self._from(self.sure, now, free)
         return found
 
     def _from(self, circle: deque[HopQueue], now: float, free: int) -> HopQueue | None:
@@ -75,10 +75,11 @@ class Rota:
             if not queue.tally[READY] or not queue.room(now):
                 circle.popleft()
                 queue.listed = False
-                self.list(queue, now)
-            elif queue.doubtful != (circle is self._doubtful):
+                if queue.tally[READY]:
+                    self.list(queue, now)
+            elif queue.doubtful != (circle is self.doubtful):
                 circle.popleft()
-                (self._doubtful if queue.doubtful else self._sure).append(queue)
+                (self.doubtful if queue.doubtful else self.sure).append(queue)
             else:
                 circle.rotate(-1)
                 if queue.in_flight < SHARE_OF_FREE * free and (queue.carriers is None or self.carried(queue.carriers)):
@@ -86,4 +87,4 @@ class Rota:
         return None
 
     def __len__(self) -> int:
-        return len(self._sure) + len(self._doubtful)
+        return len(self.sure) + len(self.doubtful)

@@ -482,7 +482,8 @@ class Scheduler:
     @property
     def hungry(self) -> bool:
         """Whether somebody waits for a slot."""
-        return bool(self._lines.rota or self._lines.owing or self._suspects.waiting)
+        lines = self._lines
+        return bool(lines.rota.sure or lines.rota.doubtful or lines.owing or self._suspects.waiting)
 
     @property
     def in_hand(self) -> int:

@@ -161,13 +161,11 @@ def all_recipients(count: int) -> tuple[int, ...]:
     return _all[count] if count <= _SHARED_SIZE else tuple(range(count))
 
 
-def portions(rcpt: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def portions(rcpt: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """A set of recipients as sets that shares may have."""
     if len(rcpt) <= LARGEST:
-        yield rcpt
-    else:
-        for at in range(0, len(rcpt), LARGEST):
-            yield rcpt[at : at + LARGEST]
+        return (rcpt,)
+    return tuple(rcpt[at : at + LARGEST] for at in range(0, len(rcpt), LARGEST))
 
 
 def shared(rcpt: tuple[int, ...]) -> tuple[int, ...]:

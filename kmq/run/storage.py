@@ -88,7 +88,7 @@ class Storage:
     def add(self, operations: list[Operation], ticket: object, refusable: bool = False) -> None:
         """One record; it is written with all that is added in this turn of the loop."""
         self.store.add(operations, ticket, time.monotonic(), refusable)
-        if not self._kicked:
+        if not (self._kicked or self.store.in_flight):
             self.kick()
 
     def kick(self) -> None:

@@ -115,11 +115,6 @@ class Suspects:
         return at if at > now else None
 
     @property
-    def known(self) -> bool:
-        """Whether there is anything to be forgotten."""
-        return bool(self.mids or self.crashes)
-
-    @property
     def waiting(self) -> bool:
         """Whether anybody may be in line, or a worker is kept free."""
         return bool(self._line) or self._reserved is not None

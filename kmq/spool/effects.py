@@ -77,7 +77,7 @@ class Effects:
                         self._fresh[operation.id] = one
                         self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
-                    elif operation.id in self._fresh:
+                    elif not isinstance(operation, Append) and operation.id in self._fresh:
                         self._follows_a_put(operation, one)
                 self._waiting.append(one)
 

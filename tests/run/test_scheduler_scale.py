@@ -3,6 +3,7 @@
 Twice the crowd is twice the work for what is done to all of it, and none more for what is done to one.
 """
 
+import gc
 import random
 import sys
 import tracemalloc
@@ -36,11 +37,14 @@ def lines_run(act: Callable[[], object]) -> int:
         return local
 
     before = sys.gettrace()
+    gc.collect()
+    gc.disable()  # else what other tests left may be finalized here, in lines of its own
     sys.settrace(lambda *_: local)
     try:
         act()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
