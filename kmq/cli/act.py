@@ -97,7 +97,8 @@ class Act:
         if one.id:
             names = [Named(name.queue, name.id) for name in one.id]
             return choice.of_names(names, self.settings, self._where(names))
-        return choice.of_wanted(self._wanted, self.settings, self.around, by_queue=one.verb == "retry")
+        by_queue = one.verb == "retry" and not one.what_if
+        return choice.of_wanted(self._wanted, self.settings, self.around, by_queue)
 
     def chosen_afar(self, closed: SpoolError) -> Choice:
         """The targets of who may not read the files, as kmqd has them looked for. closed: what he hears where it does

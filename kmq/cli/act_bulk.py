@@ -17,14 +17,11 @@ from contextlib import contextmanager
 from kmq.admin.choice import Choice
 from kmq.admin.client import Response, Talk, parts
 from kmq.admin.verbs import Argument
-from kmq.cli.answer import sentence
+from kmq.cli.answer import sentence, shown
 from kmq.cli.call import DONE, REFUSED, Call
 from kmq.errors import Unreachable
 from kmq.model.outcome import GONE, PENDING, RESULTS, SKIPPED
 from kmq.view.words import counted, harmless
-
-#: Lines that people see; the rest is counted.
-SHOWN = 100
 
 _INTERRUPTED = 130
 #: What the client does itself when a part is answered; it may change the lines.
@@ -124,7 +121,7 @@ class Bulk:
         if self._call.json:
             self._call.tell_objects(self.lines)
         else:
-            self._call.tell(harmless(sentence(line)) for line in self._shown())
+            self._call.tell(harmless(sentence(line)) for line in shown(self.lines, RESULTS[self._verb]))
         text = self._sentence()
         if broken:
             self._call.warn(harmless(broken))
@@ -137,15 +134,6 @@ class Bulk:
             self._call.tell(harmless(line) for line in text.splitlines())
         elif text:
             self._call.warn(harmless(text))
-
-    def _shown(self) -> Iterator[dict[str, object]]:
-        """A line of each when they are few; else of those to which something else happened."""
-        done = RESULTS[self._verb]
-        few = len(self.lines) <= SHOWN
-        chosen = [line for line in self.lines if few or line.get("Result") != done]
-        yield from chosen[:SHOWN]
-        if len(chosen) > SHOWN:
-            yield {"": f"... and {len(chosen) - SHOWN:,} more like these"}
 
     def _sentence(self) -> str:
         """The account; kmqd's own words where it told nothing of single messages."""

@@ -7,6 +7,8 @@ import pytest
 
 from bench.crowd import waiting
 from bench.filling import fill
+from kmq.admin.control import Line
+from kmq.model.frame import Answer
 from tests.cli.conftest import Kmqd, Place
 
 FEW, MANY = 30, 330
@@ -51,6 +53,15 @@ def test_an_attempt_of_everything_is_asked_for_queue_by_queue(place: Place, kmqd
     assert sorted(named) == ids
     domain = {id_: at % 7 for at, id_ in enumerate(ids)}
     assert len(list(groupby(domain[name] for name in named))) == 7
+
+
+def test_who_has_everything_tried_reads_what_was_not(place: Place, kmqd: Kmqd) -> None:
+    ids = fill(place.spool, waiting(MANY, 7))
+    tried: list[Line | Answer] = [{"ID": name, "Result": "retried"} for name in ids[1:]]
+    held = {"ID": ids[0], "Result": "skipped", "Why": "it is suspended"}
+    kmqd.answers["flush"] = [*tried, held, Answer(status=0, text="329 messages are tried now; 1 is suspended")]
+    said = f"{ids[0]} skipped: it is suspended\n329 messages are tried now; 1 is suspended\n"
+    assert place.run("flush") == (0, said, "")
 
 
 def test_what_would_be_done_is_not_asked_of_kmqd_at_all(place: Place, kmqd: Kmqd) -> None:
