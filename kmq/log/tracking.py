@@ -33,7 +33,7 @@ _LONGEST = 1000
 _INFO = 20
 
 
-class Details(msgspec.Struct, omit_defaults=True, rename="kebab"):
+class Details(msgspec.Struct, omit_defaults=True, rename="kebab", gc=False):
     """`custom-data`: what Exchange has no field for.
 
     queue: the text of the next hop; rule: the line of the configuration that routed it; attempt: its number; until: the
@@ -58,7 +58,7 @@ class Details(msgspec.Struct, omit_defaults=True, rename="kebab"):
     lines: int = 0
 
 
-class Entry(msgspec.Struct, omit_defaults=True, rename="kebab"):
+class Entry(msgspec.Struct, omit_defaults=True, rename="kebab", gc=False):
     """One line. The fields bear the names of Exchange's message tracking log; those without a value are left out.
 
     recipient_status stands beside recipient_address: one reply for each, or one for all of them. Where addresses are

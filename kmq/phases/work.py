@@ -16,7 +16,7 @@ from kmq.model.reply import Reply
 from kmq.phases.body import BodyFile
 
 
-class Body(msgspec.Struct, frozen=True):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """The bytes of a message as they lie in <id>.eml (CRLF line ends, our Received: on top).
 
     text: all of it when it is small, else None and `path` is an absolute name to be opened read-only.
@@ -40,7 +40,7 @@ def read(head: Head, body: Body) -> Generator[bytes, None, None]:
         file.close()
 
 
-class Work(msgspec.Struct, frozen=True):
+class Work(msgspec.Struct, frozen=True, gc=False):
     """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try.
 
     edits: what is changed of its header on its way out (phases.edits).
@@ -54,7 +54,7 @@ class Work(msgspec.Struct, frozen=True):
     edits: tuple[HeaderEdit, ...] = ()
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """What became of a Work.
 
     events:      one result (Delivered, Failed, Deferred) for each recipient, those with the same reply together;

@@ -23,7 +23,7 @@ _REPLIES = 100_000
 _FEW = 50
 
 
-class Job(msgspec.Struct, eq=False):
+class Job(msgspec.Struct, eq=False, gc=False):
     """One assignment in hand. routed: what the phases up to Executing said, by which configuration; done: its result,
     once there is one; raw: the children that follow it; slot: its line in the status file.
 

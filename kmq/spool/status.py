@@ -41,7 +41,7 @@ KEPT_DEAD = 10
 LOCAL_STATUS = frozenset(phase.value for phase in LOCAL_BYTES)
 
 
-class InHand(msgspec.Struct):
+class InHand(msgspec.Struct, gc=False):
     """One message in a process's hands; the columns of `kmq processes`.
 
     size: bytes of the body; since: RFC 3339; percent: of the body sent; server: only while it is sent by SMTP.
