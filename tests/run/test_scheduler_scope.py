@@ -98,6 +98,25 @@ def test_nothing_is_taken_out_before_every_worker_has_reported():
     assert (one.rcpt, one.last) == ((1,), False)
 
 
+@pytest.mark.parametrize("end", ["dies", "defers"])
+def test_what_a_worker_holds_with_others_is_taken_out_without_them(end):
+    """The word was said before a crash; the worker of the earlier run has both as one (J10)."""
+    desk = Desk(living=(1,))
+    mid = desk.mid()
+    desk.load(mid, [((0,), ISP, 1, 0.0), ((1,), ISP, 1, 0.0, False, REMOVING)])
+    held = Held(5, mid, ISP, (0, 1), 1)
+    desk.scheduler.holding(1, [held], desk.now)
+    assert desk.scheduler.verbs.taken_out() == []
+    if end == "dies":
+        desk.scheduler.worker_gone(1, desk.now)
+    else:
+        desk.deferred(held)
+    (one,) = desk.scheduler.verbs.taken_out()
+    assert (one.mid, one.rcpt, one.last) == (mid, (1,), False)
+    desk.scheduler.verbs.out(one, desk.now)
+    assert [share.rcpt for share in desk.scheduler.verbs.scope(mid)] == [(0,)]
+
+
 def test_a_notice_is_made_at_once_of_what_waits_is_suspended_or_stands_in_a_suspended_queue(desk):
     waiting, held, closed = desk.queued(MAILBOX), desk.queued(ISP, suspended=True), desk.queued(DEAD)
     desk.scheduler.verbs.suspend_queue(DEAD, desk.now)
