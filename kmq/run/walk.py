@@ -9,7 +9,6 @@ Callers:  run.worker.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
@@ -32,6 +31,7 @@ from kmq.phases.smtp import Smtp
 from kmq.phases.ways import Ways
 from kmq.phases.work import Body, Outcome, Work
 from kmq.routing.table import Routes
+from kmq.run import from_files
 from kmq.run.directory import Directories
 from kmq.run.expansion import draft, present
 from kmq.run.grace_evidence import blames_of
@@ -46,8 +46,6 @@ from kmq.run.timetable import timed
 from kmq.spool import layout
 from kmq.spool.status import StatusFile, addressees
 
-#: Bytes of an envelope's head: 100,000 recipients with all their parameters are less.
-_HEAD_LIMIT = 64 << 20
 #: Seconds for connections to say QUIT, and for a file that is being written.
 _CLOSE = 1.0
 
@@ -132,7 +130,7 @@ class Walk:
     def begin(self, assign: Assign, raw: bytes) -> None:
         path = f"{self._spool}/{layout.stem_of(assign.m, assign.home)}"
         try:
-            head = envelope.read_head(raw[: assign.head] if assign.head else _first_line(path + ".env"))
+            head = envelope.read_head(raw[: assign.head] if assign.head else from_files.first_line(path + ".env"))
         except OSError as error:
             self._unreadable(self._headless(assign), "envelope", error)
             return
@@ -204,8 +202,7 @@ class Walk:
     def _read_small(self, job: Job) -> bool:
         """A small body that did not come along is read at once, and must be what was accepted."""
         try:
-            with open(job.body.path, "rb") as file:
-                text = file.read(job.head.size + 1)
+            text = from_files.beginning(job.body.path, job.head.size + 1)
         except OSError as error:
             self._unreadable(job, "body", error)
             return False
@@ -367,13 +364,6 @@ def _with_notices(job: Job, events: list[Event], made: Notices) -> Done:
     done = job.result(events=events + made.events, unnoticed=made.unnoticed)
     done.children += made.children
     return done
-
-
-def _first_line(path: str) -> bytes:
-    """The head of an envelope on disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        return file.readline(_HEAD_LIMIT).rstrip()
 
 
 _NO_HEAD = Head("", "", "", "", [], 0)
