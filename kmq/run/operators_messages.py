@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     told: Told | None = None
 
 
-_GONE = Outcome(GONE)
+_ELSEWHERE = "it does not wait in this queue"
 _REMOVED = Outcome(SKIPPED, "it is being removed")
 
 
@@ -108,7 +108,7 @@ class MessageVerbs:
                     await told.durable
                     result = PENDING if told.pending else result
                 tally[result] = tally.get(result, 0) + 1
-                if why:
+                if why and result == SKIPPED:
                     whys[why] = whys.get(why, 0) + 1
                 yield {"ID": name.text, "Result": result, **({"Why": why} if why else {})}
             await asyncio.sleep(0)
@@ -126,7 +126,7 @@ class MessageVerbs:
                 tally.add(outcome, name.number)
                 if told is not None:
                     await told.durable
-                yield {"ID": name.text, **_of_attempt(outcome, name.number)}
+                yield {"ID": name.text, **_of_attempt(outcome, name)}
             await asyncio.sleep(0)
         yield Answer(status=DONE if tally.tried or not refusable else REFUSED, text=str(tally))
 
@@ -163,7 +163,7 @@ class MessageVerbs:
         if self._leaves(name):
             return _REMOVED
         shares = self._core.verbs.suspend(name.number, time.monotonic(), name.hop)
-        return self._told(name, deed, shares, Suspended(by=deed.by, reason=deed.reason)) if shares else _GONE
+        return self._told(name, deed, shares, Suspended(by=deed.by, reason=deed.reason)) if shares else _gone(name)
 
     def _resume(self, name: Name, deed: Deed) -> Outcome:
         if name.number in self._outcasts.poison:
@@ -173,7 +173,7 @@ class MessageVerbs:
         shares = self._core.verbs.resume(name.number, time.monotonic(), name.hop)
         if shares:
             return self._told(name, deed, shares, Resumed(by=deed.by, reason=deed.reason), waits=False)
-        return Outcome(SKIPPED, "it is not suspended") if self._scope(name) else _GONE
+        return Outcome(SKIPPED, "it is not suspended") if self._scope(name) else _gone(name)
 
     def _retry(self, name: Name, deed: Deed, closed: frozenset[str]) -> tuple[tried.Outcome, Told | None]:
         number = name.number
@@ -215,7 +215,7 @@ class MessageVerbs:
         scope = self._scope(name)
         poison = name.number in self._outcasts.poison
         if not scope and not poison:
-            return _GONE
+            return _gone(name)
         if poison or all(share.state is HELD and share.word & SUSPENDED for share in scope):
             keys = {"rcpt": _rcpt(scope) if name.hop else None, "by": deed.by, "reason": deed.reason or None}
             mail.tell("export", queue_id.text(name.number), keys=keys)
@@ -230,7 +230,7 @@ class MessageVerbs:
             return self._remove_poison(number, deed)
         scope = self._scope(name)
         if not scope:
-            return _GONE
+            return _gone(name)
         whole = len(scope) == len(self._core.verbs.scope(number))
         if whole and not deed.ndr:
             return self._remove_whole(number, deed)
@@ -280,7 +280,7 @@ class MessageVerbs:
 
     def _of_poison(self, name: Name, why: str) -> Outcome:
         """Of what is not in the queue: it may lie in poison/."""
-        return Outcome(SKIPPED, why) if name.number in self._outcasts.poison else _GONE
+        return Outcome(SKIPPED, why) if name.number in self._outcasts.poison else _gone(name)
 
     def _told(
         self, name: Name, deed: Deed, shares: list[Share], event: Event, *, names: bool = False, waits: bool = True
@@ -306,6 +306,11 @@ class MessageVerbs:
         told.durable.add_done_callback(lambda _: mail.tell(word, queue_id.text(number), keys=keys))
 
 
+def _gone(name: Name) -> Outcome:
+    """Nothing that was named is there; a message may be in the queue, and none of it where its name says."""
+    return Outcome(GONE, _ELSEWHERE if name.hop else "")
+
+
 def _rcpt(shares: list[Share]) -> str:
     return recipients.as_text(index for share in shares for index in share.rcpt)
 
@@ -315,12 +320,12 @@ def _chunks(numbers: list[int]) -> Iterator[list[int]]:
         yield numbers[at : at + CHUNK]
 
 
-def _of_attempt(outcome: tried.Outcome, number: int) -> dict[str, object]:
+def _of_attempt(outcome: tried.Outcome, name: Name) -> dict[str, object]:
     if outcome is tried.Outcome.TRIED:
         return {"Result": RESULTS["retry"]}
     if outcome is tried.Outcome.ABSENT:
-        return {"Result": GONE}
-    return {"Result": SKIPPED, "Why": outcome.of_one(number)}
+        return {"Result": GONE, **({"Why": _ELSEWHERE} if name.hop else {})}
+    return {"Result": SKIPPED, "Why": outcome.of_one(name.number)}
 
 
 def _sentence(deed: Deed, tally: dict[str, int], whys: dict[str, int]) -> Answer:

@@ -124,6 +124,8 @@ def test_a_copy_goes_once_more_when_the_original_is_gone(kmqd: Kmqd, tmp_path: P
     bad = kmqd.spool / "replay" / "again.bad"
     until(bad.exists, "it is not taken beside its original")
     assert f"still waits here for bob@far.test: kmq remove {name} first" in Path(f"{bad}.reason").read_text()
+    for verb in ("retry", "suspend", "remove"):
+        assert kmq(kmqd, verb, f"Submission\\{name}")[1].endswith("gone: it does not wait in this queue\n"), verb
     assert ids(kmqd) == [name]
     assert kmq(kmqd, "remove", name)[0] == 0
     bad.rename(kmqd.spool / "replay" / "again.eml")
