@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from hashlib import sha256
 
-import msgspec
-
 from kmq.intake import replies, trace
-from kmq.intake.completion import BadHeader, Completion, Way
+from kmq.intake.completion import BadHeader, Completion
 from kmq.intake.content import Content
 from kmq.intake.deeds import AnyDeed, Discard, Open, Put, PutLarge, Reserve, Write
 from kmq.intake.identity import identify
-from kmq.intake.parameters import Sender
+from kmq.intake.transaction import Transaction
 from kmq.model import fields, moment
-from kmq.model.envelope import Head, Recipient, Source, head_tail
+from kmq.model.envelope import Head, head_tail
 from kmq.model.priority import WORDS
 
 
@@ -33,23 +31,6 @@ class Course(Enum):
     ASKED = auto()  #: it is large, and its ID not known yet
     WRITTEN = auto()  #: to a file
     NOWHERE = auto()  #: the message is refused already
-
-
-class Transaction(msgspec.Struct, frozen=True):
-    """What MAIL and RCPT said.
-
-    origin: our `Received:` line up to the ID; beneath: lines of ours below it; began: Unix time of MAIL.
-    way, name: for the completion of the header, where there is one.
-    """
-
-    sender: Sender
-    recipients: list[Recipient]
-    source: Source
-    origin: bytes
-    began: float
-    beneath: bytes = b""
-    way: Way = Way.SUBMISSION
-    name: str = ""
 
 
 class Arrival:

@@ -8,6 +8,7 @@ Callers:  `session`, which says what the lines mean.
 """
 
 from collections.abc import Callable, Mapping
+from enum import IntEnum, auto
 from typing import Any, ClassVar
 
 from kmq.intake import replies
@@ -17,6 +18,24 @@ LINE_LIMIT = 2048  #: bytes of a command line; 512 and room for the parameters o
 DRAIN_LIMIT = 65536  #: a line beyond this is no mistake but an attack
 
 _PERMANENT = ord("5")
+
+
+class State(IntEnum):
+    """Where the conversation stands."""
+
+    CONNECTED = auto()  #: no HELO yet
+    GREETED = auto()  #: between messages
+    SENDER = auto()  #: MAIL was taken, no recipient yet
+    RECIPIENTS = auto()  #: at least one RCPT was taken
+    CHUNKS = auto()  #: between two BDAT
+    CONTENT = auto()  #: behind 354
+    CHUNK = auto()  #: within the bytes of a BDAT
+    SKIPPED = auto()  #: within those of a BDAT that was refused
+    RESERVING = auto()  #: a large body waits for its ID
+    COMMITTING = auto()  #: all is handed over; durable?
+    RESTING = auto()  #: MAIL waits (tarpit)
+    ASKING = auto()  #: ETRN waits for its answer
+    HANDSHAKE = auto()  #: behind STARTTLS
 
 
 class Conversation:
@@ -29,16 +48,15 @@ class Conversation:
     __slots__ = ("_at", "_command_limit", "_deeds", "_error_limit", "_errors", "_junk", "_kept", "_out", "_overlong",
                  "_state", "closed", "progress", "waiting")  # fmt: skip
 
-    _state: int
-
     #: State -> who reads on, and says whether it is worth being asked again; None: nothing is read, it is our turn.
-    readers: ClassVar[Mapping[Any, Callable[[Any], bool] | None]]
+    readers: ClassVar[Mapping[State, Callable[[Any], bool] | None]]
     #: State -> what may be said, in upper case, and who carries it out; the argument is what stands behind a blank.
-    commands: ClassVar[Mapping[Any, Mapping[bytes, Callable[[Any, bytes], bytes]]]]
+    commands: ClassVar[Mapping[State, Mapping[bytes, Callable[[Any, bytes], bytes]]]]
 
     def __init__(self, error_limit: int, command_limit: int) -> None:
         self._error_limit = error_limit
         self._command_limit = command_limit
+        self._state = State.CONNECTED
         self._kept = b""
         self._at = 0  # the bytes of _kept before here are done with
         self._overlong = 0  # bytes thrown away of a command line that has no end yet

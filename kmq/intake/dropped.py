@@ -7,7 +7,7 @@ Callers:  intake.pickup, intake.replay, and run.drop_carrying, which brings the 
 
 from typing import NamedTuple, Protocol
 
-from kmq.intake.parameters import Sender
+from kmq.intake.transaction import Sender
 from kmq.model.envelope import Recipient, Source
 
 

@@ -24,7 +24,6 @@ from msgspec import structs
 from kmq.config.sections import ReceiverSection, SendmailSection
 from kmq.config.sendmail import RECEIVER
 from kmq.intake import replies, trace
-from kmq.intake.arrival import Transaction
 from kmq.intake.carrier import Carrier
 from kmq.intake.completion import Way
 from kmq.intake.deeds import Turn
@@ -33,6 +32,7 @@ from kmq.intake.pace import Pace
 from kmq.intake.rules import Client, Rules
 from kmq.intake.session import COMMANDS, Session
 from kmq.intake.smtpd import Smtpd
+from kmq.intake.transaction import Transaction
 from kmq.model.address import NotAnAddress, read_path
 from kmq.model.envelope import Recipient
 from kmq.model.hop import DeliveryType

@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-import msgspec
-
 from kmq.intake import replies
+from kmq.intake.transaction import Sender
 from kmq.model.address import NotAnAddress, read_path
 from kmq.model.envelope import Recipient
 
@@ -21,16 +20,6 @@ _XTEXT = rb"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
 _ORCPT_LIMIT = 500  #: RFC 3461 4.2
 _REMEMBERED = 400  #: bytes of an argument that is worth keeping: room for an address and the usual parameters
 _ENCODED = re.compile(rb"\\x\{([0-9A-Fa-f]*)\}").finditer
-
-
-class Sender(msgspec.Struct, frozen=True):
-    """MAIL: address in canonical text ("" is the null sender), and what the parameters say."""
-
-    address: str
-    size: int = 0
-    utf8: bool = False
-    ret: str = ""
-    envid: str = ""
 
 
 def sender(argument: bytes) -> Sender | bytes:

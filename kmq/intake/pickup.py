@@ -10,7 +10,7 @@ Callers:  run.pickup hands it to run.drop_taking.
 from kmq.config.drop import PickupSection
 from kmq.intake.completion import BadHeader, Completion, Way
 from kmq.intake.dropped import BadFile, Letter, origin
-from kmq.intake.parameters import Sender
+from kmq.intake.transaction import Sender
 from kmq.model import fields
 from kmq.model.envelope import Recipient, Source
 

@@ -1,44 +1,25 @@
 """How the content of a message is received in a conversation: by DATA or BDAT, up to the door's answer.
 
-What:     the states of a conversation, the reading of content in those that bring some, and the end of a message.
+What:     the reading of content in those states of a conversation that bring some, and the end of a message.
 Promise:  after each message, taken or refused, the conversation is in step: no byte of it is taken for a command. Who
           goes on to twice the size limit, or tries to smuggle one message in another, is not listened to any more.
 Callers:  `session`, which adds the commands.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum, auto
 
 from kmq.intake import replies, trace
-from kmq.intake.arrival import Arrival, Course, Transaction
+from kmq.intake.arrival import Arrival, Course
 from kmq.intake.content import PIECE, Content
-from kmq.intake.conversation import Conversation
+from kmq.intake.conversation import Conversation, State
 from kmq.intake.deeds import Note, NoteAccepted
 from kmq.intake.introduction import Introduction, of_nobody, of_server
-from kmq.intake.parameters import Sender
 from kmq.intake.rules import Client, Rules
+from kmq.intake.transaction import Sender, Transaction
 from kmq.log import mail
 from kmq.log.accepted import Accepted
 from kmq.model.envelope import Recipient
 from kmq.model.reply import parse
-
-
-class State(IntEnum):
-    """Where the conversation stands."""
-
-    CONNECTED = auto()  #: no HELO yet
-    GREETED = auto()  #: between messages
-    SENDER = auto()  #: MAIL was taken, no recipient yet
-    RECIPIENTS = auto()  #: at least one RCPT was taken
-    CHUNKS = auto()  #: between two BDAT
-    CONTENT = auto()  #: behind 354
-    CHUNK = auto()  #: within the bytes of a BDAT
-    SKIPPED = auto()  #: within those of a BDAT that was refused
-    RESERVING = auto()  #: a large body waits for its ID
-    COMMITTING = auto()  #: all is handed over; durable?
-    RESTING = auto()  #: MAIL waits (tarpit)
-    ASKING = auto()  #: ETRN waits for its answer
-    HANDSHAKE = auto()  #: behind STARTTLS
 
 
 @dataclass(slots=True)
@@ -82,7 +63,7 @@ class Reception(Conversation):
         self._extended = False
         self._introduced = of_nobody(self._client, self._rules.section.name)
         self._sender = _NOBODY
-        self._state: State = State.CONNECTED
+        self._state = State.CONNECTED
 
     @property
     def in_transaction(self) -> bool:

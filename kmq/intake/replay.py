@@ -20,8 +20,8 @@ from kmq.config.drop import ReplaySection
 from kmq.intake import parameters
 from kmq.intake.completion import BadHeader, Completion, Way
 from kmq.intake.dropped import BadFile, Letter, origin
-from kmq.intake.parameters import Sender
 from kmq.intake.trace import peer
+from kmq.intake.transaction import Sender
 from kmq.model import fields, queue_id
 from kmq.model.envelope import Recipient, Source
 from kmq.model.fields import Field

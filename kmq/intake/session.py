@@ -14,10 +14,11 @@ import re
 from collections.abc import Callable
 
 from kmq.intake import parameters, replies
+from kmq.intake.conversation import State
 from kmq.intake.deeds import Etrn, Pause, StartTls, Turn
 from kmq.intake.etrn import node_of
 from kmq.intake.rates import Meter
-from kmq.intake.reception import Chunk, Reception, State
+from kmq.intake.reception import Chunk, Reception
 from kmq.model.reply import Reply
 
 _BDAT = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE).fullmatch

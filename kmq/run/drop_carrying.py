@@ -17,11 +17,12 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from kmq.intake import deeds, dropped
-from kmq.intake.arrival import Arrival, Transaction
+from kmq.intake.arrival import Arrival
 from kmq.intake.content import PIECE, Content
 from kmq.intake.door import Answer, Door, DroppedFile, LargeBody
 from kmq.intake.dropped import BadFile, Letter, Lines, Reader
 from kmq.intake.priority import NOT_ASKED
+from kmq.intake.transaction import Transaction
 from kmq.model.reply import Reply
 
 T = TypeVar("T")

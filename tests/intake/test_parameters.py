@@ -3,7 +3,7 @@
 import pytest
 
 from kmq.intake import parameters, replies
-from kmq.intake.parameters import Sender
+from kmq.intake.transaction import Sender
 from kmq.model.envelope import Recipient
 
 MAIL = [

@@ -160,7 +160,7 @@ def test_one_sessions_mistake_is_not_anothers(bench: Bench) -> None:
     def mistaken(queue_id: str, refused: Reply | None) -> None:
         raise LookupError("a mistake")
 
-    bench.door.put(b"", 1, b"", -1, mistaken)
+    bench.door.put(b"", 0, 1, -1, mistaken)
     bench.put("good")
     bench.door.heard(Stored([(bench.token(0), ID), (bench.token(1), ID)]))
     assert bench.answers == [("good", ID)]
