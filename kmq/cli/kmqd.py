@@ -22,7 +22,7 @@ from kmq.config import Settings, embedded, load
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
 from kmq.errors import ConfigError, KmqError
-from kmq.run import family, memory, supervisor
+from kmq.run import family, memory
 from kmq.run.inheritance import Inheritance, inherit
 
 #: What a child does from its birth to its end; -> its exit status.
@@ -45,6 +45,8 @@ def main() -> int:
         log.begin("kmqd", settings.kmq)
         if sys.stdout.isatty():
             print(welcome(settings), flush=True)
+        from kmq.run import supervisor  # none of its children has to hold that
+
         return supervisor.main(settings)
     except ConfigError as error:
         hint = "" if arguments.config or arguments.trial else "\nkmqd --try needs no configuration: man kmqd"
