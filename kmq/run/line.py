@@ -58,10 +58,16 @@ class Line:
     def take(self, queue: HopQueue) -> Share | None:
         """The next ready share of the queue, out of the line; None when there is none."""
         self.turns += 1
+        lines = (self.fresh, self.again)
         if self.turns >= RETRY_TURN:
             self.turns = 0
-            return (_first(self.again, queue) if self.again else None) or _first(self.fresh, queue)
-        return _first(self.fresh, queue) or _first(self.again, queue)
+            lines = (self.again, self.fresh)
+        for line in lines:
+            while line:
+                share = line.popleft()
+                if share.state is READY and share.queue is queue:
+                    return share
+        return None
 
     def waits(self, queue: HopQueue) -> bool:
         """Whether a share is ready. Those in front that are not leave the line."""
@@ -88,14 +94,6 @@ class Line:
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.again)
-
-
-def _first(line: deque[Share], queue: HopQueue) -> Share | None:
-    while line:
-        share = line.popleft()
-        if share.state is READY and share.queue is queue:
-            return share
-    return None
 
 
 class Ranks:

@@ -103,7 +103,7 @@ class Effects:
         begin.operations = ()
         end.operations = [one for one in end.operations if one.id != number]
         del self._fresh[number]
-        self.made(number)
+        self._unmade.discard(number)
         self.waiting_bytes -= len(put.body)
 
     def claim(self, dropped: Dropped) -> bool:

@@ -177,11 +177,11 @@ class Journal:
         length = _padded(sum(map(len, payloads)) + record.HEADER.size * len(payloads))
         if self._offset + length > self.size:
             self.turn()
-        at, number, parts = self._offset, self.number, []
+        at, number = self._offset, self.number
+        parts: list[bytes] = []
         for payload in payloads:
-            part = record.frame(payload, self.generation, number, at)
-            parts.append(part)
-            at += len(part)
+            parts += (record.heading(payload, self.generation, number, at), payload)
+            at += record.HEADER.size + len(payload)
             number += 1
         parts.append(bytes(self._offset + length - at))
         self.disk.write_at(self._fd, b"".join(parts), self._offset)

@@ -155,10 +155,15 @@ def _day_of(number: int) -> str:
     return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
 
 
+def heading(payload: bytes, generation: int, number: int, offset: int) -> bytes:
+    """What stands before a payload, in this one place."""
+    total = crc32(payload, crc32(_POSITION.pack(generation, number, len(payload), offset)))
+    return HEADER.pack(MAGIC, len(payload), generation, number, total)
+
+
 def frame(payload: bytes, generation: int, number: int, offset: int) -> bytes:
     """The record of a payload, for this one place."""
-    total = crc32(payload, crc32(_POSITION.pack(generation, number, len(payload), offset)))
-    return HEADER.pack(MAGIC, len(payload), generation, number, total) + payload
+    return heading(payload, generation, number, offset) + payload
 
 
 def unframe(text: bytes | memoryview, offset: int, generation: int, number: int) -> memoryview | None:
