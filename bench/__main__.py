@@ -16,7 +16,7 @@ from typing import Any
 from bench import report, slow_disk
 from bench.exim import Exim
 from bench.ground import Ground, Length
-from bench.kmq import Kmq
+from bench.kmq import Kmq, compiled
 from bench.load import Bare, bare
 from bench.machine import BUSY, TREE, keep, machine, told
 from bench.mta import Mta, Ways
@@ -157,6 +157,7 @@ def main() -> int:
     options.folder.mkdir(exist_ok=True)
     options.folder = options.folder.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
+    compiled()
     made = makers(programs)
     ground = Ground(programs, options.folder, Length(options.seconds, options.idle, options.deferred), made)
     return alone(ground, options) if options.only else side_by_side(ground, list(made), options)

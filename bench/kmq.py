@@ -3,6 +3,7 @@
 Its log tells when each checkpoint ended, and how long it took.
 """
 
+import compileall
 import json
 import os
 import re
@@ -55,6 +56,11 @@ ROUNDED = 1
 
 #: Seconds after the last delivery within which the checkpoint that covers it must have come.
 SETTLED = 45.0
+
+
+def compiled() -> None:
+    """kmq's modules are as pip leaves them: one that was edited since would be compiled by each call of kmq."""
+    compileall.compile_dir(Path(__file__).resolve().parents[1] / "kmq", quiet=1)
 
 
 class Kmq:

@@ -7,7 +7,6 @@ is missed. Wants no other programs and no root; all that is made lies below buil
 
 import argparse
 import asyncio
-import compileall
 import itertools
 import json
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from bench import cpu, idle
 from bench.crowd import Call, Crowd, crowded, waiting
+from bench.kmq import compiled
 from bench.machine import BUSY, TREE, keep, machine
 from bench.queues_report import Beside, Fresh, Run, Verb, goals, table
 
@@ -193,8 +193,7 @@ def main() -> int:
     facts = machine(options.folder)
     if os.getloadavg()[0] > BUSY:
         told(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, ratios less so")
-    # As pip leaves it: what was edited since then would be compiled by each call of kmq.
-    compileall.compile_dir(TREE / "kmq", quiet=1)
+    compiled()
     bench = Bench(options)
     runs = [bench.run(domains) for domains in options.domains]
     small = bench.small()
