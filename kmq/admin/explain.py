@@ -21,6 +21,7 @@ from kmq.admin.explain_evidence import (
     by,
     called,
     crash_told,
+    held_by_scanner,
     holder,
     holding,
     in_hand,
@@ -177,7 +178,8 @@ def _in_hands(found: Found, _: Sequence[int], share: Share, facts: Facts) -> Fin
 def _held(found: Found, _: Sequence[int], share: Share, __: Facts) -> Finding | None:
     if share.status is not Status.SUSPENDED:
         return None
-    return Finding("suspended", evidence=holding(found), words={"who": holder(found)})
+    code = "infected" if held_by_scanner(found) else "suspended"
+    return Finding(code, evidence=holding(found), words={"who": holder(found)})
 
 
 def _queue_held(_: Found, __: Sequence[int], share: Share, facts: Facts) -> Finding | None:

@@ -75,6 +75,12 @@ CAUSES: Mapping[str, Cause] = {
     ),
     # --- operators ---
     "suspended": Cause("it is held {who}", _HOLDER, "kmq resume {id}"),
+    "infected": Cause(
+        "it is held {who}",
+        _HOLDER,
+        "kmq remove {id}",
+        "kmq resume {id} lets it go on past the scanners, with all that they found in it",
+    ),
     "pending-suspend": Cause(
         "it is being delivered now, and is held {who} if it comes back", _HOLDER, "kmq resume {id}"
     ),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from kmq.admin.circumstances import QueueState
 from kmq.admin.explain_finding import Facts
 from kmq.admin.listing import Share, person
+from kmq.config.scanner import SCANNERS
 from kmq.model import hop as hops
 from kmq.model.event import Crashed, Deferred, Routed, Suspended
 from kmq.model.hop import NextHop
@@ -77,6 +78,12 @@ def holder(found: Found) -> str:
     """`by root: why`, of whoever suspended it."""
     event = _suspension(found)
     return by(event.by, event.reason) if event else "by an operator"
+
+
+def held_by_scanner(found: Found) -> bool:
+    """Whether it was no operator, but a scanner of viruses."""
+    event = _suspension(found)
+    return event is not None and event.by == SCANNERS
 
 
 def _suspension(found: Found) -> Suspended | None:

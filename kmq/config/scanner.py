@@ -14,6 +14,9 @@ from kmq.model.address import NotAnAddress, parse
 #: Where a program listens: the path of a Unix socket, or host and port.
 Peer = str | Endpoint
 
+#: Who holds mail with a virus, as its event says, and as an operator sees it.
+SCANNERS = "antivirus"
+
 
 def write_peer(peer: Peer) -> str:
     """Its text: `/run/clamav/clamd.ctl`, `127.0.0.1:3310`."""

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from kmq.config.scanner import ScannerSection
+from kmq.config.scanner import SCANNERS, ScannerSection
 from kmq.model import recipients
 from kmq.model.event import Discarded, Failed, HeaderEdit, Passed, Suspended
 from kmq.model.phase import Phase
@@ -30,8 +30,6 @@ from kmq.phases.scanned import Unreadable, pieces_of
 from kmq.phases.subjects import header_of, marked, subject_of
 
 STATUS = "X-Virus-Status"
-#: Who holds mail, as an operator sees it.
-BY = "antivirus"
 #: So many time limits has a message whose parts are scanned one by one.
 _QUESTIONS = 5
 
@@ -158,12 +156,12 @@ def _ended(matter: Matter, section: ScannerSection, virus: Verdict, more: str) -
     passed = Passed(by=section.name, verdict=str(virus))
     match section.infected:
         case "discard":
-            return Finding(passed, [Discarded(rcpt=rcpt, by=BY, reason=why)])
+            return Finding(passed, [Discarded(rcpt=rcpt, by=SCANNERS, reason=why)])
         case "reject":
             reply = Reply(550, "5.7.1", f"the message has a virus: {virus.name or virus}")
             return Finding(passed, [Failed(rcpt=rcpt, attempt=matter.attempt, reply=str(reply))])
         case _:
-            return Finding(passed, [Suspended(rcpt=rcpt, by=BY, reason=why)])
+            return Finding(passed, [Suspended(rcpt=rcpt, by=SCANNERS, reason=why)])
 
 
 def _became(finding: Finding) -> str:

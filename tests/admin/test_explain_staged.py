@@ -21,7 +21,7 @@ from kmq.log.tracking import Details, Entry
 from kmq.model import hop as hops
 from kmq.model import moment, queue_id
 from kmq.model.envelope import Head, Recipient
-from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Redirected, Routed
+from kmq.model.event import Crashed, Deferred, Delivered, Event, Moved, Passed, Redirected, Routed, Suspended
 from kmq.phases.executing import categorize
 from kmq.phases.program import Ended
 from kmq.phases.sysexits import STATUS, as_reply
@@ -312,6 +312,17 @@ def test_a_suspect_that_has_not_been_alone_yet_is_known_to_kmqd_only(stage: Stag
     name, other = stage.lay(), stage.lay()
     stage.around.alone.add((name, str(hops.SUBMISSION)))
     assert (stage.only(name).code, stage.only(other).code) == ("suspect", "categorizing")
+
+
+def test_what_a_scanner_holds_is_not_let_go_by_mistake(stage: Stage) -> None:
+    """The command that is told ends a virus; the other one would deliver it."""
+    passed = Passed(phase="Antivirus control", step="virus scan", by="virus", verdict="infected: Eicar")
+    virus = stage.lay(passed, Suspended(rcpt="0", by="antivirus", reason="infected: Eicar (virus)"))
+    found = stage.only(virus)
+    assert (found.code, found.command) == ("infected", f"kmq remove {virus}")
+    assert "by antivirus: infected: Eicar" in found.says and f"kmq resume {virus}" in found.first
+    bill = stage.lay(Suspended(rcpt="0", by="uid 0", reason="the bill is wrong"))
+    assert (stage.only(bill).code, stage.only(bill).command) == ("suspended", f"kmq resume {bill}")
 
 
 def test_one_whose_recipients_are_all_done(stage: Stage) -> None:
