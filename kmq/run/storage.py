@@ -129,8 +129,11 @@ class Storage:
         self.syncs += 1
         idle = self.store.effects.idle
         self.store.settle(batch, generation)
-        if idle:  # nothing is due before, and a thread that wakes now is in the way of what goes out
-            self._loop.call_later(self.settings.effects_delay, self._wake.set)
+        if idle:
+            # Nothing is due before, and a thread that wakes now is in the way of what goes out. The first time it has
+            # to make the next segment ready.
+            wait = self.settings.effects_delay if self._prepared >= 0 else 0.0
+            self._loop.call_later(wait, self._wake.set)
         if self._wait_for_company() > 0:
             self.kick()
         else:
