@@ -40,6 +40,8 @@ DOMAINS = 1000
 PATIENCE = 1800.0
 #: Seconds between two single messages, and those that do not count.
 PAUSE, WARM_UP = 0.05, 10
+#: Turns of both kmqds.
+ROUNDS = 4
 
 _LOADED = re.compile(r": loaded count=(?P<count>\d+) recalled=(?P<recalled>\d+)")
 
@@ -94,22 +96,26 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, folder: Path, dns_port: int) -> None:
         self._options = options
-        self._kmqd = Million(folder, free_port(), free_port(), dns_port)
+        self._empty, self._kmqd = (_made(folder / name, dns_port) for name in ("empty", "full"))
 
     def run(self) -> Run:
-        kmqd, messages = self._kmqd, self._options.messages
-        with stopping(kmqd):
+        """A kmqd with an empty queue runs beside, so that both are compared in the same moments."""
+        empty, kmqd, messages = self._empty, self._kmqd, self._options.messages
+        with stopping(empty), stopping(kmqd):
+            empty.start()
             kmqd.start()
-            kmqd.rest()
-            empty, bare = self._fresh(), kmqd.resident
             kmqd.stop()
             begun = time.monotonic()
             fill(kmqd.spool, waiting(messages, DOMAINS))
             say(f"{messages:,} messages are written in {time.monotonic() - begun:.0f} s")
             starts = [self._start("first start, no index"), self._killed("after SIGKILL")]
+            alone, crowded = self._fresh()
             with self._pulse() as stalls:
-                crowded = self._fresh()
-            return Run(messages, starts, empty, crowded, bare, kmqd.resident, memory.pss(kmqd.pid), dict(stalls))
+                self._fresh()
+            return Run(
+                *(messages, starts, alone, crowded),
+                *(empty.resident, kmqd.resident, memory.pss(kmqd.pid), dict(stalls)),
+            )
 
     def _killed(self, name: str) -> Start:
         self._kmqd.kill()
@@ -135,9 +141,15 @@ class Bench:
         )
         return found
 
-    def _fresh(self) -> Fresh:
-        waits = asyncio.run(idle.measure(self._kmqd.port, self._kmqd.hop_port, WARM_UP + self._options.fresh, PAUSE))
-        return Fresh([1000 * wait for wait in waits[WARM_UP:]])
+    def _fresh(self) -> tuple[Fresh, Fresh]:
+        """Single messages through the empty kmqd and through the full one, by turns."""
+        found: dict[Million, list[float]] = {self._empty: [], self._kmqd: []}
+        for _ in range(ROUNDS):
+            for kmqd, waits in found.items():
+                count = WARM_UP + self._options.fresh // ROUNDS
+                waits += asyncio.run(idle.measure(kmqd.port, kmqd.hop_port, count, PAUSE))[WARM_UP:]
+        alone, crowded = (Fresh([1000 * wait for wait in waits]) for waits in found.values())
+        return alone, crowded
 
     @contextmanager
     def _pulse(self) -> Iterator[dict[str, float]]:
@@ -152,6 +164,11 @@ class Bench:
             said, _ = pulse.communicate()
         answers: dict[str, list[float]] = json.loads(said)
         longest.update({name: 1000 * max(waits, default=float("nan")) for name, waits in answers.items()})
+
+
+def _made(folder: Path, dns_port: int) -> Million:
+    folder.mkdir()
+    return Million(folder, free_port(), free_port(), dns_port)
 
 
 def _greeted(port: int) -> float:
