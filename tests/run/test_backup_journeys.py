@@ -4,8 +4,6 @@ away does to mail."""
 import hashlib
 import signal
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,6 +216,5 @@ def events_of(place: Kmqd) -> list[AnyEvent]:
 
 
 def kmq(place: Kmqd, *words: str) -> str:
-    command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(place.folder / "kmq.conf"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = place.call(*words)
     return done.stdout + done.stderr

@@ -2,8 +2,6 @@
 
 import json
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +104,7 @@ def kmqd(tmp_path: Path) -> Iterator[Kmqd]:
 
 def kmq(kmqd: Kmqd, *words: str) -> tuple[int, list[dict[str, Any]], str]:
     """-> exit status, objects, errors."""
-    command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(kmqd.folder / "kmq.conf"), "--json", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = kmqd.call("--json", *words)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import smtplib
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,11 +74,6 @@ def kept(kmqd: Kmqd) -> list[str]:
         connection.close()
 
 
-def kmq(kmqd: Kmqd, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(kmqd.folder / "kmq.conf"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
 def test_the_index_follows_the_mail(kmqd: Kmqd, hop: EvilHop) -> None:
     until(lambda: as_of.read(kmqd.spool), "the index is whole")
     before = len(hop.messages)
@@ -98,9 +92,9 @@ def test_what_an_operator_did_is_seen_at_once(kmqd: Kmqd) -> None:
     send(kmqd, "x@dead.test", subject="first")
     until(lambda: "first" in subjects(kmqd), "it waits")
     (row,) = look(kmqd, filter="Subject -eq first").rows
-    assert kmq(kmqd, "suspend", row.id, "--reason", "look").returncode == 0
+    assert kmqd.call("suspend", row.id, "--reason", "look").returncode == 0
     until(lambda: subjects(kmqd, filter="HeldBy -like *look") == ["first"], "it is held")
-    assert kmq(kmqd, "remove", row.id, "--yes").returncode == 0
+    assert kmqd.call("remove", row.id, "--yes").returncode == 0
     until(lambda: "first" not in subjects(kmqd), "it is gone")
 
 
@@ -138,21 +132,21 @@ def test_an_index_that_is_thrown_away_or_damaged_is_made_anew(kmqd: Kmqd) -> Non
 
 
 def test_lists_tables_and_sql(kmqd: Kmqd) -> None:
-    listed = kmq(kmqd, "mailq", "--filter", "Subject -like 'st*'", "--sort=-Size,Subject")
+    listed = kmqd.call("mailq", "--filter", "Subject -like 'st*'", "--sort=-Size,Subject")
     assert (listed.returncode, listed.stdout.count("dead.test")) == (0, 1), listed
-    line = json.loads(kmq(kmqd, "--json", "mailq", "--limit", "1").stdout)
+    line = json.loads(kmqd.call("--json", "mailq", "--limit", "1").stdout)
     assert line["NextHopDomain"].startswith("127.0.0.1:")
-    wrong = kmq(kmqd, "mailq", "--filter", "Sise -gt 3")
+    wrong = kmqd.call("mailq", "--filter", "Sise -gt 3")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.splitlines()[:3] == ["kmq: Sise is no property of a message; Size?", "    Sise -gt 3", "    ^"]
     counted = ("sql", "SELECT Status, count(*) AS n FROM messages WHERE Subject = 'stays' GROUP BY 1", "--json")
     waiting = {"Status": "Retry", "n": 1}
-    until(lambda: json.loads(kmq(kmqd, *counted).stdout) == waiting, "it is not just being tried")
+    until(lambda: json.loads(kmqd.call(*counted).stdout) == waiting, "it is not just being tried")
     for statement in ("DELETE FROM message", "PRAGMA query_only = 0", "ATTACH 'x' AS y", "SELECT writefile('x', 'y')"):
-        refused = kmq(kmqd, "sql", statement)
+        refused = kmqd.call("sql", statement)
         assert (refused.returncode, refused.stdout) == (2, ""), statement
     some = ("--json", "queues", "--filter", "MessageCount -gt 0", "--sort=-MessageCount")
-    until(lambda: _statuses(kmq(kmqd, *some).stdout) == ["Retry"], "the queue is not just being tried")
+    until(lambda: _statuses(kmqd.call(*some).stdout) == ["Retry"], "the queue is not just being tried")
 
 
 def _statuses(listed: str) -> list[str]:

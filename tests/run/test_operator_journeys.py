@@ -25,10 +25,9 @@ class Site:
         self.path = folder / "kmq.conf"
 
     def run(self, *words: str, status: int = 0) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.path), *words]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
-        assert done.returncode == status, done.stdout
-        return done.stdout
+        done = self.kmqd.call(*words)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
 
     def send(self, *to: str, sender: str = "ann@local.test") -> str:
         """A message; its ID."""

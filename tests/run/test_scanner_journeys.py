@@ -4,8 +4,6 @@ import email
 import email.policy
 import re
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -65,8 +63,7 @@ class Place:
             client.sendmail(SENDER, to or ("bob@far.test",), text)
 
     def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = self.kmqd.call(*words)
         return done.stdout + done.stderr
 
     def held(self) -> str:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,12 +61,8 @@ class Site:
         with smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=60) as client:
             client.sendmail("alice@local.test", to, b"Subject: x\r\n\r\nhello\r\n", rcpt_options=options)
 
-    def kmq(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.kmqd.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
     def queue(self, name: str) -> dict[str, Any]:
-        rows = [json.loads(line) for line in self.kmq("queues", "--json").splitlines()]
+        rows = [json.loads(line) for line in self.kmqd.asked("queues", "--json").splitlines()]
         return next((row for row in rows if row["NextHopDomain"] == name), {})
 
     def delivered(self, pattern: str) -> int:
@@ -140,7 +134,7 @@ def test_one_message_leaves_by_all_four_ways(site: Site) -> None:
     assert os.listdir(site.kmqd.spool / "agents") == []
 
     def sources() -> set[str]:
-        entries = [json.loads(line) for line in site.kmq("track", "--json").splitlines()]
+        entries = [json.loads(line) for line in site.kmqd.asked("track", "--json").splitlines()]
         return {entry["source"] for entry in entries if entry["event-id"] in ("SEND", "FAIL")}
 
     until(lambda: sources() == {"AGENT", "GATEWAY"}, "the tracking log tells who had them")
@@ -153,7 +147,7 @@ def a_full_folder_is_waited_for(site: Site) -> None:
         site.send("a@x400")
     until(lambda: site.queue("x400").get("Status") == "Retry" and len(site.dropped) >= 3, "the folder is full")
     assert "4.3.1" in site.queue("x400")["LastError"]
-    assert "the gateway has not taken what waits" in site.kmq("explain", "x400")
+    assert "the gateway has not taken what waits" in site.kmqd.asked("explain", "x400")
     taken = 0
 
     def all_taken() -> bool:
@@ -229,8 +223,8 @@ def test_a_program_that_is_missing(folder: Path) -> None:
         site.send("49@fax")
         until(lambda: site.queue("fax").get("Status") == "Retry", "the queue waits")
         assert "No such file or directory" in site.queue("fax")["LastError"]
-        assert "the connector's program does not run" in site.kmq("explain", "fax")
-        checked = site.kmq("check")
+        assert "the connector's program does not run" in site.kmqd.asked("explain", "fax")
+        checked = site.kmqd.asked("check")
         assert f"[fax] command = {folder}/agent: No such file or directory" in checked
         program(folder, GOOD)
         until(lambda: site.delivered("relay=fax") == 1, "it is faxed")
@@ -251,7 +245,7 @@ def a_reload_brings_another_program(careful: Site) -> None:
     program(careful.folder / "new", GOOD)
     path = careful.kmqd.folder / "kmq.conf"
     path.write_text(path.read_text().replace(f"{careful.folder}/agent", f"{careful.folder}/new/agent"))
-    careful.kmq("reload")
+    careful.kmqd.asked("reload")
     careful.send("2@fax")
     (careful.folder / "agent.wait").unlink()
     until(lambda: careful.delivered("relay=fax") == 3, "both are faxed")

@@ -175,10 +175,14 @@ class Kmqd:
         finally:
             self.close()
 
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """One call of `kmq`."""
+        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.folder / "kmq.conf"), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
     def asked(self, *words: str) -> str:
         """What `kmq` prints for these words."""
-        command = [sys.executable, "-m", "kmq.cli.kmq", "-c", str(self.folder / "kmq.conf"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        return self.call(*words).stdout
 
     def queue_of(self, connector: str) -> dict[str, Any]:
         """The properties of a connector's queue, {} when there is none."""
