@@ -1,16 +1,12 @@
 """The workers: how many slots each has, what is in its hands, and who takes the next assignment.
 
-Promise:  nobody gets more than its slots. One that has little in hand gets the next one, too: it is awake, and what
-          comes together costs it less. When all have more, the one with the least is next, so a slow worker gets less.
+Promise:  nobody gets more than its slots; the one with the least in hand is next, so a slow worker gets less. Of what
+          costs less together, who has little in hand gets the next one too: it is awake, and the others may sleep on.
           A worker that is leaving, that has no slots (it may only tell what it has), or that is kept free for a suspect
           gets nothing in the ordinary way.
 On crash: a worker that is gone is forgotten; what it had in hand is freed by the scheduler.
 Callers:  kmq/run/scheduler, suspects.
 """
-
-#: Assignments in one worker's hands below which the others need not be woken. Fewer than it has connections to one next
-#: hop by default, so that it still finds one.
-LITTLE = 8
 
 
 class Worker:
@@ -79,11 +75,14 @@ class Crew:
     def _among(self, carriers: frozenset[int]) -> list[Worker]:
         return [worker for worker in self._open if worker.number in carriers] or self._open
 
-    def next(self, carriers: frozenset[int] | None = None) -> Worker:
-        """Who takes the next assignment; only to be asked while `free` is not 0, and of some workers `free_among`."""
+    def next(self, carriers: frozenset[int] | None = None, little: int = 0) -> Worker:
+        """Who takes the next assignment; only to be asked while `free` is not 0, and of some workers `free_among`.
+
+        little: below so many in its hands a worker gets it whatever the others have.
+        """
         best: Worker | None = None
         for worker in self._open if carriers is None else self._among(carriers):
-            if worker.in_hand < min(LITTLE, worker.slots):
+            if worker.in_hand < min(little, worker.slots):
                 return worker
             if worker.in_hand < worker.slots and (best is None or worker.in_hand < best.in_hand):
                 best = worker

@@ -21,6 +21,10 @@ NO_LIMIT = 1 << 30
 #: The part of all slots that the Submission queue may have while others outside look at mail: one of so many.
 SUBMISSION_PART = 2
 
+#: Fresh messages that one worker has in hand before another is woken for the next: fewer than it has connections to one
+#: next hop by default, so that each still finds one.
+TOGETHER = 8
+
 
 class Limit(NamedTuple):
     """Of a connector. rate, domain_rate: messages per minute, of all of it and of one queue; 0 for no limit.
@@ -46,10 +50,11 @@ class Limits:
     """Of a whole configuration. parts: of connections, by priority; submission: messages of the Submission queue in
     workers' hands.
 
-    inspected: scanners or milters look at mail: one that is stuck leaves room for what goes out.
+    inspected: scanners or milters look at mail: one that is stuck leaves room for what goes out. together: fresh
+    messages that one worker gets before the others are woken; 0 where it has more to do with each than to send it on.
     """
 
-    __slots__ = ("_default", "_of", "_workers", "parts", "submission")
+    __slots__ = ("_default", "_of", "_workers", "parts", "submission", "together")
 
     def __init__(
         self,
@@ -57,7 +62,9 @@ class Limits:
         connectors: Iterable[ConnectorSection] = (),
         workers: int = 1,
         inspected: bool = False,
+        together: int = TOGETHER,
     ) -> None:
+        self.together = together
         self.submission = max(1, queue.worker_slots * workers // SUBMISSION_PART) if inspected else NO_LIMIT
         self._workers = workers
         self.parts: Parts = queue.priority_connections if queue.priority_queuing else None
@@ -81,7 +88,8 @@ class Limits:
 def limits_of(settings: Settings) -> Limits:
     """Those of a configuration."""
     inspected = bool(settings.scanners or settings.milters)
-    return Limits(settings.queue, settings.connectors, settings.kmq.workers, inspected)
+    together = 0 if inspected or settings.rules or settings.attachments else TOGETHER
+    return Limits(settings.queue, settings.connectors, settings.kmq.workers, inspected, together)
 
 
 def _limit(one: ConnectorSection, per_hop: int) -> Limit:

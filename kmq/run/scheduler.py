@@ -317,7 +317,8 @@ class Scheduler:
                 return
             share = queue.take()
             assert share is not None, "a queue whose tally is not that of its lines"
-            given.append(self._hand(share, crew.next(queue.carriers), now))
+            together = self._lines.limits.together if queue is self._lines.submission else 0
+            given.append(self._hand(share, crew.next(queue.carriers, together), now))
 
     def _hand(self, share: Share, worker: Worker, now: float, n: int = 0) -> Assignment:
         """The share is in the worker's hands; n: the number that it has there already."""

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 
+from kmq.config.reading import read
 from kmq.model.envelope import State
 from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Redirected, Routed, Suspended
 from kmq.run.assignment import Held
-from kmq.run.crew import LITTLE
+from kmq.run.limits import TOGETHER, limits_of
 from kmq.run.share import Part, open_parts
 from kmq.run.suspects import PATIENCE
 from tests.run.desk import BEGIN, DEAD, ISP, MAILBOX, SUBMISSION, UNREACHABLE, Desk, routed
@@ -284,25 +285,45 @@ def crash(desk, number=1, slots=10):
 
 def test_others_are_woken_when_one_has_more_than_a_little_and_then_the_least_busy_is_next():
     desk = Desk(workers=(20, 20, 5))
-    for _ in range(LITTLE):
+    for _ in range(TOGETHER):
         desk.accept()
     assert {assignment.worker for assignment in desk.assign()} == {1}
-    for _ in range(LITTLE + 5):
+    for _ in range(TOGETHER + 5):
         desk.accept()
-    assert Counter(assignment.worker for assignment in desk.assign()) == {2: LITTLE, 3: 5}
+    assert Counter(assignment.worker for assignment in desk.assign()) == {2: TOGETHER, 3: 5}
     for _ in range(6):
         desk.accept()
     assert Counter(assignment.worker for assignment in desk.assign()) == {1: 3, 2: 3}
 
 
+def test_what_a_worker_has_work_with_goes_to_the_least_busy_at_once():
+    desk = Desk(workers=(20, 20))
+    for _ in range(6):
+        desk.load(desk.mid(), [((0,), MAILBOX, 1, 0.0)])
+    assert Counter(assignment.worker for assignment in desk.assign()) == {1: 3, 2: 3}
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "[a : attachment]\naction = accept\nnames = invoice-*.zip\n",
+        "[r : rule]\ncondition = all mail\naction = hold\n",
+        "[av : scanner]\ntype = clamd\naddress = 127.0.0.1:3310\n",
+    ],
+)
+def test_fresh_mail_that_is_looked_at_is_spread_at_once(section, tmp_path):
+    assert limits_of(read("", "kmq.conf", str(tmp_path))).together == TOGETHER
+    assert limits_of(read(section, "kmq.conf", str(tmp_path))).together == 0
+
+
 def test_suspects_are_run_alone_one_at_a_time_while_others_flow():
     desk = Desk(workers=(20, 20))
-    for _ in range(2 * LITTLE):
+    for _ in range(2 * TOGETHER):
         desk.accept()
     given = desk.assign()
     lost = crash(desk, slots=20)
     mates = [assignment for assignment in given if assignment.worker == 2]
-    assert len(lost) == len(mates) == LITTLE
+    assert len(lost) == len(mates) == TOGETHER
     order = []
     for _ in lost:
         fresh = [desk.accept() for _ in range(4)]
@@ -317,14 +338,14 @@ def test_suspects_are_run_alone_one_at_a_time_while_others_flow():
     assert order == [assignment.mid for assignment in lost]
     for assignment in mates:
         desk.delivered(assignment)
-    for _ in range(LITTLE + 1):
+    for _ in range(TOGETHER + 1):
         desk.accept()
     assert len({assignment.worker for assignment in desk.assign()}) == 2
 
 
 def test_a_suspect_waits_until_its_worker_has_nothing_in_hand():
     desk = Desk(workers=(10, 10))
-    for _ in range(LITTLE + 2):
+    for _ in range(TOGETHER + 2):
         desk.accept()
     given = desk.assign()
     crash(desk)
