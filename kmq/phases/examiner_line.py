@@ -22,7 +22,7 @@ class Line(asyncio.Protocol):
     def __init__(self) -> None:
         self.gone = False
         self._transport: asyncio.BaseTransport | None = None
-        self._text = b""
+        self._text = bytearray()
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def answer(self, seconds: float) -> bytes:
@@ -53,13 +53,14 @@ class Line(asyncio.Protocol):
         if self._answer.done():
             self.close()
             return
-        self._text = text = self._text + data if self._text else data
+        text = self._text
+        text += data
         if len(text) < LENGTH.size:
             return
         length = LENGTH.size + int(LENGTH.unpack_from(text)[0])
         if len(text) == length:
-            self._text = b""
-            self._answer.set_result(text[LENGTH.size :])
+            self._text = bytearray()
+            self._answer.set_result(bytes(memoryview(text)[LENGTH.size :]))
         elif len(text) > length or length > ANSWER_LIMIT:
             self._end(Nonsense(f"an answer of {length - LENGTH.size} bytes"))
             self.close()

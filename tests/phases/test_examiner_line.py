@@ -84,6 +84,18 @@ def test_who_speaks_unasked_fills_no_memory() -> None:
         its.sendall(b"x" * 1000)
         while not line.gone:
             await asyncio.sleep(0)
-        assert line._text == b""
+        assert not line._text
+
+    told(story)
+
+
+def test_a_large_answer_is_put_together_in_time_that_follows_its_size() -> None:
+    """Ten megabytes in pieces of a hundred bytes: a copy of all at each piece would be a terabyte."""
+
+    async def story(line: Line, its: socket.socket) -> None:
+        said = framed(b"x" * 10_000_000)
+        for at in range(0, len(said), 100):
+            line.data_received(said[at : at + 100])
+        assert await line.answer(LONG) == said[LENGTH.size :]
 
     told(story)
