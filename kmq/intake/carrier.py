@@ -96,7 +96,7 @@ class Carrier(asyncio.Protocol):
             return self._drain(len(read))
         if session.waiting:
             self._brake(Brake.ANSWER)
-        said, found = session.receive(read)
+        said, found = session.receive(read)  # what `_carry_out` does, without a call more for each command
         if said:
             self.transport.write(said)
         if found:

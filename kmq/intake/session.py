@@ -6,7 +6,7 @@ Promise:  the same bytes, however they are cut into reads, give the same replies
           come behind DATA or STARTTLS before it is answered). At most one reply per command. Whatever arrives, memory
           is bounded: `small_body`, a header of 100 kB, the recipients, and one read.
 On crash: a client without its 250 sends again; nothing of a session is kept.
-Callers:  its carrier (`smtpd`) calls one method after the other, and carries out the deeds that each returns. While
+Callers:  its `carrier` calls one method after the other, says what each returns, and carries its deeds out. While
           `waiting` is true it holds the client back: what still comes is kept.
 """
 
