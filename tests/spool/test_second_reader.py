@@ -171,7 +171,7 @@ def put_large(world: World, name: str = "1-1-1-1") -> int:
 
 
 def next_effect(world: World) -> object:
-    return world.effects._waiting[0].operations[0]
+    return next(iter(world.effects._waiting[0].operations), None)  # None: they were cancelled
 
 
 def put_deferred_removed(world: World) -> Iterator[str]:
