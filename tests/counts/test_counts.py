@@ -32,13 +32,13 @@ class Bound:
 
 BOUNDS = {
     "receiver": Bound(functions=345, calls=37, wakes=10.5, syncs=0, written=6_000, each_second=600),
-    "scheduler": Bound(functions=760, calls=62, wakes=8, syncs=2.5, written=20_000, each_second=8_000),
-    "worker": Bound(functions=420, calls=17, wakes=5.5, syncs=0, written=7_000, each_second=600),
+    "scheduler": Bound(functions=480, calls=50, wakes=8, syncs=2.5, written=20_000, each_second=8_000),
+    "worker": Bound(functions=335, calls=16, wakes=5, syncs=0, written=7_000, each_second=600),
     "index": Bound(functions=2, calls=1, wakes=0.5, syncs=0, written=100, each_second=300),
 }
 
 #: Lines of Python that the pure core runs for a message, from `accepted` to `settled`.
-LINES = 400
+LINES = 375
 
 
 @pytest.fixture(scope="module")
