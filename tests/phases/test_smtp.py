@@ -190,7 +190,7 @@ def test_a_server_that_starts_anew_costs_nobody_an_attempt() -> None:
         hop.drop_idle()
         found = await asyncio.gather(*(send(phase, work("a@b.test")) for _ in range(kept)))
         assert "".join(map(kinds, found)) == "D" * kept
-        assert hop.connections == 2 * kept
+        assert kept < hop.connections <= 2 * kept  # one that is new and idle again serves, too
 
     against(EvilHop(), story)
 
