@@ -178,6 +178,7 @@ def denied(folder: Path) -> Iterator[Scene]:
         until(lambda: mailbox.exists() and any(mailbox.iterdir()), "Alice is told")
         scene.send("dave@partner.example", "Bill", sender="bob@example.org")
         until(lambda: "grace hold" in "".join(scene.run("kmq queues")), "the queue is held")
+        until(lambda: "grace hold" in "".join(scene.run("kmq doctor")), "the second is over in which it was counted")
         scene.send("erin@partner.example", "Lunch")
         scene.until_mailq(lambda queue: len(queue) == 2, "both wait")
         yield scene
