@@ -56,7 +56,8 @@ GERMAN = Wording(
         "3.4": _TOO_LARGE,
         "4.6": "Zeigen Sie diese Benachrichtigung Ihrem Mail-Administrator: Die Nachricht lief zwischen Servern im"
         " Kreis.",
-        "4.7": "Senden Sie die Nachricht noch einmal: Der Server war während der ganzen Zeit nicht zu erreichen.",
+        "4.7": "Senden Sie die Nachricht später noch einmal oder wenden Sie sich auf anderem Weg an den Empfänger:"
+        " Während der ganzen Zeit ließ sie sich nicht zustellen.",
         "6.7": "Verwenden Sie eine Adresse ohne internationale Zeichen, falls der Empfänger eine hat.",
         "7.1": "Wenden Sie sich auf anderem Weg an den Empfänger: Sein Server hat Ihre Nachricht abgelehnt.",
         ELSE: "Lesen Sie die Antwort oben; wenn sie Ihnen nichts sagt, zeigen Sie diese Benachrichtigung Ihrem"

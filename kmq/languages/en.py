@@ -46,7 +46,8 @@ ENGLISH = Wording(
         "2.3": _TOO_LARGE,
         "3.4": _TOO_LARGE,
         "4.6": "Show this notice to your postmaster: the message went round between servers in a mail loop.",
-        "4.7": "Send it again: the server could not be reached for as long as we tried.",
+        "4.7": "Send it again later, or ask the recipient in another way: it could not be delivered for"
+        " as long as we tried.",
         "6.7": "Use an address without international characters, if the recipient has one.",
         "7.1": "Ask the recipient in another way: the server there refused your message.",
         ELSE: "Read the answer above; if it tells you nothing, show this notice to your postmaster.",

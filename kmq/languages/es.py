@@ -51,8 +51,8 @@ SPANISH = Wording(
         "2.3": _TOO_LARGE,
         "3.4": _TOO_LARGE,
         "4.6": "Muestre este aviso a su administrador de correo: el mensaje daba vueltas entre servidores en un bucle.",
-        "4.7": "Envíelo de nuevo: no se ha podido contactar con el servidor en todo el tiempo en que lo hemos"
-        " intentado.",
+        "4.7": "Envíelo de nuevo más tarde o póngase en contacto con el destinatario por otro medio: no se ha podido"
+        " entregar en todo el tiempo en que lo hemos intentado.",
         "6.7": "Utilice una dirección sin caracteres internacionales, si el destinatario tiene una.",
         "7.1": "Póngase en contacto con el destinatario por otro medio: su servidor ha rechazado el mensaje.",
         ELSE: "Lea la respuesta que figura más arriba; si no le aclara nada, muestre este aviso a su administrador de"

@@ -18,6 +18,9 @@ _indent = TextWrapper(
     initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
 ).fill
 
+#: Subject and detail of enhanced codes, as they stand in Wording.advice.
+_FULL, _LOOP, _EXPIRED, _POLICY = "2.2", "4.6", "4.7", "7.1"
+
 
 def subject(action: Action, words: Wording) -> str:
     """What a notice about this is called."""
@@ -99,6 +102,11 @@ def _advice(lost: Iterable[Lost], words: Wording) -> str:
 
 def _trouble(lost: Lost) -> str:
     """Subject and detail; many servers have no code of its own for a loop."""
-    if not lost.tried and "too many hops" in lost.reply.text.lower():
-        return "4.6"
-    return lost.status.partition(".")[2]
+    said = lost.reply.status.partition(".")[2]
+    if lost.tried:
+        return said if said == _FULL else _EXPIRED
+    if "too many hops" in lost.reply.text.lower():
+        return _LOOP
+    if said == _POLICY and not lost.host:
+        return ELSE  # it is our own policy: no server there has refused anything
+    return said

@@ -360,10 +360,23 @@ def test_mail_whose_time_is_over_is_told_as_given_up(seconds: float, span: str) 
     parsed = expired("451 4.4.1 connect to mx.b.test: Connection refused", seconds)
     words = " ".join(parts(parsed)[0].get_content().split())
     assert f"We tried for {span} and gave up. The last answer was: 451 4.4.1 connect to mx.b.test" in words
-    assert "could not be reached for as long as we tried" in words
+    assert "could not be delivered for as long as we tried" in words
     (_, recipient) = fields(parsed)
     assert (recipient["Action"], recipient["Status"]) == ("failed", "5.4.7")
     assert recipient["Diagnostic-Code"] == "X-kmq; 451 4.4.1 connect to mx.b.test: Connection refused"
+
+
+def test_a_mailbox_that_stayed_full_is_called_full() -> None:
+    words = " ".join(parts(expired("452 4.2.2 the mailbox is full", 5 * 86400))[0].get_content().split())
+    assert "the mailbox is full." in words and "Send it again later" not in words
+
+
+@pytest.mark.parametrize(("host", "blamed"), [("mx.b.test", True), ("", False)])
+def test_no_server_there_is_blamed_for_our_own_rules(host: str, blamed: bool) -> None:
+    _, parsed = made(head(), [(0, "550 5.7.1 Please use the file server", host)])
+    words = " ".join(parts(parsed)[0].get_content().split())
+    assert ("the server there refused" in words) is blamed
+    assert ("Read the answer above" in words) is not blamed
 
 
 @pytest.mark.parametrize("said", ["554 5.4.6 Too many hops", "554 5.4.0 Error: too many hops", "550 5.4.6 loops back"])
