@@ -1,8 +1,8 @@
 """When a worker dies: what it had is free again, and what may have killed it is looked at.
 
 Promise:  J9: nothing is free before the worker is reaped and its socket read to the end. Only a death by itself makes
-          suspects: the messages that its status file shows in a phase on local bytes (all that it had, when the file
-          says nothing). Only a death with nothing else in hand is counted against a message.
+          suspects: the messages that its status file shows in a phase on local bytes or does not show yet (all that
+          it had, when the file says nothing). Only a death with nothing else in hand is counted against a message.
 On crash: of the scheduler process: a new one is told who lives, and counts nothing of what it did not see.
 Callers:  run.queue, run.roll.
 """
@@ -16,6 +16,7 @@ from kmq import log
 from kmq.model import queue_id
 from kmq.model.envelope import event_line
 from kmq.model.frame import Reaped
+from kmq.model.phase import Phase
 from kmq.model.queue_id import parse
 from kmq.run.assignment import Assignment
 from kmq.run.link import Link
@@ -82,10 +83,11 @@ class Deaths:
         if words is None or words.trouble:
             return dict.fromkeys(mids, "")
         shown = {parse(line.id): line.status for line in words.in_hand if queue_id.PATTERN.fullmatch(line.id)}
+        # What the file does not show was taken in hand a moment ago, and is in the first phase (spool.status).
+        phases = {mid: shown.get(mid, Phase.EXECUTING.text) for mid in mids}
         if worker.reaped is not None and worker.reaped.hung:
-            return {mid: shown.get(mid, "") for mid in mids}
-        found = {mid: status for mid, status in shown.items() if mid in mids and status in LOCAL_STATUS}
-        return found or {mid: shown.get(mid, "") for mid in mids}
+            return phases
+        return {mid: status for mid, status in phases.items() if status in LOCAL_STATUS} or phases
 
     def _count(self, number: int, phase: str, cause: str) -> None:
         event = self.outcasts.crashed(number, phase or "unknown", cause)

@@ -2,8 +2,8 @@
 
 Shape:    `status/<role>-<n>.status`, fixed lines of 512 bytes: space-padded JSON with a checksum, as in an envelope.
           Line 0 is the process, then one line per message in its hands; a blank line is a free slot.
-Promise:  `begin` has put the message on the disk's side of the process before it returns, and a phase on local bytes
-          is there before it begins: what kills a process stands in its file. All else follows within a `flush`.
+Promise:  a phase on local bytes is in the file before it begins, but the first: what kills a process stands in its
+          file, or was taken in hand since the last `flush` and is in Executing yet. All else follows within a `flush`.
           A full or broken disk is counted (`lost`) and hinders nobody. When more than its beat has changed, the file's
           times are set (`stir`, spool/bell): who watches need not look each second.
 On crash: the file stays and the lock beside it (`<role>-<n>.lock`) is free: that is how one knows. The next process
@@ -74,6 +74,7 @@ class Process(msgspec.Struct):
     counters: dict[str, int] = {}
 
 
+_EXECUTING = Phase.EXECUTING.text
 _encode = msgspec.json.Encoder().encode
 _SEAL = len(seal(b"{}")) - len(b"{}")
 
@@ -111,7 +112,9 @@ class StatusFile:
         self._name = f"{role}-{n}"
         self._process = Process(role, n, os.getpid(), boot_id(), as_text(time.time()))
         self._lines: list[InHand] = []
-        self._shown: list[str] = []
+        self._begun: list[float] = []
+        self._shown: list[str] = []  # statuses that the file has for these messages; "" for none
+        self._filled: set[int] = set()  # slots whose line in the file is some message, or not known
         self._free: list[int] = []
         self._dirty: set[int] = set()
         self._beaten = 0.0
@@ -125,11 +128,17 @@ class StatusFile:
             self.lost += 1
         self._beat(time.monotonic())
 
-    def begin(self, queue_id: str, size: int, sender: str, to: str, phase: Phase = Phase.EXECUTING) -> int:
-        """A message is taken in hand: its slot. It stands in the file when this returns (about 3 µs)."""
+    def begin(self, queue_id: str, size: int, sender: str, to: str) -> int:
+        """A message is taken in hand: its slot. It is in Executing.
+
+        Most mail goes from there into the network in the same turn of the loop, so it is not worth a write: a message
+        that we have, and that our file does not show, counts as being in Executing (run.deaths).
+        """
         slot = self._free.pop() if self._free else self._new_slot()
-        self._lines[slot] = InHand(queue_id, size, sender, to, phase.text, "", as_text(time.time()))
-        self._write_slot(slot)
+        self._lines[slot] = InHand(queue_id, size, sender, to, _EXECUTING)
+        self._begun[slot] = time.time()
+        self._shown[slot] = ""
+        self._dirty.add(slot)
         if not self._stirred:
             self.stir()
         return slot
@@ -198,6 +207,7 @@ class StatusFile:
         path = status_path(self._folder, self._name)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         self._dirty.update(range(len(self._lines)))
+        self._filled.update(self._dirty)
         self._stirred = True
 
     def _beat(self, now: float) -> None:
@@ -224,15 +234,25 @@ class StatusFile:
                 os.utime(self._fd)
 
     def _new_slot(self) -> int:
+        """Its line is there, and blank: a hole in the file would be damage to a reader."""
+        slot = len(self._lines)
         self._lines.append(InHand())
+        self._begun.append(0.0)
         self._shown.append("")
-        return len(self._lines) - 1
+        self._filled.add(slot)
+        self._write_slot(slot)
+        return slot
 
     def _write_slot(self, slot: int) -> None:
         line = self._lines[slot]
         self._dirty.discard(slot)
-        if self._write(_padded(line) if line.id else BLANK, LINE * (slot + 1)):
-            self._shown[slot] = line.status
+        if line.id:
+            line.since = line.since or as_text(self._begun[slot])
+            self._filled.add(slot)
+            if self._write(_padded(line), LINE * (slot + 1)):
+                self._shown[slot] = line.status
+        elif slot in self._filled and self._write(BLANK, LINE * (slot + 1)):
+            self._filled.discard(slot)
 
     def _write(self, line: bytes, at: int) -> bool:
         try:

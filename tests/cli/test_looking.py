@@ -302,7 +302,7 @@ def test_a_dead_process_says_what_it_died_on(place: Place) -> None:
     program = (
         "import os, sys, pathlib; from kmq.spool.status import StatusFile;"
         "own = StatusFile(pathlib.Path(sys.argv[1]), 'worker', 2);"
-        "own.begin('69212ad0-0000a1f3', 12, 'alice@example.org', 'bob@example.net'); os._exit(1)"
+        "own.begin('69212ad0-0000a1f3', 12, 'alice@example.org', 'bob@example.net'); own.flush(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", program, str(place.spool / "status")], check=False)
     _, out, _ = place.run("processes")

@@ -73,6 +73,7 @@ def test_the_lines_are_fixed_so_that_cat_shows_a_table(tmp_path: Path) -> None:
     own = StatusFile(tmp_path, "worker", 1)
     for n in range(3):
         own.begin(f"69212ad0-0000000{n}", n, "x" * 300, "y" * 900)
+    own.flush()
     text = (tmp_path / "worker-1.status").read_bytes()
     assert len(text) == 4 * LINE
     assert all(text[at + LINE - 1 : at + LINE] == b"\n" for at in range(0, len(text), LINE))
@@ -98,19 +99,51 @@ def test_what_kills_a_process_stands_in_its_file(tmp_path: Path) -> None:
     assert seen.condition is Condition.DEAD
     assert (seen.pid, seen.counters, seen.same_boot) == (pid, {"delivered": 7}, True)
     # Terminating is work on local bytes: it is on the file before it begins, without a flush. The message that was
-    # over, but not flushed, is named too: one suspect too many does no harm.
+    # over, but not flushed, is named too: it is in nobody's hands, so nobody suspects it.
     assert hands(seen) == [(ID, "Terminating"), ("69212ad0-0000a1f4", "Executing")]
 
 
-def test_a_phase_that_only_waits_for_the_network_is_not_worth_a_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_phase_that_only_waits_for_the_network_is_not_worth_a_write(tmp_path: Path) -> None:
     own = StatusFile(tmp_path, "worker", 1)
     slot = own.begin(ID, 1, "a@x", "b@x")
     own.enter(slot, Phase.SMTP)
-    assert hands(read(tmp_path / "worker-1.status")) == [(ID, "Executing")]
+    assert hands(read(tmp_path / "worker-1.status")) == []
     own.flush()
     assert hands(read(tmp_path / "worker-1.status")) == [(ID, "SMTP delivery")]
+    own.enter(slot, Phase.TERMINATING)
+    assert hands(read(tmp_path / "worker-1.status")) == [(ID, "Terminating")]
+    own.close()
+
+
+def test_a_message_that_comes_and_goes_between_two_looks_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = StatusFile(tmp_path, "worker", 1)
+    own.end(own.begin(ID, 1, "a@x", "b@x"))
+    own.flush()
+    with monkeypatch.context() as counted:
+        counted.setattr(os, "pwrite", _refuses(errno.EIO))
+        for _ in range(3):
+            slot = own.begin(ID, 1, "a@x", "b@x")
+            own.enter(slot, Phase.SMTP)
+            own.show(slot, "mx.example.net[192.0.2.1]:25", 0)
+            own.end(slot)
+            own.flush()
+        assert own.lost == 0
+        own.enter(own.begin(ID, 1, "a@x", "b@x"), Phase.LOCAL)
+        assert own.lost == 1, "what may kill us is written, whatever stood in the slot before"
+    own.close()
+
+
+def test_a_local_phase_is_written_also_where_the_slot_showed_another_message_in_one(tmp_path: Path) -> None:
+    own = StatusFile(tmp_path, "worker", 1)
+    slot = own.begin(ID, 1, "a@x", "b@x")
+    own.enter(slot, Phase.LOCAL)
+    own.end(slot)
+    again = own.begin("69212ad0-0000a1f4", 1, "a@x", "b@x")
+    assert again == slot
+    own.enter(again, Phase.LOCAL)
+    assert hands(read(tmp_path / "worker-1.status")) == [("69212ad0-0000a1f4", "Local delivery")]
     own.close()
 
 
@@ -290,6 +323,7 @@ def test_a_reader_beside_a_fast_writer_never_sees_half_a_line(tmp_path: Path) ->
 def test_a_line_that_is_half_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = StatusFile(tmp_path, "worker", 1)
     own.begin(ID, 4711, "alice@example.org", "bob@example.net")
+    own.flush()
     path = tmp_path / "worker-1.status"
     whole = path.read_bytes()
     path.write_bytes(whole[: LINE + 100] + b"x" * (LINE - 101) + b"\n")

@@ -49,7 +49,8 @@ def test_processes_fit(tmp_path: Path, columns: int) -> None:
     status = StatusFile(tmp_path, "worker", 1)
     status.counters.update({f"a_counter_of_things_{n}": 1000 + n for n in range(9)})
     sender = "alice" * 9 + "@example.org"
-    slot = status.begin("69212ad0-00000001", 5_000_000, sender, "bob@example.net", Phase.CONTENT)
+    slot = status.begin("69212ad0-00000001", 5_000_000, sender, "bob@example.net")
+    status.enter(slot, Phase.CONTENT)
     status.show(slot, "mx1.a-long-name.example.net", 45)
     status._beaten = -100.0
     status.flush()
