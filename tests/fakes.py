@@ -133,9 +133,9 @@ class EvilHop:
         await self.stop()
 
     @contextmanager
-    def threaded(self) -> Iterator["EvilHop"]:
+    def threaded(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator["EvilHop"]:
         """The hop in a thread with a loop of its own, for tests that run whole processes against it."""
-        loop = asyncio.new_event_loop()
+        loop = loop or asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="evil-hop", daemon=True)
         thread.start()
         asyncio.run_coroutine_threadsafe(self.start(), loop).result(10)

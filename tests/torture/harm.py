@@ -72,44 +72,46 @@ class Harm:
         await asyncio.to_thread(self._kmqd.ready)
 
     def _kill(self, name: str) -> None:
-        at = time.time()
+        began = time.time()
         pid = self._kmqd.kill(name)
         if pid:
-            self._watch(name, pid, at, name)
+            self._watch(_died(name, began), pid, name)
 
-    def _watch(self, death: str, pid: int, at: float, name: str) -> None:
-        watch = asyncio.create_task(self._await_successor(death, pid, at, name))
+    def _watch(self, death: Death, pid: int, name: str) -> None:
+        watch = asyncio.create_task(self._await_successor(death, pid, name))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
 
-    async def _await_successor(self, death: str, pid: int, at: float, name: str) -> None:
+    async def _await_successor(self, death: Death, pid: int, name: str) -> None:
         """Notes the death at once as one that lasts; with its whole length as soon as that is known."""
         place = len(self._ledger.deaths)
-        self._ledger.deaths.append(Death(death, at, float("inf")))
+        self._ledger.deaths.append(death)
         while (status := self._kmqd.status(name)) is None or status.pid == pid:
             await asyncio.sleep(0.02)
-        self._ledger.deaths[place] = Death(death, at, time.time())
+        self._ledger.deaths[place] = death._replace(back=time.time())
 
     async def _everything(self) -> None:
         """Sometimes the next blow falls while all are still starting."""
-        at = time.time()
+        began = time.time()
         self._kmqd.kill_all()
+        death = _died("all", began)
         self._kmqd.begin()
-        self._watch("all", 0, at, "scheduler-1")
+        self._watch(death, 0, "scheduler-1")
         if self._chance.random() < 0.5:
             await asyncio.to_thread(self._kmqd.ready, 60)
 
     async def _power(self) -> None:
         """The machine stops, and starts again: what nobody synced is gone, and so is what lies in memory alone."""
         assert self._image is not None
-        at = time.time()
+        began = time.time()
         self._image.cut(self._chance.choice((LOSE_LOG, LOSE_LOG, KEEP_LOG)))
         self._kmqd.kill_all()
+        death = _died("power", began)
         await asyncio.to_thread(self._image.unmount)
         shutil.rmtree(self._kmqd.run)
         self._image.mount()
         self._kmqd.begin()
-        self._watch("power", 0, at, "scheduler-1")
+        self._watch(death, 0, "scheduler-1")
         if self._chance.random() < 0.7:
             await asyncio.to_thread(self._kmqd.ready, 60)
 
@@ -117,14 +119,15 @@ class Harm:
         """Its children end in order, and a new kmqd waits for them. Without a scheduler process they end with results
         that nobody took."""
         deaf = self._kmqd.status("scheduler-1") is None
-        at = time.time()
+        began = time.time()
         self._kmqd.kill_supervisor()
+        death = _died("kmqd", began)
         self._kmqd.begin()
         await asyncio.to_thread(self._kmqd.ready, 100)
         back = time.time()
-        self._ledger.deaths.append(Death("kmqd", at, back))
+        self._ledger.deaths.append(death._replace(back=back))
         if deaf:
-            self._ledger.deaths.append(Death("all", back, back))
+            self._ledger.deaths.append(Death("all", back, back, back - began))
 
     async def _pause(self, name: str) -> None:
         """Stops a process for a moment, as a debugger or a busy machine does."""
@@ -133,3 +136,9 @@ class Harm:
             await asyncio.sleep(self._chance.uniform(0.1, 1.5))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def _died(name: str, began: float) -> Death:
+    """A death that lasts. began: Unix time at which the blow was begun; it has fallen by now, however late."""
+    now = time.time()
+    return Death(name, now, float("inf"), now - began)

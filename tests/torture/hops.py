@@ -2,9 +2,12 @@
 
 Debian's smtp-sink writes each message that it has whole to a file (and only those), before it answers; one of them
 thinks long, one refuses every recipient. EvilHop defers. So what the other side has is known whatever kmq believes.
+EvilHop shares the test's process, which may be kept from reading what has come: Looks says for how long.
 """
 
+import asyncio
 import re
+import selectors
 import shutil
 import tempfile
 import time
@@ -26,14 +29,29 @@ SLOW = "slow.test"  #: its hop defers those whose address says so, and other thi
 _RECIPIENT = re.compile(rb"^X-Rcpt-Args: <([^>]*)>", re.MULTILINE)
 
 
-class Noted(list[Received]):
-    """Messages, and when each was given to the hop."""
+class Looks(selectors.EpollSelector):
+    """Tells when a loop looked. since: what is read now was not there at that time (Unix)."""
+
+    OFTEN = 0.02  #: seconds between two looks of a loop that is free
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        super().__init__()
+        self.since = self._now = time.time()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.since, self._now = self._now, time.time()
+        return super().select(self.OFTEN if timeout is None else min(timeout, self.OFTEN))
+
+
+class Noted(list[Received]):
+    """Messages, and between which times each was given to the hop that uses `looks`."""
+
+    def __init__(self, looks: Looks) -> None:
+        self.times: list[tuple[float, float]] = []
+        self._looks = looks
 
     def append(self, message: Received) -> None:
-        self.times.append(time.time())
+        self.times.append((self._looks.since, time.time()))
         super().append(message)
 
 
@@ -67,10 +85,10 @@ class World:
                 yield Copy(found.token, recipient.decode(), found.whole, at)
 
     def _noted(self) -> Iterator[Copy]:
-        for message, at in zip(self._slow, self._slow.times, strict=True):
+        for message, (since, at) in zip(self._slow, self._slow.times, strict=True):
             found = read(message.body)
             for recipient in message.recipients:
-                yield Copy(found.token, recipient, found.whole, at)
+                yield Copy(found.token, recipient, found.whole, at, at - since)
 
 
 @contextmanager
@@ -79,14 +97,15 @@ def world(postfix: Postfix) -> Iterator[World]:
     dump = Path(tempfile.mkdtemp(prefix="kmq-hop."))
     dump.chmod(0o777)  # smtp-sink writes as nobody
     far, late, refusing = free_port(), free_port(), free_port()
-    noted = Noted()
+    looks = Looks()
+    noted = Noted(looks)
     slow = EvilHop(messages=noted)
     try:
         with (
             postfix.sink(far, "-d", f"{dump}/%H%M%S."),
             postfix.sink(late, "-d", f"{dump}/late.%H%M%S.", "-W", ".:1"),
             postfix.sink(refusing, "-f", "RCPT"),
-            slow.threaded(),
+            slow.threaded(asyncio.SelectorEventLoop(looks)),
         ):
             yield World(dump, noted, {FAR: far, LATE: late, REFUSING: refusing, SLOW: slow.port})
     finally:

@@ -31,20 +31,24 @@ class Sent:
 
 
 class Copy(NamedTuple):
-    """A letter that came to a recipient. at: Unix time."""
+    """A letter that came to a recipient. at: Unix time by which it was there; late: seconds by which it may have come
+    before that."""
 
     token: str
     recipient: str
     whole: bool
     at: float
+    late: float = 0.0
 
 
 class Death(NamedTuple):
-    """Something that was killed. at, back: Unix time of the kill, and when its successor was there."""
+    """Something that was killed. at, back: Unix time by which it was dead, and when its successor was there; late:
+    seconds by which it may have died before `at`."""
 
     name: str
     at: float
     back: float
+    late: float = 0.0
 
     @property
     def takes_results(self) -> bool:
@@ -69,14 +73,14 @@ class Ledger:
 
     def judge(self) -> "Verdict":
         """Everything that is not as it must be."""
-        came: dict[tuple[str, str], list[float]] = defaultdict(list)
+        came: dict[tuple[str, str], list[Copy]] = defaultdict(list)
         wrong: list[str] = []
         for copy in self.copies:
             if copy.token == STRANGER:
                 continue
             if not copy.whole:
                 wrong.append(f"HALF {copy.token}: what {copy.recipient} got is not whole")
-            came[copy.token, copy.recipient].append(copy.at)
+            came[copy.token, copy.recipient].append(copy)
         told = Counter((token, recipient) for token, recipients in self.notices for recipient in recipients)
         for token, recipient in {*came, *told}:
             known = self.sent.get(token)
@@ -85,30 +89,32 @@ class Ledger:
         duplicates = 0
         for token, letter in self.sent.items():
             for recipient in letter.recipients:
-                times = sorted(came.get((token, recipient), ()))
-                duplicates += max(0, len(times) - 1)
-                wrong += self._wrong(token, letter, recipient, times, told[token, recipient])
+                copies = sorted(came.get((token, recipient), ()), key=lambda copy: copy.at)
+                duplicates += max(0, len(copies) - 1)
+                wrong += self._wrong(token, letter, recipient, copies, told[token, recipient])
         return Verdict(wrong, self.answered, len(self.sent), len(self.copies), sum(told.values()), duplicates)
 
-    def _wrong(self, token: str, letter: Sent, recipient: str, times: list[float], notices: int) -> Iterable[str]:
-        if letter.answered and not times and not notices and token not in self.queued:
+    def _wrong(self, token: str, letter: Sent, recipient: str, copies: list[Copy], notices: int) -> Iterable[str]:
+        if letter.answered and not copies and not notices and token not in self.queued:
             yield f"LOST {letter.answered} {token} to {recipient}"
-        if notices and (times or not recipient.endswith(REFUSING)):
-            yield f"WRONG NOTICE {letter.answered} {token} to {recipient}: {notices} beside {len(times)} copies"
+        if notices and (copies or not recipient.endswith(REFUSING)):
+            yield f"WRONG NOTICE {letter.answered} {token} to {recipient}: {notices} beside {len(copies)} copies"
         if notices > 1:
             yield f"TWO NOTICES {letter.answered} {token} to {recipient}: {notices}"
-        for earlier, later in pairwise(times):
+        for earlier, later in pairwise(copies):
             if recipient.endswith(LOCAL):
                 yield f"TWICE IN A MAILDIR {letter.answered} {token} to {recipient}"
             elif not self._excused(earlier, later):
-                yield f"TWICE {letter.answered} {token} to {recipient} at {earlier:.3f} and {later:.3f}"
+                yield f"TWICE {letter.answered} {token} to {recipient} at {earlier.at:.3f} and {later.at:.3f}"
 
-    def _excused(self, earlier: float, later: float) -> bool:
-        """A worker died between the two, soon after the first: its result may not have been durable."""
+    def _excused(self, earlier: Copy, later: Copy) -> bool:
+        """A worker may have died between the two, soon after the first: its result may not have been durable."""
+        came = earlier.at - earlier.late - COARSE
         return any(
             death.takes_results
-            and earlier - COARSE <= death.at <= later + COARSE
-            and death.at - earlier - self._deaf(earlier, death.at) <= self.in_flight
+            and came <= death.at
+            and death.at - death.late <= later.at + COARSE
+            and death.at - earlier.at - self._deaf(earlier.at, death.at) <= self.in_flight
             for death in self.deaths
         )
 
