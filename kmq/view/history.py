@@ -108,7 +108,7 @@ def _inspected(event: Passed | Discarded | Replaced, head: Head) -> str:
             parts = [f"by {event.by}" if event.by else "", event.verdict]
             parts += [f"header: {', '.join(changed)}" if changed else "", f"sent {event.child}" if event.child else ""]
             said = "; ".join(part for part in parts if part)
-            return f"passed     {event.phase}: {said}" if said else f"passed     {event.phase}"
+            return f"passed     {event.phase}: {said or event.step}"
         case Discarded():
             return f"discarded  {_whom(event.rcpt, head)}, by {event.by}: {event.reason}"
         case Replaced():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Retried, Routed, Suspended
+from kmq.model.event import Crashed, Deferred, Delivered, Failed, Moved, Passed, Retried, Routed, Suspended
 from kmq.model.phase import Phase
 from kmq.spool.lock import SpoolLock
 from kmq.spool.status import StatusFile
@@ -412,6 +412,16 @@ def test_history_is_one_line_per_event(place: Place) -> None:
     ]
     place.bag.envelope(name).write_bytes(b"")
     assert place.run("history", name)[0] == 1
+
+
+def test_history_names_the_steps_that_found_nothing(place: Place) -> None:
+    """Rules and attachments are of one phase: two lines alike would be a riddle."""
+    steps = [Passed(phase="Content filtering", step=step) for step in ("rules", "attachments")]
+    _, out, _ = place.run("history", place.bag.lay(*steps))
+    assert [line.split("passed     ")[1] for line in out.splitlines()[1:]] == [
+        "Content filtering: rules",
+        "Content filtering: attachments",
+    ]
 
 
 def program(*words: str) -> list[str]:
