@@ -42,13 +42,14 @@ class Trace:
 
 
 @contextmanager
-def injected(pid: int, calls: str, fault: str, log: Path) -> Iterator[Trace]:
+def injected(pid: int, calls: str, fault: str, log: Path, of: str | Path = "") -> Iterator[Trace]:
     """calls: comma list; fault: as strace has it (`error=EIO:when=1`, `signal=SIGKILL:when=2`, `delay_enter=...`).
-    strace counts for each thread by itself."""
+    strace counts for each thread by itself, so which call it is of a process with several is better said by `of`: only
+    calls that bear this name, or a descriptor of it, are meant."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     command = ["strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={calls}"]
-    command += ["-e", f"inject={calls}:{fault}", "-p", str(pid)]
+    command += ["-e", f"inject={calls}:{fault}", *(("-P", str(of)) if of else ()), "-p", str(pid)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: _traced(pid, tracer.pid), "strace is there")

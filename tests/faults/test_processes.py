@@ -78,9 +78,16 @@ def holds(here: World, name: str) -> bool:
 
 def test_a_receiver_dies_at_each_step_of_a_large_message(here: World, tmp_path: Path) -> None:
     """Row 3: its client hears no 250 and nobody answers for it; the file is there whole for a message, or goes."""
-    for call, number in (("openat", 1), ("fsync", 1), ("openat", 2), ("fsync", 2)):
+    spool = here.kmqd.spool
+    steps = {
+        "the file begins": ("openat", spool),  # the folder from which its name is said
+        "the file is synced": ("fsync", ""),
+        "its folder is opened": ("openat", "incoming"),
+        "its folder is synced": ("fsync", spool / "incoming"),
+    }
+    for step, (call, of) in steps.items():
         receiver = here.kmqd.children()["receiver-1"]
-        with injected(receiver, call, f"signal=SIGKILL:when={number}", tmp_path / f"{call}-{number}"):
+        with injected(receiver, call, "signal=SIGKILL:when=1", tmp_path / step, of):
             with pytest.raises((smtplib.SMTPException, OSError)):
                 here.send(size=200_000)
             until(lambda: here.kmqd.children().get("receiver-1") != receiver, "it is dead")  # noqa: B023
