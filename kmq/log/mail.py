@@ -9,6 +9,7 @@ Callers:  whoever hears that something is durable: receivers (accepted, refused)
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kmq import log
@@ -229,7 +230,17 @@ def seconds(duration: float) -> str:
 
 def status_of(reply: str) -> str:
     """The enhanced code of a reply's text, or the least specific one that its code allows (RFC 3463)."""
+    return _status_of(reply[:_CODES])
+
+
+@lru_cache(1024)
+def _status_of(reply: str) -> str:
+    """The same of the codes that a reply begins with: few, and again and again."""
     code = reply[4 : reply.find(" ", 4)] if " " in reply[4:] else reply[4:]
     if code[:1] == reply[:1] and code.count(".") == 2 and code.replace(".", "").isdecimal():
         return code
     return f"{reply[:1]}.0.0" if reply[:1] in "245" and reply[:3].isdecimal() else "4.0.0"
+
+
+#: Characters of `550 5.123.123 `.
+_CODES = 14

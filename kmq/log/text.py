@@ -12,20 +12,12 @@ import traceback
 
 _LONGEST = 400  #: characters of one foreign value
 
-#: Most values are ASCII: those that stand as they are, and those for which quotes are enough.
-_bare = re.compile(rf"[!#-\[\]-~]{{1,{_LONGEST}}}").fullmatch
-_easy = re.compile(rf"[ !#-\[\]-~]{{0,{_LONGEST}}}").fullmatch
-
 
 def shown(value: str | int | float) -> str:
     """A value as it stands behind `key=`: bare when that is safe, else in quotes with everything odd escaped."""
-    text = f"{value:.3f}" if type(value) is float else str(value)
-    if _bare(text):
-        return text
-    if _easy(text):
-        return f'"{text}"'
-    if text.isprintable() and " " not in text and '"' not in text and "\\" not in text and 0 < len(text) <= _LONGEST:
-        return text
+    text = value if type(value) is str else f"{value:.3f}" if type(value) is float else str(value)
+    if text.isprintable() and '"' not in text and "\\" not in text and len(text) <= _LONGEST:
+        return text if text and " " not in text else f'"{text}"'
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     return f'"{escaped(text, _QUOTED)}"'
 

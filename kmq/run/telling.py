@@ -24,7 +24,7 @@ from kmq.log.lines import Value
 from kmq.log.text import shown
 from kmq.model import hop as hops
 from kmq.model import moment, recipients
-from kmq.model.envelope import read_head
+from kmq.model.envelope import Recipient, read_head
 from kmq.model.event import (
     AnyEvent,
     Deferred,
@@ -123,12 +123,20 @@ class Teller:
 
     def known(self, job: Job, fate: Fate) -> None:
         """This result is durable."""
+        if not self._waiting:
+            sent = _only_sent(job)
+            if sent is not None:
+                try:
+                    return _tell_sent(job, sent)
+                except Exception as error:
+                    return _failed(error)
         saying = _lines(job, fate)
         if not self._waiting and _portion(saying):
-            return
+            return None
         self._waiting.append(saying)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._go_on)
+        return None
 
     def close(self) -> None:
         """Says all that is left, whether there is room or not."""
@@ -159,13 +167,32 @@ def _portion(saying: Iterator[None]) -> bool:
         return True
 
 
+def _only_sent(job: Job) -> Delivered | None:
+    """That the first recipient has it, when that is all: as nearly all mail ends."""
+    events = job.events
+    last = events[-1] if len(events) == 1 or (len(events) == 2 and type(events[0]) is Routed) else None
+    return last if type(last) is Delivered and last.rcpt == "0" and not last.notice else None
+
+
+def _tell_sent(job: Job, event: Delivered) -> None:
+    """What `_lines` says of that, without going round: one line, and one entry."""
+    route, head, to = job.route, job.head, job.head.recipients[0]
+    hop, rule = (route.hop, route.rule) if route is not None else (job.assign.hop, "")
+    place, local = _place(hop)
+    times = _times(job)
+    rest = f"{_said(event, local, _timing(times), 'sent')}{place} attempt={event.attempt} size={head.size}"
+    mail.say("delivered", head.id, f" from={shown(f'<{head.sender}>')}{_to(to)}{rest}")
+    if tracking.wanted():
+        tracing.sent(event, hop, rule, head, times)
+
+
 def _lines(job: Job, fate: Fate) -> Iterator[None]:
     """One line per recipient and step."""
     route = job.route
     target = route.hop if route is not None else job.assign.hop
     place, local = _place(target)
     times = _times(job)
-    timing = f" delay={times[0]} delays={times[1]}" if times else ""
+    timing = _timing(times)
     head = job.head
     sender = shown(f"<{head.sender}>")
     held = fate[1].get(HELD)
@@ -183,12 +210,15 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
         where, why = (place, "") if kind not in _NOWHERE else ("", _why(event))  # it went into none
         rest = f"{_said(event, local, timing, status)}{where}{_more(event)} size={head.size}{why}"
         for index in recipients.from_text(event.rcpt):  # type: ignore[attr-defined]
-            to = head.recipients[index]
-            original = f" orig_to={shown(f'<{to.original}>')}" if to.original else ""
-            mail.say(word, head.id, f" from={sender} to={shown(f'<{to.address}>')}{original}{rest}")
+            mail.say(word, head.id, f" from={sender}{_to(head.recipients[index])}{rest}")
             yield
     if tracking.wanted():
-        yield from tracing.entries(job, route, times or ("", ""))
+        yield from tracing.entries(job, route, times)
+
+
+def _to(recipient: Recipient) -> str:
+    original = f" orig_to={shown(f'<{recipient.original}>')}" if recipient.original else ""
+    return f" to={shown(f'<{recipient.address}>')}{original}"
 
 
 def _nobody_heard(event: Event) -> bool:
@@ -316,15 +346,20 @@ def _place(hop: str) -> tuple[str, bool]:
 # --- delays -----------------------------------------------------------------------------------------------------------
 
 
-def _times(job: Job) -> tuple[str, str] | None:
-    """All the time since the message began to come, and its parts (see mail.KEYS); None when nobody knows."""
+def _times(job: Job) -> tuple[str, str]:
+    """All the time since the message began to come, and its parts (see mail.KEYS); nothing when nobody knows."""
     try:
         created = moment.from_text(job.head.created)
     except ValueError:
-        return None
+        return "", ""
     before = job.head.took / 1000
-    here = max(0.0, job.ended - job.taken)
+    here = job.ended - job.taken
     queued = max(0.0, job.at - here - created)
     connecting = min(here, max(0.0, job.begun - job.taken)) if job.begun else 0.0
     whole = before + queued + here
     return f"{whole:.3f}", f"{before:.3f}/{queued:.3f}/{connecting:.3f}/{here - connecting:.3f}"
+
+
+def _timing(times: tuple[str, str]) -> str:
+    whole, parts = times
+    return f" delay={whole} delays={parts}" if whole else ""

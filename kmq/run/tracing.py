@@ -67,7 +67,7 @@ def entries(job: Job, route: Routed | None, timing: tuple[str, str]) -> Iterator
             continue
         kind = type(event)
         if kind is Delivered and event.rcpt == "0":  # type: ignore[attr-defined]
-            tracking.note(_sent(event, target, told.rule if told is not None else "", job.head, timing))  # type: ignore[arg-type]
+            sent(event, target, told.rule if told is not None else "", job.head, timing)  # type: ignore[arg-type]
             yield
             continue
         if kind not in _EVENTS or _nothing(event):
@@ -113,29 +113,30 @@ def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
     )
 
 
-def _sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> Entry:
-    """The first recipient has it, as nearly all mail ends: made in one go."""
+def sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> None:
+    """Notes that the first recipient has it, as nearly all mail ends: made in one go."""
     connector, local, source = _way(hop)
     name, address = _server(event.host) if event.host else ("", "")
     to = head.recipients[0]
-    return Entry(
-        event_id="DELIVER" if local else "SEND",
-        source=source,
-        internal_message_id=head.id,
-        sender_address=head.sender,
-        recipient_address=(to.address,),
-        recipient_status=(event.reply,),
-        recipient_count=1,
-        related_recipient_address=to.original,
-        server_ip=address,
-        server_hostname=name,
-        connector_id=connector,
-        total_bytes=head.size,
-        reference=tuple(event.notice.split()),
-        message_info=head.created,
-        custom_data=Details(
-            queue=hop, rule=rule, attempt=event.attempt, tls=event.tls, delay=timing[0], delays=timing[1]
-        ),
+    details = Details(queue=hop, rule=rule, attempt=event.attempt, tls=event.tls, delay=timing[0], delays=timing[1])
+    tracking.note(
+        Entry(
+            event_id="DELIVER" if local else "SEND",
+            source=source,
+            internal_message_id=head.id,
+            sender_address=head.sender,
+            recipient_address=(to.address,),
+            recipient_status=(event.reply,),
+            recipient_count=1,
+            related_recipient_address=to.original,
+            server_ip=address,
+            server_hostname=name,
+            connector_id=connector,
+            total_bytes=head.size,
+            reference=tuple(event.notice.split()),
+            message_info=head.created,
+            custom_data=details,
+        )
     )
 
 

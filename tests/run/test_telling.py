@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from kmq import log
-from kmq.log import mail
+from kmq.log import mail, tracking
 from kmq.log.text import unshown
 from kmq.model.envelope import Head, Recipient
-from kmq.model.event import Delivered
+from kmq.model.event import Delivered, Routed
 from kmq.model.frame import Assign
 from kmq.phases.work import Body
 from kmq.run.job import Job
@@ -278,6 +278,45 @@ def test_very_many_lines_wait_for_the_reader(roomy: bool, tmp_path: Path, monkey
     assert [re.findall("to=<(.*?)>", text) for text in said] == [[one.address] for one in recipients]
 
 
+@pytest.mark.parametrize("original", ["", "list@near.test"])
+@pytest.mark.parametrize("created", ["2026-11-22T05:50:11.000Z", "long ago"])
+@pytest.mark.parametrize("hop", ["SmartHostConnectorDelivery;mx.far.test;out", "SmtpDeliveryToMailbox;near.test;box"])
+def test_what_is_sent_at_once_is_told_as_what_has_to_wait(
+    hop: str, created: str, original: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    noted: list[tracking.Entry] = []
+    monkeypatch.setattr(mail, "say", lambda word, queue_id, text: said.append(f"{word} {queue_id}{text}"))
+    monkeypatch.setattr(tracking, "wanted", lambda: True)
+    monkeypatch.setattr(tracking, "note", noted.append)
+
+    def job(to: str, routed: bool) -> Job:
+        people = [Recipient(f"u{number}@far.test", original=original) for number in range(300)]
+        head = Head("69212ad0-0000a1f3", "", created, "a b@near.test", people, 7, took=12)
+        one = Job(Assign(1, head.id, "Undefined;Submission;" if routed else hop, to, 2), head, Body(b"", "", 7), 0)
+        one.routed = [Routed(rcpt=to, hop=hop, rule="the rule")] if routed else []
+        sent = Delivered(rcpt=to, attempt=2, reply="250 2.1.5 so be it", host="mx[192.0.2.1]:25", tls="TLSv1.3 X")
+        one.result(events=[*one.routed, sent])
+        return one
+
+    async def story() -> None:
+        teller = Teller()
+        jobs = [job("0", routed=True), job("0", routed=False)]
+        for one in jobs:
+            teller.known(one, NO_FATE)
+        at_once = [*said], [*noted]
+        assert len(said) == len(noted) == 2
+        teller.known(job("1-299", routed=True), NO_FATE)  # it takes its time, and others wait behind it
+        waiting = len(said)
+        for one in jobs:
+            teller.known(one, NO_FATE)
+        assert len(said) == waiting
+        teller.close()
+        assert ([*said[-2:]], [*noted[-2:]]) == at_once
+
+    asyncio.run(story())
+
+
 def test_a_line_that_cannot_be_made_costs_nobody_his_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is missing, and standard error tells why; the lines of others are said, also in portions and at the end."""
     said: list[str] = []
@@ -295,6 +334,7 @@ def test_a_line_that_cannot_be_made_costs_nobody_his_work(monkeypatch: pytest.Mo
     async def story() -> None:
         teller = Teller()
         teller.known(job("1", 1), NO_FATE)  # there is no such recipient
+        teller.known(job("0", 0), NO_FATE)  # nor such
         teller.known(job("0-999", 1000), NO_FATE)
         teller.known(job("0-300", 300), NO_FATE)
         teller.known(job("0", 1), NO_FATE)
@@ -302,10 +342,10 @@ def test_a_line_that_cannot_be_made_costs_nobody_his_work(monkeypatch: pytest.Mo
 
     asyncio.run(story())
     assert len(said) == 1000 + 300 + 1
-    assert len(wrong) == 2
+    assert len(wrong) == 3
     monkeypatch.setattr(mail, "say", lambda word, queue_id, text: 1 // 0)
     tell_of_the_dead("69212ad0-0000a1f3", [Delivered(rcpt="0", attempt=1, reply="250 ok")])
-    assert len(wrong) == 3
+    assert len(wrong) == 4
 
 
 def test_all_processes_write_to_the_new_file_after_a_rotation(site: Site) -> None:
