@@ -53,7 +53,7 @@ def report(incident: Incident, office: Office, to: str, mail: Pieces, filtered: 
 def _header(incident: Incident, office: Office, to: str, filtered: bool) -> list[str]:
     kind = "filtered" if filtered else "original"
     return [
-        f"From: {worded('Virus scanner of ' + office.hostname)} <{office.postmaster}>",
+        f'From: "Virus scanner of {office.hostname}" <{office.postmaster}>',
         f"To: <{to}>",
         f"Subject: {worded(f'Virus found ({kind} mail): {_shown(incident.virus)}')}",
         f"Date: {formatdate()}",

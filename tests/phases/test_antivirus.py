@@ -143,6 +143,7 @@ def test_a_virus_ends_as_its_section_says(place: Place, loop_runner: Run[Any], p
     assert (report.sender, report.quiet, report.recipients[0].address) == ("", True, "a@x.test")
     text = b"".join(report.pieces())
     assert b"Subject: Virus found (original mail): Evil.X\r\n" in text
+    assert b'\nFrom: "Virus scanner of ' in b"\n" + text, "a phrase with dots stands in quotes (RFC 5322, 3.2.5)"
     assert b"Client:     192.0.2.9" in text
     assert (matter().body.text or b"-") in text
     assert text.isascii()
