@@ -1,7 +1,7 @@
 """The content of one message as it comes in by DATA or BDAT: where it ends, what it is like, what is wrong with it.
 
 Law:      only CRLF . CRLF ends DATA; every other CR or LF spoils the message (reliability: smuggling). Bytes are taken
-          in bulk, by find, replace, count and split over at most 32 KiB at a time; no Python code runs per line.
+          in bulk, by find, replace, count and split over at most 64 KiB at a time; no Python code runs per line.
 Promise:  the same bytes give the same content, facts and fault however they are cut into reads. At most 100 kB is kept
           beside what `take` has not fetched yet; of a spoiled message nothing is kept.
 Method:   text is looked at with the CRLF before it, so that `CRLF .` is whole: a piece never ends within `CRLF . CRLF`,
@@ -15,12 +15,15 @@ from kmq.intake.identity import identify
 from kmq.intake.priority import NOT_ASKED, of_header
 from kmq.model.priority import HIGH, NORMAL, Priority
 
-PIECE = 32 * 1024  #: most bytes given at once: bounds the lists of lines made on the way
+PIECE = 64 * 1024  #: most bytes given at once: bounds the copies made on the way
 HEADER_LIMIT = 100_000
 
 _END = b"\r\n.\r\n"
 _BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
-_DOT = re.compile(rb"\r\n\.").search  # on lines of usual length twice as fast as find
+_DOT = b"\r\n."
+_FINAL = 3  #: bytes of the final dot and its CRLF
+_LINES = 4096  #: looked at at once: 80 bytes each are needed on the way
+_PIECES = 32  #: kept one by one; a client that sends single bytes would make it a long list
 _FIELDS = re.compile(rb"(?>\r\n[!-9;-~]++[ \t]*+:[^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+)*+").match  # remembers no way back
 
 
@@ -50,7 +53,7 @@ class Content:
         self._unsent = 2  # bytes at the beginning that nobody sent
         self._line = 0  # bytes so far of the line that is not at its end
         self._header: bytearray | None = bytearray()  # None: it is over and counted
-        self._kept = bytearray()  # not a list of pieces: a client that sends single bytes would make it a long one
+        self._kept: list[bytes] = []
         self._bare = self._nul = self._header_too_big = self.spoiled = False
         self.size = self.longest = self.hops = 0
         self.eight_bit = self.dots = self.ended = False
@@ -60,8 +63,8 @@ class Content:
     def dotted(self, chunk: bytes) -> int:
         """DATA: takes a piece of what came; returns how many of its bytes were the message's (all, until `ended`)."""
         text = self._held + chunk
-        dot = _DOT(text)
-        end = text.find(_END, dot.start()) if dot else -1
+        dot = _first_dot(text)
+        end = text.find(_END, dot) if dot >= 0 else -1
         if end < 0:
             taken = len(chunk)
             text = self._hold(text)
@@ -69,7 +72,7 @@ class Content:
             taken = end + len(_END) - len(self._held)
             self._held = b""
             text = text[: end + 2]
-        if dot and dot.start() != end:
+        if 0 <= dot != end:
             text = text.replace(b"\r\n.", b"\r\n")
             self.dots = self.dots or b"\r\n." in text
         self._take(text)
@@ -108,8 +111,12 @@ class Content:
     def _take(self, text: bytes) -> None:
         """Text as it is to be stored, cut so that no CRLF is torn."""
         if not text:
-            return
-        lines = text.split(b"\r\n")
+            return None
+        lines = text.split(b"\r\n", _LINES)
+        if len(lines) > _LINES and lines[-1]:
+            at = len(text) - len(lines[-1])
+            self._take(text[:at])
+            return self._take(text[at:])
         rest = b"".join(lines)  # every CR, LF that is left is a bare one
         if b"\n" in rest or b"\r" in rest:
             self._bare = True
@@ -127,7 +134,10 @@ class Content:
         if self._bare or self._nul or self.size > self._size_limit or self.longest > self._line_limit:
             self.discard()
         elif not self.spoiled:
-            self._kept += text
+            self._kept.append(text)
+            if len(self._kept) > _PIECES:
+                self._kept = [b"".join(self._kept)]
+        return None
 
     # --- facts ---
 
@@ -217,7 +227,7 @@ class Content:
 
     def take(self) -> bytes:
         """What has come since the last take."""
-        kept = bytes(self._kept)
+        kept = b"".join(self._kept)
         self._kept.clear()
         return kept
 
@@ -225,3 +235,14 @@ class Content:
         """Keeps nothing from now on; facts and faults go on being gathered, to the end."""
         self.spoiled = True
         self._kept.clear()
+
+
+def _first_dot(text: bytes) -> int:
+    """Where the CRLF of the first line that begins with a dot stands, -1 when there is none.
+
+    A dot is found far faster than one behind CRLF, and base64 has none at all: beyond the last one of the text, but for
+    what may be its end, there is nothing to look for.
+    """
+    last = text.rfind(b".", 0, -_FINAL)
+    found = text.find(_DOT, 0, last + 1)
+    return found if found >= 0 else text.find(_DOT, -len(_END))

@@ -39,6 +39,8 @@ MESSAGES = [
     (b"a.\r\n.\r\n", b"a.\r\n"),
     (b"S: x\r\n\r\n" + b"y" * 998 + b"\r\n.\r\n", b"S: x\r\n\r\n" + b"y" * 998 + b"\r\n"),
     (b"\xff\r\n.\r\n", b"\xff\r\n"),
+    (b"a.b\r\nc\r\n..\r\n.\r\n", b"a.b\r\nc\r\n.\r\n"),
+    (b"a\r\n" * 9000 + b"..bb\r\nc\r\n.\r\n", b"a\r\n" * 9000 + b".bb\r\nc\r\n"),  # more than is looked at at once
 ]
 
 
@@ -63,6 +65,21 @@ def test_facts_are_those_of_what_is_kept(wire, kept):
         "hops": 0,
         "ended": True,
     }
+
+
+def test_a_bare_one_among_lines_of_few_bytes_spoils_the_message():
+    content, kept, _ = taken(b"a\r\n" * 9000 + b"b\nc\r\n.\r\n")
+    assert content.fault() is replies.BARE_CR_OR_LF
+    assert kept == b""
+
+
+def test_what_came_byte_by_byte_is_put_together():
+    wire = b"S: x\r\n\r\n" + b"abc.d\r\n" * 40
+    content = Content(1 << 20, 998, 50)
+    for at in range(len(wire)):
+        content.dotted(wire[at : at + 1])
+    content.dotted(b".\r\n")
+    assert content.take() == wire
 
 
 @pytest.mark.parametrize(("wire", "kept"), MESSAGES)
