@@ -54,9 +54,10 @@ _EIGHT_BIT = Reply(554, "5.6.3", "the message has 8-bit text and the next hop do
 def opening(head: Head, rcpt: Sequence[int], offers: Offers) -> Opening:
     """The lines for these recipients (indices into head.recipients) on a connection with these offers."""
     objection = _objection(head, offers)
+    utf8 = offers.smtputf8 and _utf8(head)
     if objection is None:
         try:
-            mail = _mail(head, offers)
+            mail = _mail(head, offers, utf8)
         except NotAnAddress:
             objection = _BAD_SENDER
     if objection is not None:
@@ -69,7 +70,7 @@ def opening(head: Head, rcpt: Sequence[int], offers: Offers) -> Opening:
             refused.append((index, _NOT_ASCII))
             continue
         try:
-            lines.append((index, _rcpt(recipient, offers, head)))
+            lines.append((index, _rcpt(recipient, offers, utf8)))
         except NotAnAddress:
             refused.append((index, _BAD_RECIPIENT))
     return Opening(mail, lines, refused)
@@ -86,36 +87,38 @@ def _objection(head: Head, offers: Offers) -> Reply | None:
     return None
 
 
-def _mail(head: Head, offers: Offers) -> bytes:
+def _mail(head: Head, offers: Offers, utf8: bool) -> bytes:
     line = b"MAIL FROM:" + _path(head.sender)
     if offers.sized:
         line += b" SIZE=%d" % head.size
     if head.eight_bit:
         line += b" BODY=8BITMIME"
-    if offers.smtputf8 and _utf8(head):
+    if utf8:
         line += b" SMTPUTF8"
-    if offers.dsn:
+    if offers.dsn and (head.ret or head.envid):
         line += _parameter(b" RET=", head.ret) + _parameter(b" ENVID=", head.envid)
     return line + b"\r\n"
 
 
 def _utf8(head: Head) -> bool:
     """Whether the transaction has SMTPUTF8 where that is offered (RFC 6531 3.4)."""
-    return head.smtputf8 or not _ascii_envelope(head)
+    if head.smtputf8 or not head.sender.isascii():
+        return True
+    for recipient in head.recipients:
+        if not recipient.address.isascii():
+            return True
+    return False
 
 
-def _rcpt(recipient: Recipient, offers: Offers, head: Head) -> bytes:
+def _rcpt(recipient: Recipient, offers: Offers, utf8: bool) -> bytes:
+    """utf8: the transaction has SMTPUTF8."""
     line = b"RCPT TO:" + _path(recipient.address)
-    if offers.dsn:
+    if offers.dsn and (recipient.notify or recipient.orcpt):
         orcpt = recipient.orcpt
-        if not orcpt.isascii() and not (offers.smtputf8 and _utf8(head)):
+        if not orcpt.isascii() and not utf8:
             orcpt = seven_bit(orcpt)
         line += _parameter(b" NOTIFY=", recipient.notify) + _parameter(b" ORCPT=", orcpt)
     return line + b"\r\n"
-
-
-def _ascii_envelope(head: Head) -> bool:
-    return head.sender.isascii() and all(recipient.address.isascii() for recipient in head.recipients)
 
 
 def _parameter(name: bytes, text: str) -> bytes:

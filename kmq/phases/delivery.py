@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from kmq.model import recipients
 from kmq.model.envelope import Head
+from kmq.model.event import Event
 from kmq.model.reply import Reply
 from kmq.phases.rendering import Rendering, note_rewritten, render
 from kmq.phases.rewriting import Rewriter
@@ -95,10 +96,10 @@ class Delivery:
     def finish(self) -> None:
         """Every recipient has its verdict: the report."""
         attempt = self.work.attempt
-        events = [
-            result(recipients.as_text(indices) if len(indices) > 1 else str(indices[0]), attempt, reply, host, tls)
-            for (reply, host, tls), indices in self._replies.items()
-        ]
+        events: list[Event] = []
+        for (reply, host, tls), indices in self._replies.items():
+            rcpt = recipients.as_text(indices) if len(indices) > 1 else str(indices[0])
+            events.append(result(rcpt, attempt, reply, host, tls))
         self.report(Outcome(events, None, self.uncertain, begun=self.begun, relayed=self.relayed))
 
     def damaged(self, why: str) -> None:

@@ -27,16 +27,12 @@ class Categorized(NamedTuple):
 
     events:     Routed, Failed, Deferred, in the order of the first recipient of each.
     expansions: recipients that are aliases, by index; other messages are to be made of them.
+    only:       that of all recipients, when all go to one next hop and by one rule; else None.
     """
 
     events: list[Event]
     expansions: list[tuple[int, Expansion]]
-
-    @property
-    def only(self) -> Routed | None:
-        """The one next hop of all recipients, None when there are several, or anything else."""
-        first = self.events[0] if len(self.events) == 1 and not self.expansions else None
-        return first if isinstance(first, Routed) else None
+    only: Routed | None = None
 
 
 def categorize(
@@ -46,7 +42,8 @@ def categorize(
     if len(rcpt) == 1:
         found = decide(head.recipients[rcpt[0]])
         if type(found) is Route:
-            return Categorized([Routed(rcpt=str(rcpt[0]), hop=_text(found.hop), rule=found.rule)], [])
+            only = Routed(rcpt=str(rcpt[0]), hop=_text(found.hop), rule=found.rule)
+            return Categorized([only], [], only)
     groups: dict[Hashable, tuple[Route | Reply, list[int]]] = {}
     expansions: list[tuple[int, Expansion]] = []
     for index in rcpt:
@@ -55,7 +52,9 @@ def categorize(
             expansions.append((index, found))
         else:
             groups.setdefault(found, (found, []))[1].append(index)
-    return Categorized([_event(fate, indices, attempt) for fate, indices in groups.values()], expansions)
+    events = [_event(fate, indices, attempt) for fate, indices in groups.values()]
+    first = events[0] if len(events) == 1 and not expansions else None
+    return Categorized(events, expansions, first if isinstance(first, Routed) else None)
 
 
 def _event(fate: Route | Reply, indices: list[int], attempt: int) -> Event:

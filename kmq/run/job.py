@@ -52,9 +52,6 @@ class Job(msgspec.Struct, eq=False, gc=False):
     ended: float = 0.0
     at: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.edits = self.head.edits
-
     def recall(self, past: tuple[Passed, ...]) -> None:
         """The steps that it has passed, with all its recipients or with some."""
         self.past = past

@@ -73,7 +73,6 @@ class Walk:
         self._worker = worker
         self._status = status
         self._finished = finished
-        self._hops: dict[str, NextHop] = {}
         self._ending = False
         connectors = self._take(settings, Routes(settings))
         self._directories = Directories()
@@ -141,7 +140,8 @@ class Walk:
         to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
         slot = self._status.begin(assign.m, head.size, head.sender, to)
         text: bytes | None = raw[assign.head :] if assign.body else None
-        job = self.jobs[assign.n] = Job(assign, head, Body(text, path + ".eml", head.size), slot)
+        job = Job(assign, head, Body(text, path + ".eml", head.size), slot, edits=head.edits)
+        self.jobs[assign.n] = job
         if assign.before and (assign.edited or (assign.hop == _SUBMISSION and self.inspecting.on)):
             recall(path + ".env", assign.before, lambda past: self._recalled(job, past))
         else:
@@ -191,13 +191,13 @@ class Walk:
         if job.assign.expire:
             self._expire(job)
         elif job.assign.delay:
-            made = delay_of(job, self._hop(job.assign.hop), self._office)
+            made = delay_of(job, hop.parse(job.assign.hop), self._office)
             self._done(job, _with_notices(job, [], made), made.raw)
         elif job.assign.hop == _SUBMISSION:
             ahead = self._inspect if self.inspecting.on else self._categorize
             ahead(job, recipients.from_text(job.assign.rcpt))
         else:
-            self._deliver(job, self._hop(job.assign.hop), recipients.from_text(job.assign.rcpt))
+            self._deliver(job, hop.parse(job.assign.hop), recipients.from_text(job.assign.rcpt))
 
     def _read_small(self, job: Job) -> bool:
         """A small body that did not come along is read at once, and must be what was accepted."""
@@ -237,7 +237,7 @@ class Walk:
         job.routed = job.routed + found.events if job.routed else found.events
         job.configuration = self.configuration
         only = found.only
-        target = self._hop(only.hop) if only is not None and only.hop not in self.closed else None
+        target = hop.parse(only.hop) if only is not None and only.hop not in self.closed else None
         if target is not None and self._open(target):
             self._deliver(job, target, rcpt)
         elif found.expansions:
@@ -287,14 +287,6 @@ class Walk:
             return self.local.ready(target)
         return self.ways.ready(target)
 
-    def _hop(self, text: str) -> NextHop:
-        found = self._hops.get(text)
-        if found is None:
-            if len(self._hops) > 10_000:
-                self._hops.clear()
-            found = self._hops[text] = hop.parse(text)
-        return found
-
     def _deliver(self, job: Job, target: NextHop, rcpt: tuple[int, ...]) -> None:
         work = Work(job.head, job.body, rcpt, target, job.assign.attempt, job.edits)
         status, slot = self._status, job.slot
@@ -325,7 +317,7 @@ class Walk:
     def _expire(self, job: Job) -> None:
         """The lifetime is over: the last reply is what the sender hears."""
         event = Failed(rcpt=job.assign.rcpt, attempt=job.assign.attempt, reply=job.assign.expire)
-        self._done(job, *self._terminated(job, [event], self._hop(job.assign.hop)))
+        self._done(job, *self._terminated(job, [event], hop.parse(job.assign.hop)))
 
     def _terminated(
         self, job: Job, events: list[Event], target: NextHop, relayed: Sequence[int] = ()

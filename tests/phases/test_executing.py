@@ -36,8 +36,7 @@ def decide(recipient: Recipient) -> Decision:
 def test_one_recipient_is_one_event() -> None:
     event = Routed(rcpt="0", hop="SmtpDeliveryToMailbox;here.test;local", rule="kmq.conf:3 [local : connector]")
     found = categorize(head("a@here.test"), (0,), decide)
-    assert found == Categorized([event], [])
-    assert found.only == event
+    assert found == Categorized([event], [], event)
 
 
 def test_the_same_hop_by_the_same_rule_is_one_event() -> None:
