@@ -104,10 +104,7 @@ def _utf8(head: Head) -> bool:
     """Whether the transaction has SMTPUTF8 where that is offered (RFC 6531 3.4)."""
     if head.smtputf8 or not head.sender.isascii():
         return True
-    for recipient in head.recipients:
-        if not recipient.address.isascii():
-            return True
-    return False
+    return any(not recipient.address.isascii() for recipient in head.recipients)
 
 
 def _rcpt(recipient: Recipient, offers: Offers, utf8: bool) -> bytes:
