@@ -91,11 +91,10 @@ def certificates(settings: Settings) -> Iterator[Verdict]:
     yield from wrong
     if not wrong and any(receiver.tls_certificate for receiver in settings.receivers):
         yield Verdict(Grade.GOOD, "certificates of the receivers")
-    for connector in settings.connectors:
-        for option in ("password_file", "token_file"):
-            path = getattr(connector, option)
-            if path and _readable_by_all(path):
-                yield Verdict(Grade.NOTE, f"{option} {path} can be read by everybody", f"chmod o-r {path}")
+    secrets = [(one, getattr(way, one)) for way in settings.connectors for one in ("password_file", "token_file")]
+    for option, path in dict.fromkeys(secrets):  # connectors that inherit have one file
+        if path and _readable_by_all(path):
+            yield Verdict(Grade.NOTE, f"{option} {path} can be read by everybody", f"chmod o-r {path}")
 
 
 def _readable_by_all(path: str) -> bool:

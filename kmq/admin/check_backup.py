@@ -5,6 +5,7 @@ Callers:  admin.check.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pwd import getpwuid
@@ -76,16 +77,17 @@ def _rights(settings: Settings, section: BackupSection, place: str, inside: bool
 
 
 def may_write(uid: int, found: os.stat_result) -> bool:
-    """By mode bits; whoever looks may be root."""
+    """By mode bits; whoever looks may be root. In a folder this takes the right to pass through it, too."""
     try:
         user = getpwuid(uid)
     except KeyError:
         return True  # nobody knows its groups
+    need = 0o3 if stat.S_ISDIR(found.st_mode) else 0o2
     if found.st_uid == uid:
-        return found.st_mode & 0o300 == 0o300
-    if found.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        return found.st_mode & 0o030 == 0o030
-    return found.st_mode & 0o003 == 0o003
+        need <<= 6
+    elif found.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
+        need <<= 3
+    return found.st_mode & need == need
 
 
 def _old(section: BackupSection, place: str) -> Iterator[Verdict]:

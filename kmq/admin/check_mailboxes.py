@@ -70,7 +70,7 @@ def _socket(settings: Settings, section: ConnectorSection) -> Iterator[Verdict]:
         return
     if not stat.S_ISSOCK(seen.st_mode):
         yield Verdict(Grade.WRONG, f"{what} is no socket: mail waits", "name the one that the server listens on")
-    elif not _kmqd_may_write(settings, seen) and seen.st_mode & 0o222 != 0o222:
+    elif not _kmqd_may_write(settings, seen):
         text = f"{what} cannot be written by kmqd's user: mail waits"
         yield Verdict(Grade.WRONG, text, "say so to the server (Dovecot: unix_listener .. { user = kmq })")
 

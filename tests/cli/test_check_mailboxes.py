@@ -1,6 +1,7 @@
 """What `kmq check` and `kmq doctor` say of connectors that bring mail to users of this machine."""
 
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,9 @@ def test_a_socket_has_to_be_one_that_kmqd_may_use(tmp_path: Path) -> None:
         assert "unix_listener" in text
         (tmp_path / "lmtp").chmod(0o666)
         assert told(mailboxes(settings(tmp_path, lmtp))) == []
+        os.chown(tmp_path / "lmtp", 0, pwd.getpwuid(65534).pw_gid)
+        (tmp_path / "lmtp").chmod(0o660)
+        assert told(mailboxes(settings(tmp_path, lmtp))) == [], "his group's, as Dovecot is told: group = kmq"
 
 
 def test_whoever_gets_the_rest_has_to_be_somebody(tmp_path: Path) -> None:
