@@ -7,6 +7,7 @@ Promise: a skipped test is never silent: the last lines of a run count them and 
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -33,6 +34,15 @@ _uncollected: set[str] = set()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torture: a random run; `make torture` gives it KMQ_TORTURE seconds")
+    _heed_signals()
+
+
+def _heed_signals() -> None:
+    """Under nohup, or behind `&` in a script, signals are ignored, and every program that is begun inherits that. What
+    has a handler is back to its default in a program, and ends the tests as little as before."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 # --- marks that look at the machine -----------------------------------------------------------------------------------
