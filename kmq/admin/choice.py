@@ -113,8 +113,8 @@ def no_such_queue(name: str, settings: Settings, around: Circumstances) -> str:
     there = [row.hop for row in select_queues(settings, around, limit=0).rows]
     if queues_named(name, (*there, *_HIDDEN)):
         return ""
-    shown = ", ".join(next_hop(hop).name for hop in there[:_SHOWN])
-    return f"no queue is called {name}; there are: {shown}{', ..' * (len(there) > _SHOWN)}"
+    names = list(dict.fromkeys(next_hop(hop).name for hop in there))
+    return f"no queue is called {name}; there are: {', '.join(names[:_SHOWN])}{', ..' * (len(names) > _SHOWN)}"
 
 
 class Wanted(NamedTuple):

@@ -46,7 +46,8 @@ def run(call: Call) -> int:
 def problem(name: str, meant: list[str], there: list[str]) -> str:
     """Why a name does not say which queues are meant; "" when it does."""
     if not meant:
-        return f"no queue is called {name}; there are: {', '.join(next_hop(hop).name for hop in there) or 'none'}"
+        names = dict.fromkeys(next_hop(hop).name for hop in there)
+        return f"no queue is called {name}; there are: {', '.join(names) or 'none'}"
     if len(meant) > 1 and "*" not in name and "?" not in name:
         return f"{len(meant)} queues are called {name}: say which one, {' or '.join(map(quote, sorted(meant)))}"
     return ""

@@ -163,6 +163,6 @@ def _which(name: str, meant: list[NextHop], known: Iterable[NextHop]) -> str:
     if meant:
         texts = sorted(quote(str(hop)) for hop in meant)
         return f"{len(meant)} queues are called {name}: say which one, {' or '.join(texts)}"
-    there = ", ".join(sorted(hop.name for hop in known))
+    there = ", ".join(sorted({hop.name for hop in known}))
     mail = f"; mail for a domain: kmq mailq --filter 'Recipients -like *@{name}'" if _DOMAIN.fullmatch(name) else ""
     return f"no message and no queue is called {name}; queues are: {there}{mail}"

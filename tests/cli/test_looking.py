@@ -192,7 +192,8 @@ def test_one_queue_and_a_limit(place: Place) -> None:
 
 
 def test_a_queue_that_is_not_there_is_told_beside_those_that_are(place: Place) -> None:
-    place.bag.lay(Routed(rcpt="0", hop=ISP))
+    for hop in (ISP, ISP + "2"):  # two connectors to one server: their queues have one name
+        place.bag.lay(Routed(rcpt="0", hop=hop))
     for strange in ("nowhere", "nowh*", "smtp.isp.example"):
         status, out, _ = place.run("mailq", "--queue", strange)
         assert status == 0 and f"No message waits in the queue {strange}.\n" in out
