@@ -431,20 +431,23 @@ class Reader:
 
     def feed(self, data: bytes) -> list[tuple[AnyFrame, bytes]]:
         """All whole frames so far as (frame, raw); BrokenFrame when it is none."""
-        data = self._kept + data if self._kept else data
+        if self._kept:
+            data = self._kept + data
         out: list[tuple[AnyFrame, bytes]] = []
         at, end = 0, len(data)
-        while end - at >= 8:
-            head, raw = LENGTHS.unpack_from(data, at)
-            if head > HEAD_LIMIT or raw > RAW_LIMIT:
-                raise BrokenFrame(f"a frame of {head} + {raw} bytes")
-            after = at + 8 + head
-            if after + raw > end:
-                break
-            try:
-                out.append((_decode(data[at + 8 : after]), data[after : after + raw]))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise BrokenFrame(str(error)) from None
-            at = after + raw
+        try:
+            while end - at >= 8:
+                head, raw = LENGTHS.unpack_from(data, at)
+                if head > HEAD_LIMIT or raw > RAW_LIMIT:
+                    raise BrokenFrame(f"a frame of {head} + {raw} bytes")
+                begin = at + 8
+                after = begin + head
+                following = after + raw
+                if following > end:
+                    break
+                out.append((_decode(data[begin:after]), data[after:following]))
+                at = following
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BrokenFrame(str(error)) from None
         self._kept = data[at:]
         return out

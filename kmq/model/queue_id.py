@@ -25,11 +25,10 @@ def parse(name: str) -> int:
 
 def following(last: int, now: float) -> int:
     """The next ID after `last` at Unix time `now`; the second never goes back, the counter runs on through seconds."""
-    second = max(last >> 32, int(now))
-    counter = (last + 1) & _COUNTER
-    if counter == 0 and second == last >> 32:
-        second += 1  # the counter went round within one second: the second must tell the two apart
-    return second << 32 | counter
+    second = int(now)
+    if second <= last >> 32:
+        return last + 1  # a counter that goes round carries into the second, which tells the two apart
+    return second << 32 | (last + 1) & _COUNTER
 
 
 def generation(number: int) -> str:

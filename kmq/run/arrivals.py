@@ -32,15 +32,16 @@ FRESH_LIMIT = 4 << 20
 HEAD_LIMIT = 1 << 20
 #: Large bodies on their way in that have an ID.
 RESERVED = 10_000
-#: Puts whose token is remembered for a receiver that asks again.
+#: Puts whose token is remembered for a receiver that asks again: at least so many, and at most twice as many.
 TOKENS = 10_000
 
 
 class Arrival(msgspec.Struct, gc=False):
-    """The ticket of a put's record. name: its ID as text."""
+    """The ticket of a put's record. key: its token as bytes; name: its ID as text."""
 
     link: Link
     token: str
+    key: bytes
     id: int
     name: str
     recipients: int
@@ -107,7 +108,8 @@ class Arrivals:
         self.refused = 0
         self.links: set[Link] = set()
         self._waiting: set[bytes] = set()
-        self._tokens = OrderedDict(itertools.islice(tokens.items(), max(0, len(tokens) - TOKENS), None))
+        self._tokens = dict(itertools.islice(tokens.items(), max(0, len(tokens) - TOKENS), None))
+        self._older: dict[bytes, int] = {}  # tokens, too: those of before the last so many
         self._reserved: OrderedDict[int, None] = OrderedDict()
         self._asked: dict[bytes, Link] = {}  # puts whose receiver asked again over another link
         self._named: dict[str, None] = {}  # bodies in incoming/ that puts of this run name
@@ -134,13 +136,14 @@ class Arrivals:
 
     def _put_small(self, link: Link, put: Put, raw: bytes, dropped: Dropped | None) -> None:
         number = self.storage.store.new_id(time.time())
-        name = queue_id.text(number)
+        name, tail = queue_id.text(number), put.tail
         if put.stamp >= 0:
-            stamp = put.tail + put.stamp
-            body = b"".join((raw[put.tail : stamp], name.encode(), raw[stamp + queue_id.LENGTH :]))
+            stamp = tail + put.stamp
+            given = memoryview(raw)
+            body = b"".join((given[tail:stamp], name.encode(), given[stamp + queue_id.LENGTH :]))
         else:
-            body = raw[put.tail :]
-        line = head_line(name, sha256(body).hexdigest(), raw[: put.tail])
+            body = raw[tail:]
+        line = head_line(name, sha256(body).hexdigest(), raw[:tail])
         if len(line) + len(body) > RECORD_LIMIT:
             self._unclaim(dropped)
             self._refuse(
@@ -186,7 +189,7 @@ class Arrivals:
         self._waiting.add(one.token)
         if one.incoming:
             self.name(one.incoming)
-        arrival = Arrival(link, put.token, one.id, name, put.count, of_line(one.line))
+        arrival = Arrival(link, put.token, one.token, one.id, name, put.count, of_line(one.line))
         self.storage.add([one], arrival, refusable=True)
 
     def ask(self, link: Link, asked: Ask) -> None:
@@ -194,8 +197,9 @@ class Arrivals:
         stored = []
         for token in asked.tokens:
             key = bytes.fromhex(token)
-            if key in self._tokens:
-                stored.append((token, queue_id.text(self._tokens[key])))
+            number = self._tokens.get(key) or self._older.get(key)
+            if number:
+                stored.append((token, queue_id.text(number)))
             elif key in self._waiting:
                 self._asked[key] = link
             else:
@@ -227,25 +231,28 @@ class Arrivals:
     def durable(self, arrivals: list[Arrival]) -> None:
         """They may be told; all of one link in one frame."""
         told: dict[Link, list[tuple[str, str]]] = {}
+        waiting, tokens, asked = self._waiting, self._tokens, self._asked
         for one in arrivals:
-            key = bytes.fromhex(one.token)
-            self._waiting.discard(key)
-            self._tokens[key] = one.id
-            link = self._asked.pop(key, one.link)
-            told.setdefault(link, []).append((one.token, one.name))
+            key = one.key
+            waiting.discard(key)
+            tokens[key] = one.id
+            link = asked.pop(key, one.link) if asked else one.link
+            if link in told:
+                told[link].append((one.token, one.name))
+            else:
+                told[link] = [(one.token, one.name)]
         self.accepted += len(arrivals)
         for link, puts in told.items():
             link.send(Stored(puts))
-        while len(self._tokens) > TOKENS:
-            self._tokens.popitem(last=False)
+        if len(tokens) > TOKENS:
+            self._older, self._tokens = tokens, {}
 
     def not_durable(self, arrivals: list[Arrival]) -> None:
         """J8: their sync failed, and the journal is told so durably."""
         for one in arrivals:
-            key = bytes.fromhex(one.token)
-            self._waiting.discard(key)
+            self._waiting.discard(one.key)
             self.fresh.drop(one.id)
-            self._refuse(self._asked.pop(key, one.link), one.token, BROKEN)
+            self._refuse(self._asked.pop(one.key, one.link), one.token, BROKEN)
 
     def check(self, stopped: Reply | None = None) -> None:
         """Tells the receivers when mail may not come in, or may again; stopped: an operator's word."""

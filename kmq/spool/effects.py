@@ -70,34 +70,39 @@ class Effects:
 
     def add(self, records: Iterable[Durable]) -> None:
         """Durable records, in order."""
+        fresh = self._fresh
         with self._turn:
             for one in records:
                 for operation in one.operations:
-                    if isinstance(operation, Put):
-                        self._fresh[operation.id] = one
+                    if type(operation) is Append:
+                        continue
+                    if type(operation) is Put:
+                        fresh[operation.id] = one
                         self._unmade.add(operation.id)
                         self.waiting_bytes += len(operation.body or b"")
-                    elif not isinstance(operation, Append) and operation.id in self._fresh:
+                    elif operation.id in fresh:
                         self._follows_a_put(operation, one)
                 self._waiting.append(one)
 
     def _follows_a_put(self, operation: Operation, record: Durable) -> None:
         """Of which no file was begun."""
-        if isinstance(operation, Remove):
+        kind = type(operation)
+        if kind is Remove:
             if operation.id in self._archived:
                 self.gathering.expect(operation.id)
-            self._cancel(operation.id, self._fresh[operation.id], record)
-        elif isinstance(operation, Archive):
+            self._cancel(operation.id, record)
+        elif kind is Archive:
             self._archived.add(operation.id)
-        elif isinstance(operation, Keep):
+        elif kind is Keep:
             self.gathering.expect(operation.id)
 
-    def _cancel(self, number: int, begin: Durable, end: Durable) -> None:
+    def _cancel(self, number: int, end: Durable) -> None:
         """A put and its remove. Where nothing else hangs on the put, as with most mail, both are over, and its bytes go
         now; else its turn finds it doomed."""
-        put = begin.operations[0]
-        hangs = len(begin.operations) > 1 or self.gathering.of(number) is not None
-        if hangs or not isinstance(put, Put) or put.body is None or put.dropped:
+        begin = self._fresh[number]
+        put, *others = begin.operations
+        hangs = others or self.gathering.of(number) is not None
+        if hangs or type(put) is not Put or put.body is None or put.dropped:
             self._doomed.add(number)
             return
         begin.operations = ()

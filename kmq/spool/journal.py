@@ -177,11 +177,12 @@ class Journal:
         length = _padded(sum(map(len, payloads)) + record.HEADER.size * len(payloads))
         if self._offset + length > self.size:
             self.turn()
-        at, number = self._offset, self.number
+        at, number, generation = self._offset, self.number, self.generation
         parts: list[bytes] = []
         for payload in payloads:
-            parts += (record.heading(payload, self.generation, number, at), payload)
-            at += record.HEADER.size + len(payload)
+            heading = record.heading(payload, generation, number, at)
+            parts += (heading, payload)
+            at += len(heading) + len(payload)
             number += 1
         parts.append(bytes(self._offset + length - at))
         self.disk.write_at(self._fd, b"".join(parts), self._offset)

@@ -59,14 +59,13 @@ class Put(msgspec.Struct, gc=False):
     dropped: Dropped | None = None
 
     def encode(self) -> bytes:
-        body = self.body or b""
-        extra = self.token
+        line, body, extra = self.line, self.body or b"", self.token
         if self.incoming or self.dropped:
             place: dict[str, object] = {"incoming": self.incoming} if self.incoming else {}
             if self.dropped:
                 place["dropped"] = [self.dropped.name, self.dropped.inode, self.dropped.mtime_ns]
             extra += json.dumps(place).encode()
-        return _OPERATION.pack(PUT, self.id, len(extra), len(self.line), len(body)) + extra + self.line + body
+        return b"".join((_OPERATION.pack(PUT, self.id, len(extra), len(line), len(body)), extra, line, body))
 
 
 class Append(msgspec.Struct, gc=False):
@@ -157,8 +156,9 @@ def _day_of(number: int) -> str:
 
 def heading(payload: bytes, generation: int, number: int, offset: int) -> bytes:
     """What stands before a payload, in this one place."""
-    total = crc32(payload, crc32(_POSITION.pack(generation, number, len(payload), offset)))
-    return HEADER.pack(MAGIC, len(payload), generation, number, total)
+    length = len(payload)
+    total = crc32(payload, crc32(_POSITION.pack(generation, number, length, offset)))
+    return HEADER.pack(MAGIC, length, generation, number, total)
 
 
 def frame(payload: bytes, generation: int, number: int, offset: int) -> bytes:

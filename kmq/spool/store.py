@@ -14,6 +14,7 @@ On crash: recovery; see there.
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
@@ -61,7 +62,7 @@ class Store:
     def add(self, operations: list[Operation], ticket: object, at: float, refusable: bool = False) -> None:
         """One record, all or none; `at` is monotonic time."""
         for one in operations:
-            if isinstance(one, Put):
+            if type(one) is Put:
                 self.effects.unmade_from_now(one.id)
         self.pending.append(Pending(operations, ticket, at, refusable, self._encoded(operations)))
 
@@ -73,14 +74,14 @@ class Store:
         """The next batch to sync, None when there is nothing or one is in flight."""
         if self.in_flight or not self.pending:
             return None
-        batch: list[Pending] = []
-        room = self._room()
-        while self.pending and len(batch) < self.batch_size and (not batch or room >= len(self.pending[0].text)):
-            one = self.pending.popleft()
-            room -= len(one.text) + record.HEADER.size
-            batch.append(one)
+        count, room, heading = 0, self._room(), record.HEADER.size
+        for one in islice(self.pending, self.batch_size):
+            room -= len(one.text) + heading
+            if room < 0 and count:
+                break
+            count += 1
         self.in_flight = True
-        return batch
+        return [self.pending.popleft() for _ in range(count)]
 
     def _room(self) -> int:
         return 1 << 30
