@@ -86,14 +86,13 @@ class Effects:
 
     def _follows_a_put(self, operation: Operation, record: Durable) -> None:
         """Of which no file was begun."""
-        kind = type(operation)
-        if kind is Remove:
+        if isinstance(operation, Remove):
             if operation.id in self._archived:
                 self.gathering.expect(operation.id)
             self._cancel(operation.id, record)
-        elif kind is Archive:
+        elif isinstance(operation, Archive):
             self._archived.add(operation.id)
-        elif kind is Keep:
+        elif isinstance(operation, Keep):
             self.gathering.expect(operation.id)
 
     def _cancel(self, number: int, end: Durable) -> None:
