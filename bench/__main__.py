@@ -6,7 +6,6 @@ Promise: nothing of the system is changed; all that is made lies in a folder bel
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,11 +17,11 @@ from bench.exim import Exim
 from bench.ground import Ground, Length
 from bench.kmq import Kmq, compiled
 from bench.load import Bare, bare
-from bench.machine import BUSY, TREE, keep, machine, told
+from bench.machine import TREE, keep, machine, mention_others, told, workplace
 from bench.mta import Mta, Ways
 from bench.opensmtpd import OpenSmtpd
 from bench.postfix import Postfix
-from bench.report import Goal
+from bench.report import Goal, verdict
 from bench.rows import FIRST, ROWS, Row
 from tests.postfix import Postfix as Programs
 from tests.postfix import find
@@ -86,8 +85,7 @@ def side_by_side(ground: Ground, mtas: list[str], options: argparse.Namespace) -
     """The rows, the table, the goals, the file."""
     facts = machine(options.folder)
     print(told(facts), flush=True)
-    if os.getloadavg()[0] > BUSY:
-        print("Others work on this machine: figures will be off, of both", flush=True)
+    mention_others("figures will be off, of both")
     found: dict[str, Runs] = {}
     without: dict[str, Bare] = {}
     for name in options.rows:
@@ -101,11 +99,9 @@ def side_by_side(ground: Ground, mtas: list[str], options: argparse.Namespace) -
         found[name] = by_turns(ground, ROWS[name], mtas, options.pairs)
         keep(facts, _figures(found, without))  # a long session that is broken off leaves what it has found
     print(f"\n{report.table([_called(name) for name in mtas], _lines(found, without, mtas))}\n")
-    goals = [goal for name, runs in found.items() for goal in judged(ROWS[name], runs)]
-    for goal in goals:
-        print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
+    status = verdict(goal for name, runs in found.items() for goal in judged(ROWS[name], runs))
     print(f"\nAll numbers: {keep(facts, _figures(found, without)).relative_to(TREE)}")
-    return 0 if all(goal.met for goal in goals) else 1
+    return status
 
 
 def by_turns(ground: Ground, row: Row[Any], mtas: list[str], pairs: int) -> Runs:
@@ -154,9 +150,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("Postfix starts as root only: sudo make bench", file=sys.stderr)
         return 2
-    options.folder.mkdir(exist_ok=True)
-    options.folder = options.folder.resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
+    options.folder = workplace(options.folder)
     compiled()
     made = makers(programs)
     ground = Ground(programs, options.folder, Length(options.seconds, options.idle, options.deferred), made)

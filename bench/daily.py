@@ -8,10 +8,8 @@ Limit:   where other programs run beside it, caches are cold at each beat, and i
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -21,9 +19,9 @@ from pathlib import Path
 
 from bench import cpu, idle, memory
 from bench.kmq import Kmq
-from bench.machine import BUSY, TREE, keep, machine, told
+from bench.machine import TREE, keep, machine, mention_others, told, workplace
 from bench.mta import stopping
-from bench.report import Goal
+from bench.report import Goal, verdict
 from tests.waiting import free_port
 
 #: Goals: part of a processor, and bytes of the whole tree.
@@ -98,18 +96,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30, help="that are looked at (30)")
     parser.add_argument("--folder", type=Path, default=TREE / "build", help="for the spool (build/)")
     options = parser.parse_args()
-    options.folder.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
+    options.folder = workplace(options.folder)
     facts = machine(options.folder)
-    if os.getloadavg()[0] > BUSY:
-        print(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): it will cost more", flush=True)
+    mention_others("it will cost more")
     found = measured(options)
     print(f"\n{told(facts)}\n\n{table(found)}\n")
-    reached = list(goals(found))
-    for goal in reached:
-        print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
+    status = verdict(goals(found))
     keep(facts, {"costs": [asdict(cost) for cost in found]}, "-idle")
-    return 0 if all(goal.met for goal in reached) else 1
+    return status
 
 
 if __name__ == "__main__":

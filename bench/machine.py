@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,19 @@ TREE = Path(__file__).resolve().parents[1]
 
 #: Load of the machine above which somebody else is at work.
 BUSY = 0.5
+
+
+def workplace(folder: Path) -> Path:
+    """The folder that a benchmark works in is there; its whole name. SIGTERM lets it stop all that it began."""
+    folder.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    return folder.resolve()
+
+
+def mention_others(what_of_it: str) -> None:
+    """Says so when somebody else is at work, and what that does to the figures."""
+    if (load := os.getloadavg()[0]) > BUSY:
+        print(f"Others work on this machine (load {load:.1f}): {what_of_it}", flush=True)
 
 
 def machine(folder: Path) -> dict[str, object]:

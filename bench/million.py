@@ -26,10 +26,12 @@ from pathlib import Path
 from bench import cpu, idle, memory
 from bench.crowd import NOBODY, WORLD, domains, waiting
 from bench.filling import fill
+from bench.fresh import Fresh
 from bench.kmq import CONFIGURATION, Kmq
-from bench.machine import BUSY, TREE, keep, machine, told
-from bench.million_report import Fresh, Known, Run, Start, goals, table
+from bench.machine import TREE, keep, machine, mention_others, told, workplace
+from bench.million_report import Known, Run, Start, goals, table
 from bench.mta import stopping
+from bench.report import verdict
 from kmq.spool import as_of
 from tests.fake_dns import FakeDNS
 from tests.waiting import free_port, until
@@ -208,19 +210,14 @@ def measured(options: argparse.Namespace) -> Run:
 
 def main() -> int:
     options = arguments()
-    options.folder.mkdir(exist_ok=True)
-    options.folder = options.folder.resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
+    options.folder = workplace(options.folder)
     facts = machine(options.folder)
-    if os.getloadavg()[0] > BUSY:
-        say(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): times will be too long")
+    mention_others("times will be too long")
     run = measured(options)
     print(f"\n{told(facts)}\n\n{table(run)}\n")
-    found = goals(run)
-    for goal in found:
-        print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
+    status = verdict(goals(run))
     keep(facts, {"run": run.figures()}, "-million")
-    return 0 if all(goal.met for goal in found) else 1
+    return status
 
 
 if __name__ == "__main__":

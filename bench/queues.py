@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,11 @@ from pathlib import Path
 
 from bench import cpu, idle
 from bench.crowd import Call, Crowd, crowded, waiting
+from bench.fresh import Fresh
 from bench.kmq import compiled
-from bench.machine import BUSY, TREE, keep, machine
-from bench.queues_report import Beside, Fresh, Run, Verb, goals, table
+from bench.machine import TREE, keep, machine, mention_others, workplace
+from bench.queues_report import Beside, Run, Verb, goals, table
+from bench.report import verdict
 
 FLOW = 500.0
 FRESH_PAUSE = 0.05
@@ -187,23 +188,18 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    options.folder.mkdir(exist_ok=True)
-    options.folder = options.folder.resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped on the way out
+    options.folder = workplace(options.folder)
     facts = machine(options.folder)
-    if os.getloadavg()[0] > BUSY:
-        told(f"Others work on this machine (load {os.getloadavg()[0]:.1f}): figures will be off, ratios less so")
+    mention_others("figures will be off, ratios less so")
     compiled()
     bench = Bench(options)
     runs = [bench.run(domains) for domains in options.domains]
     small = bench.small()
     print(f"\n{table(runs, small)}\n")
-    found = goals(runs, small)
-    for goal in found:
-        print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
+    status = verdict(goals(runs, small))
     path = keep(facts, {"runs": [run.figures() for run in runs], "small": small._asdict()}, "-queues")
     print(f"\nAll numbers: {path.relative_to(TREE)}")
-    return 0 if all(goal.met for goal in found) else 1
+    return status
 
 
 if __name__ == "__main__":

@@ -5,30 +5,16 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import NamedTuple
 
+from bench import fresh
 from bench.crowd import Call
+from bench.fresh import Fresh
 from bench.report import Goal, percentile
 
 #: Goals of a queue of 100,000.
-FRESH_MEDIAN, FRESH_P99 = 1.2, 2.0
 BYTES = 400
 PER_SECOND = 5000
 FILTERED, PAGED, SMALL = 1.0, 0.25, 0.2
 SLOWED = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """Milliseconds from the dot to the sink, of single messages to a healthy domain."""
-
-    waits: list[float]
-
-    @property
-    def median(self) -> float:
-        return median(self.waits)
-
-    @property
-    def p99(self) -> float:
-        return percentile(self.waits, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +83,8 @@ class Verb(NamedTuple):
 class Run:
     """One crowd. bare, full, most: bytes of the scheduler process with an empty queue, with the crowd, after all verbs.
 
-    loading: seconds from the start of kmqd until it knows all. listings: of a cold client.
+    empty, crowd: fresh mail to a healthy domain. loading: seconds from the start of kmqd until it knows all. listings:
+    of a cold client.
     """
 
     messages: int
@@ -147,10 +134,7 @@ def table(runs: list[Run], small: Call) -> str:
 
 def _lines(run: Run) -> Iterator[tuple[str, str, str]]:
     """(what, figure, goal)"""
-    for name, fresh in (("empty queue", run.empty), ("crowded", run.crowd)):
-        yield f"fresh mail, {name}, ms: median, p99", f"{fresh.median:.1f}, {fresh.p99:.1f}", ""
-    ratios = f"{run.crowd.median / run.empty.median:.2f}, {run.crowd.p99 / run.empty.p99:.2f}"
-    yield "  times as long", ratios, f"{FRESH_MEDIAN}, {FRESH_P99:.0f}"
+    yield from fresh.lines(run.empty, run.crowd, "crowded")
     yield "scheduler, bytes a message", f"{run.bytes_each:.0f}", f"{BYTES}"
     yield (
         "scheduler, MB: empty, crowded, at last",
@@ -184,9 +168,7 @@ def goals(runs: list[Run], small: Call) -> list[Goal]:
 
 def _goals(run: Run) -> Iterator[Goal]:
     over = f"over {run.domains:,}"
-    middle, late = run.crowd.median / run.empty.median, run.crowd.p99 / run.empty.p99
-    yield Goal(f"fresh mail, median, {over}: at most {FRESH_MEDIAN} times", f"{middle:.2f}", middle <= FRESH_MEDIAN)
-    yield Goal(f"fresh mail, p99, {over}: at most {FRESH_P99:.0f} times", f"{late:.2f}", late <= FRESH_P99)
+    yield from fresh.goals(run.empty, run.crowd, f", {over}")
     yield Goal(f"scheduler, {over}: at most {BYTES} bytes a message", f"{run.bytes_each:.0f}", run.bytes_each <= BYTES)
     for name, (seconds, _) in run.listings.items():
         most = _listing_goal(name)

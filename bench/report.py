@@ -22,6 +22,15 @@ class Goal:
     met: bool
 
 
+def verdict(goals: Iterable[Goal]) -> int:
+    """Tells of each whether it is reached; the exit status of the program."""
+    status = 0
+    for goal in goals:
+        print(f"{'reached' if goal.met else 'MISSED '}  {goal.wish}: {goal.found}")
+        status = status if goal.met else 1
+    return status
+
+
 @dataclass(frozen=True, slots=True)
 class Measure(Generic[R]):
     """One line of a row. of: NaN where a run has no such figure; digits: behind the point."""

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.filling import Waiting, fill
-from bench.million_report import Fresh, Known, Run, Start, goals, table
+from bench.fresh import Fresh
+from bench.million_report import Known, Run, Start, goals, table
 from kmq.model import queue_id
 from kmq.spool import layout, loading
 from kmq.spool.disk import Disk

@@ -7,8 +7,9 @@ import pytest
 
 from bench.crowd import LATER, WORLD, Call, waiting
 from bench.filling import REPLY, fill
+from bench.fresh import Fresh
 from bench.kmq import CONFIGURATION
-from bench.queues_report import Beside, Fresh, Run, Verb, goals, table
+from bench.queues_report import Beside, Run, Verb, goals, table
 from kmq.config import load
 from kmq.model import hop, queue_id
 from kmq.model.event import Deferred
