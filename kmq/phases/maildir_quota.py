@@ -53,8 +53,15 @@ def refusal(used: Usage, limits: Limits, size: int, where: str) -> Reply | None:
     over = 0 < limits.bytes < used.bytes + max(size, 1)
     if not over and not 0 < limits.messages <= used.messages:
         return None
-    text = f"the mailbox is full: {used.bytes} bytes, {used.messages} messages, the quota is {limits} ({where})"
+    held, quota = f"{used.bytes} bytes, {used.messages} messages", _in_words(limits)
+    text = f"the mailbox is full: {held}, the quota is {quota} ({where})"
     return Reply(552, "5.2.2", text) if limits.final else Reply(452, "4.2.2", text)
+
+
+def _in_words(limits: Limits) -> str:
+    """For senders, who do not know what 10S and 1C are."""
+    parts = ((limits.bytes, "bytes"), (limits.messages, "messages"))
+    return ", ".join(f"{limit} {unit}" for limit, unit in parts if limit)
 
 
 def usage(base: int, limits: Limits) -> Usage:

@@ -203,7 +203,7 @@ class _Mbox:
         if size > letter.limit:
             text = f"the message alone is more than the quota, {letter.limit} bytes ({self._name})"
             raise Refused(Reply(552, "5.2.3", text))
-        text = f"the mailbox is full: {self._length} bytes, the quota is {letter.limit} ({self._name})"
+        text = f"the mailbox is full: {self._length} bytes, the quota is {letter.limit} bytes ({self._name})"
         raise Refused(Reply(552, "5.2.2", text) if letter.final else Reply(452, "4.2.2", text))
 
     def _put(self, text: bytes) -> None:

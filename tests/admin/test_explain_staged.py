@@ -552,7 +552,7 @@ def test_what_an_agent_does_not_say(reply: str, host: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("reply", "host", "code"),
     [
-        ("452 4.2.2 the mailbox is full: 10 bytes, 1 messages, the quota is 1C (alice)", "", "mailbox-full"),
+        ("452 4.2.2 the mailbox is full: 10 bytes, 1 messages, the quota is 1 messages (alice)", "", "mailbox-full"),
         ("452 4.2.2 <alice@here.test> Quota exceeded (mailbox for user is full)", "/run/dovecot/lmtp", "mailbox-full"),
         ("451 4.3.0 <alice@here.test> Temporary internal error", "/run/dovecot/lmtp", "deferred"),
         ("451 4.2.0 the mailbox is locked: alice.lock is there (alice)", "", "mailbox-locked"),

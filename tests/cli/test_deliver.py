@@ -128,7 +128,7 @@ class TestDeliveries:
         said = shared.ask("alice", "maildir", extension="lists", create_folder=True, sized=True)
         assert said == "250 2.0.0 delivered to alice/Maildir/.lists/new/6b031110-00000001.0.mx,S=18,W=21"
         said = shared.ask("alice", "maildir", name="6b031110-00000002.0.mx", limits=(10, 0, True))
-        assert said.startswith("552 5.2.2 the mailbox is full: 18 bytes, 1 messages, the quota is 10S")
+        assert said.startswith("552 5.2.2 the mailbox is full: 18 bytes, 1 messages, the quota is 10 bytes")
 
     def test_a_command_is_his_and_has_no_way_back(self, shared: Machine) -> None:
         names = "^(Uid|Gid|Groups|Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):"

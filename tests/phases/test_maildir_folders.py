@@ -121,7 +121,7 @@ def limited(root: Path, room: int = 0, messages: int = 0, **more: Any) -> Any:
 def test_what_does_not_fit_waits_or_goes_back(tmp_path: Path) -> None:
     assert _in_turn(limited(tmp_path, 2 * SIZE), 3) == "DDd"
     (found,) = deliver(limited(tmp_path, 2 * SIZE), work("alice@here.test", id="69212ad0-0000b000"))
-    full = f"{2 * SIZE} bytes, 2 messages, the quota is {2 * SIZE}S (alice)"
+    full = f"{2 * SIZE} bytes, 2 messages, the quota is {2 * SIZE} bytes (alice)"
     assert results(found)[0][1] == f"452 4.2.2 the mailbox is full: {full}"
     (found,) = deliver(
         limited(tmp_path, 2 * SIZE, over_quota="return"), work("alice@here.test", id="69212ad0-0000b000")
