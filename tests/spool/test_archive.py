@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,13 @@ def test_the_body_has_one_more_name_and_the_envelope_stays_as_it_was_then(world:
     assert len(world.disk.read(layout.envelope(number)).split(b"\n")) == 3
 
 
-def test_mail_that_leaves_at_once_is_made_archived_and_kept_in_one_go(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [World.sync_all, World.settle], ids=["at once", "after it waited"])
+def test_mail_that_leaves_is_archived_and_kept_in_one_go(
+    before: Callable[[World], None], world: World, tmp_path: Path
+) -> None:
+    """The net's envelope goes on where that of the archive ends."""
     number = world.put()
-    world.sync_all()
+    before(world)
     delivered = event(2, "delivered", rcpt="0", attempt=1, reply="250 ok")
     line = archive(world, number, Append(number, 2, delivered), Keep(number, SENT), Remove(number))
     world.apply_all()
@@ -191,16 +196,6 @@ def test_mail_whose_files_are_there_leaves_its_envelope_to_the_archive(world: Wo
     lies(world, number, line)
     assert [inode(world, name(number, PLACE)) for name in (layout.envelope, layout.body)] == were
     assert tree(tmp_path) == [] and world.effects.idle
-
-
-def test_the_net_s_envelope_goes_on_where_that_of_the_archive_ends(world: World) -> None:
-    number = world.put()
-    world.settle()
-    delivered = event(2, "delivered", rcpt="0", attempt=1, reply="250 ok")
-    line = archive(world, number, Append(number, 2, delivered), Keep(number, SENT), Remove(number))
-    world.apply_all()
-    lies(world, number, line)
-    assert world.disk.read(layout.envelope(number, layout.kept_on(SENT))).split(b"\n")[1:] == [line, delivered]
 
 
 def test_many_that_leave_share_one_sync_and_none_is_needed_after_a_checkpoint(world: World, tmp_path: Path) -> None:
