@@ -5,7 +5,6 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from tests.waiting import until
 #: Clients may be silent for a second.
 IMPATIENT = NO_DROPS + "\n\n[receiver]\ncommand_timeout = 1s\n"
 FULL, FAULTY = "452 4.3.1 Insufficient system storage", "451 4.3.0 Local storage error, try again later"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world") / "k") as one:
-        yield one
-
-
-@pytest.fixture
-def here(whole: World) -> World:
-    """One kmqd for all whose test it survives."""
-    whole.forget()
-    return whole
 
 
 def fill(disk: Path, spare: int = 0) -> Path:

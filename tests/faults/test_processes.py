@@ -7,7 +7,6 @@ import smtplib
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,6 @@ from tests.faults.injection import injected
 from tests.faults.world import SENDER, World, world
 from tests.torture.kmqd import NO_DROPS
 from tests.waiting import until
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world") / "k") as one:
-        yield one
-
-
-@pytest.fixture
-def here(whole: World) -> World:
-    """One kmqd for all whose test it survives."""
-    whole.forget()
-    return whole
 
 
 def test_a_worker_dies_at_each_stage_of_a_conversation(here: World) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from kmq.phases import maildir
 from kmq.phases.mailbox import Mailbox, copy_for
 from kmq.phases.work import Outcome, Work
+from tests.phases.dying import dies_at
 from tests.phases.mailboxes import HOP, ID, NAME, TRACE, deliver, files, section, work
 from tests.phases.sending import kinds, results, until
 
@@ -73,7 +75,7 @@ def test_killed_at_any_call_there_is_one_copy_in_the_end(tmp_path: Path) -> None
     while died:
         root = tmp_path / str(calls)
         one = work("alice@here.test", "bob@here.test", text=text, file=tmp_path / "x.eml")
-        died = _dies_at(calls, root, one)
+        died = dies_at(calls, SYSTEM_CALLS, partial(_deliver, root, one))
         seen = list(root.rglob("new/*"))
         assert all(path.read_bytes().endswith(b"line\n") for path in seen), "a reader sees whole messages only"
         if died:
@@ -86,40 +88,9 @@ def test_killed_at_any_call_there_is_one_copy_in_the_end(tmp_path: Path) -> None
     assert calls > 40, "the calls were not counted"
 
 
-def _dies_at(calls: int, root: Path, one: Work) -> bool:
-    """Runs the delivery in a child that dies before a system call; False when it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        left = calls
-
-        def counted(name: str) -> Any:
-            real = getattr(os, name)
-
-            def call(*arguments: Any, **more: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os._exit(9)
-                return real(*arguments, **more)
-
-            return call
-
-        try:
-            for name in SYSTEM_CALLS:
-                setattr(os, name, counted(name))
-            maildir.deliver(_copies(root, one))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, 9), "the child did something else"
-    return code == 9
-
-
-def _copies(root: Path, one: Work) -> list[maildir.Copy]:
+def _deliver(root: Path, one: Work) -> None:
     made = [copy_for(one, index, section(root), "mx.here.test") for index in one.rcpt]
-    return [copy for copy in made if isinstance(copy, maildir.Copy)]
+    maildir.deliver([copy for copy in made if isinstance(copy, maildir.Copy)])
 
 
 # --- durable before it counts -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import pytest
 from kmq.config.local_connector import Quota
 from kmq.config.sections import ConnectorSection
 from kmq.phases import mbox, mbox_lock, mbox_text
+from kmq.phases.addressee import copy_text
 from kmq.phases.mbox_text import FromQuoting, from_line, quoted
 from kmq.phases.work import Work
+from tests.phases.dying import dies_at
 from tests.phases.mailboxes import ID, NAME, TEXT, TRACE, local, locally, work
 from tests.phases.sending import kinds, results
 
 HOST = "mx.here.test"
+#: What changes something; to die before any other call is to die before one of these.
+SYSTEM_CALLS = ("open", "write", "fsync", "link", "unlink")
 FROM = b"From sender@kmq.test Sat Nov 22 03:15:28 2025\n"
 
 
@@ -172,7 +177,7 @@ def test_killed_at_any_call_there_is_one_whole_copy_in_the_end(
             root.mkdir()
             (root / "alice").write_bytes(b"From old\nSubject: old\n\nold\n\n")
             one = work("alice@here.test", text=text, file=tmp_path / "x.eml")
-            died = _dies_at(calls, root, one)
+            died = dies_at(calls, SYSTEM_CALLS, partial(_deliver, root, one))
             for again in (first, one):
                 assert again is None or kinds(locally(connector(root), again)[0]) == "D"
             found = (root / "alice").read_bytes()
@@ -184,43 +189,9 @@ def test_killed_at_any_call_there_is_one_whole_copy_in_the_end(
     assert calls > 10, "the calls were not counted"
 
 
-def _dies_at(calls: int, root: Path, one: Work) -> bool:
-    """Appends in a child that dies before a system call; False when it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        left = calls
-
-        def counted(name: str) -> Any:
-            real = getattr(os, name)
-
-            def call(*arguments: Any, **more: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os._exit(9)
-                if name == "write" and left == 0 and len(arguments[1]) > 1:  # and one that dies half-way
-                    return real(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                return real(*arguments, **more)
-
-            return call
-
-        try:
-            for name in ("open", "write", "fsync", "link", "unlink"):
-                setattr(os, name, counted(name))
-            mbox.deliver(str(root), ("alice",), True, [_letter(one)])
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, 9), "the child did something else"
-    return code == 9
-
-
-def _letter(one: Work) -> mbox.Letter:
-    from kmq.phases.addressee import copy_text
-
-    return mbox.Letter(NAME, HOST, "sender@kmq.test", copy_text(one, 0), 0x69212AD0)
+def _deliver(root: Path, one: Work) -> None:
+    letter = mbox.Letter(NAME, HOST, "sender@kmq.test", copy_text(one, 0), 0x69212AD0)
+    mbox.deliver(str(root), ("alice",), True, [letter])
 
 
 def test_what_another_program_wrote_behind_a_piece_stays(tmp_path: Path) -> None:
