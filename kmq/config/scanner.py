@@ -4,6 +4,7 @@ Promise:  as in `sections`, where they are exported with the others; `mistakes` 
 Callers:  `sections`, `reading`; phases.antivirus and phases.antispam are handed a section.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 from kmq.config import kinds
@@ -16,6 +17,10 @@ Peer = str | Endpoint
 
 #: Who holds mail with a virus, as its event says, and as an operator sees it.
 SCANNERS = "antivirus"
+
+#: A socket as milters and Postfix have it: `unix:/run/x.sock`, `local:/run/x.sock`, `inet:8891@localhost`,
+#: `inet:localhost:8891`.
+_FOREIGN = re.compile(r"(?:unix|local|inet6?):(?:(?P<port>\d+)@(?P<host>\S+)|(?P<rest>/\S+|\S+:\d+))")
 
 
 def write_peer(peer: Peer) -> str:
@@ -30,6 +35,10 @@ def _peer(text: str) -> Peer:
         if len(text.encode()) > 107 or not text.isprintable():  # sockaddr_un, unix(7)
             raise ValueError(f"{text!r} is no path of a socket: at most 107 bytes that can be seen")
         return text
+    foreign = _FOREIGN.fullmatch(text)
+    if foreign is not None:
+        right = foreign["rest"] or f"{foreign['host']}:{foreign['port']}"
+        raise ValueError(f"{text!r} is how other programs write it: write {right}")
     if ":" not in text:
         raise ValueError(f"{text!r} is neither the absolute path of a socket nor host:port, as 127.0.0.1:3310")
     found = kinds.hosts().parse(text)
