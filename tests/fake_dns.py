@@ -1,7 +1,6 @@
 """A resolver on loopback, UDP and TCP, whose faults are chosen by name: tests ask it what the world might answer."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+
+from tests.beside import beside
 
 RCODES = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED, "formerr": dns.rcode.FORMERR}
 
@@ -64,17 +65,12 @@ class FakeDNS:
     @contextmanager
     def threaded(self) -> Iterator["FakeDNS"]:
         """The resolver in a thread with a loop of its own, for tests that run whole processes."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="fake-dns", daemon=True)
-        thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), loop).result(10)
-        try:
-            yield self
-        finally:
-            asyncio.run_coroutine_threadsafe(self.stop(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
-            loop.close()
+        with beside() as thread:
+            thread.run(self.start())
+            try:
+                yield self
+            finally:
+                thread.run(self.stop())
 
     @property
     def address(self) -> tuple[str, int]:

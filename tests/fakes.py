@@ -9,7 +9,6 @@ import asyncio
 import base64
 import hmac
 import re
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from email.parser import BytesHeaderParser
 from hashlib import sha256
 from ssl import SSLContext
 from typing import cast
+
+from tests.beside import beside
 
 EXTENSIONS = ("PIPELINING", "SIZE 100000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
@@ -135,17 +136,12 @@ class EvilHop:
     @contextmanager
     def threaded(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator["EvilHop"]:
         """The hop in a thread with a loop of its own, for tests that run whole processes against it."""
-        loop = loop or asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="evil-hop", daemon=True)
-        thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), loop).result(10)
-        try:
-            yield self
-        finally:
-            asyncio.run_coroutine_threadsafe(self.stop(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
-            loop.close()
+        with beside(loop) as thread:
+            thread.run(self.start())
+            try:
+                yield self
+            finally:
+                thread.run(self.stop())
 
     @property
     def address(self) -> tuple[str, int]:

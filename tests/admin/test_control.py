@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kmq.admin.control import Control, Line
 from kmq.admin.verbs import Arguments
 from kmq.errors import StorageFailed, Unreachable
 from kmq.model.frame import HEAD_LIMIT, LENGTHS, Answer, AnyFrame, Reader, Stop, Verb, encode
+from tests.beside import beside
 from tests.waiting import until
 
 ID = "69212ad0-0000a1f3"
@@ -84,20 +85,11 @@ Serve = Callable[[Path], Asked]
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    loop: asyncio.AbstractEventLoop = request.param()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
     controls: list[Control] = []
-
-    def run(awaitable: Awaitable[None]) -> None:
-        async def waited() -> None:
-            await awaitable
-
-        asyncio.run_coroutine_threadsafe(waited(), loop).result(10)
 
     def begin(folder: Path) -> Asked:
         asked = Asked()
-        loop.set_exception_handler(lambda _, context: asked.reported.append(context["message"]))
+        thread.loop.set_exception_handler(lambda _, context: asked.reported.append(context["message"]))
         listener = socket.socket(socket.AF_UNIX)
         here = os.getcwd()
         os.chdir(folder)  # a Unix socket's address is short, a test's folder is not
@@ -105,15 +97,13 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
         os.chdir(here)
         listener.listen(100)
         controls.append(Control(asked))
-        run(controls[-1].serve(listener))
+        thread.run(controls[-1].serve(listener))
         return asked
 
-    yield begin
-    for one in controls:
-        run(one.close())
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with beside(request.param()) as thread:
+        yield begin
+        for one in controls:
+            thread.run(one.close())
 
 
 def test_a_question_arrives_with_the_kernels_word_on_who_asks(serve: Serve, tmp_path: Path) -> None:

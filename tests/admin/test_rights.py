@@ -8,7 +8,6 @@ import pwd
 import random
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from kmq.config import read
 from kmq.errors import KmqError
 from kmq.model.frame import LENGTHS, Answer, Reader
 from kmq.model.outcome import NOT_NOW, RESULTS
+from tests.beside import beside
 from tests.waiting import until
 
 OPERATORS, VIEWERS = 4242, 4343
@@ -112,9 +112,7 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    with tempfile.TemporaryDirectory() as name:
+    with beside() as thread, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         found = Place(folder)
@@ -123,14 +121,10 @@ def place() -> Iterator[Place]:
         (folder / client.SOCKET).chmod(0o666)
         listener.listen(100)
         served = found.served
-        loop.set_exception_handler(lambda _, context: found.accidents.append(str(context)))
-        thread.start()
-        asyncio.run_coroutine_threadsafe(served.serve(listener), loop).result(10)
+        thread.loop.set_exception_handler(lambda _, context: found.accidents.append(str(context)))
+        thread.run(served.serve(listener))
         yield found
-        asyncio.run_coroutine_threadsafe(served.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        thread.run(served.close())
 
 
 def as_member(groups: list[int], path: Path, verb: str, uid: int = 65534) -> tuple[int, str]:

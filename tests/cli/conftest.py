@@ -1,9 +1,7 @@
 """An operator's place: a configuration, a spool with messages, and a kmqd that answers when it is wanted."""
 
-import asyncio
 import os
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from kmq.admin.verbs import Arguments
 from kmq.cli.kmq import main
 from kmq.model.frame import Answer
 from kmq.model.outcome import RESULTS
+from tests.beside import beside
 from tests.mailbag import Mailbag
 
 CONFIGURATION = """\
@@ -95,9 +94,6 @@ def _obeyed(verb: str, arguments: Arguments) -> list[Line | Answer]:
 @pytest.fixture
 def kmqd(place: Place) -> Iterator[Kmqd]:
     told = Kmqd()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
     listener = socket.socket(socket.AF_UNIX)
     here = os.getcwd()
     os.chdir(place.spool / "run")
@@ -105,9 +101,7 @@ def kmqd(place: Place) -> Iterator[Kmqd]:
     os.chdir(here)
     listener.listen()
     control = Control(told.ask)
-    asyncio.run_coroutine_threadsafe(control.serve(listener), loop).result(10)
-    yield told
-    asyncio.run_coroutine_threadsafe(control.close(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with beside() as thread:
+        thread.run(control.serve(listener))
+        yield told
+        thread.run(control.close())

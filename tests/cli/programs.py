@@ -1,11 +1,9 @@
 """kmq-sendmail as a real process, and the receiver's side of its socket in this one."""
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from kmq.config.sections import SendmailSection
 from kmq.intake.local import LocalSmtpd, as_receiver
 from kmq.intake.pace import Pace
 from kmq.routing.table import Routes
+from tests.beside import beside
 from tests.intake.doors import MemoryDoor, Message
 
 CONFIGURATION = """\
@@ -56,12 +55,14 @@ class Machine:
     def messages(self) -> list[Message]:
         return self.door.messages
 
+    @property
+    def recipients(self) -> list[str]:
+        """Of the last message."""
+        return [one.address for one in self.messages[-1].head.recipients]
+
     @contextmanager
     def opened(self, **options: Any) -> Iterator[LocalSmtpd]:
         """The receiver is there; options: of [sendmail]."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
         section = SendmailSection(socket="", **{"trusted_users": (), **options})
         smtpd = LocalSmtpd(as_receiver(section), "mx.us.test", Routes(load(str(self.folder / "kmq.conf"))), self.door)
         smtpd.tick = 0.05
@@ -71,14 +72,12 @@ class Machine:
         listener.bind(str(self.path))
         self.path.chmod(0o666)
         listener.listen(128)
-        asyncio.run_coroutine_threadsafe(smtpd.serve([listener]), loop).result(10)
-        try:
-            yield smtpd
-        finally:
-            asyncio.run_coroutine_threadsafe(smtpd.close(0), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+        with beside() as thread:
+            thread.run(smtpd.serve([listener]))
+            try:
+                yield smtpd
+            finally:
+                thread.run(smtpd.close(0))
 
     def start(self, *words: str, **popen: Any) -> "subprocess.Popen[bytes]":
         """The program, begun; its three streams are pipes unless said otherwise."""

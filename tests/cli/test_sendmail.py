@@ -32,17 +32,13 @@ def kmqd(machine: Machine) -> Iterator[None]:
         yield
 
 
-def recipients(machine: Machine) -> list[str]:
-    return [one.address for one in machine.messages[-1].head.recipients]
-
-
 # --- taken ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_message_to_arguments(machine: Machine, kmqd: None) -> None:
     assert machine.sendmail("Subject: hello\n\nworld\n", "bob", "carol@far.test", "bob") == (0, "")
     head, body = machine.messages[0].head, message_from_bytes(machine.messages[0].body)
-    assert recipients(machine) == ["bob@us.test", "carol@far.test"]
+    assert machine.recipients == ["bob@us.test", "carol@far.test"]
     assert (head.sender, head.source.how, head.source.user) == (f"{ME}@us.test", "sendmail", ME)
     assert body["Subject"] == "hello" and f"{ME}@us.test" in body["From"]
     assert body["Message-ID"] and body["Date"]
@@ -63,7 +59,7 @@ def test_the_cron_way(machine: Machine, kmqd: None) -> None:
     """As cron calls it: `-FCronDaemon -i -odi -oem -oi -t -f root`."""
     text = f"From: {ME} (Cron Daemon)\nTo: bob\nSubject: Cron <x> y\n\n.\nstill there\n"
     assert machine.sendmail(text, "-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", ME) == (0, "")
-    assert recipients(machine) == ["bob@us.test"]
+    assert machine.recipients == ["bob@us.test"]
     body = machine.messages[0].body
     assert body.endswith(b"\r\n\r\n.\r\nstill there\r\n")
     assert f"From: {ME}@us.test (Cron Daemon)\r\n".encode() in body
@@ -104,7 +100,7 @@ def test_thousands_of_recipients(machine: Machine) -> None:
     names = [f"user{number}@far.test" for number in range(3000)]
     with machine.opened(recipient_limit=5000):
         assert machine.sendmail("x\n", *names) == (0, "")
-    assert recipients(machine) == names
+    assert machine.recipients == names
     with machine.opened(recipient_limit=1000):
         status, said = machine.sendmail("x\n", *names)
         assert status == os.EX_UNAVAILABLE and "452 4.5.3 Too many recipients; nothing was sent" in said
@@ -117,7 +113,7 @@ def test_thousands_of_recipients(machine: Machine) -> None:
 def test_recipients_of_the_header_and_bcc_goes(machine: Machine, kmqd: None) -> None:
     text = 'To: Bob <bob>, "Doe, J." <j@far.test>\nCc: (all) list: a@far.test,\n b@far.test;\nBcc: secret\n\nx\n'
     assert machine.sendmail(text, "-t", "extra") == (0, "")
-    assert recipients(machine) == [
+    assert machine.recipients == [
         "extra@us.test", "bob@us.test", "j@far.test", "a@far.test", "b@far.test", "secret@us.test",
     ]  # fmt: skip
     body = machine.messages[0].body
@@ -127,22 +123,22 @@ def test_recipients_of_the_header_and_bcc_goes(machine: Machine, kmqd: None) -> 
 
 def test_without_t_the_header_names_nobody(machine: Machine, kmqd: None) -> None:
     assert machine.sendmail("To: other@far.test\nBcc: kept@far.test\n\nx\n", "bob")[0] == 0
-    assert recipients(machine) == ["bob@us.test"]
+    assert machine.recipients == ["bob@us.test"]
     assert b"Bcc: kept@far.test\r\n" in machine.messages[0].body
 
 
 def test_what_is_sent_on_goes_to_those_of_resent(machine: Machine, kmqd: None) -> None:
     text = "Resent-To: new@far.test\nResent-Bcc: hidden@far.test\nTo: old@far.test\nBcc: older@far.test\n\nx\n"
     assert machine.sendmail(text, "-t")[0] == 0
-    assert recipients(machine) == ["new@far.test", "hidden@far.test"]
+    assert machine.recipients == ["new@far.test", "hidden@far.test"]
     assert b"hidden" not in machine.messages[0].body
     assert machine.sendmail("Resent-From: me\nTo: old@far.test\n\nx\n", "-t")[0] == 0
-    assert recipients(machine) == ["old@far.test"], "it was sent on before, to nobody in particular"
+    assert machine.recipients == ["old@far.test"], "it was sent on before, to nobody in particular"
 
 
 def test_only_the_header_is_searched(machine: Machine, kmqd: None) -> None:
     assert machine.sendmail("To: bob\n\nBcc: text@far.test\n", "-t")[0] == 0
-    assert recipients(machine) == ["bob@us.test"]
+    assert machine.recipients == ["bob@us.test"]
     assert b"\r\n\r\nBcc: text@far.test\r\n" in machine.messages[0].body
 
 
@@ -185,7 +181,7 @@ def test_what_is_to_be_told_of_delivery(machine: Machine, kmqd: None) -> None:
 
 def test_addresses_beyond_ascii(machine: Machine, kmqd: None) -> None:
     assert machine.sendmail("To: jörg@far.test\n\nx\n", "-t") == (0, "")
-    assert recipients(machine) == ["jörg@far.test"] and machine.messages[0].head.smtputf8
+    assert machine.recipients == ["jörg@far.test"] and machine.messages[0].head.smtputf8
 
 
 def test_verbose_shows_the_conversation(machine: Machine, kmqd: None) -> None:

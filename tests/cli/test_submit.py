@@ -26,14 +26,10 @@ def kmqd(machine: Machine) -> Iterator[None]:
         yield
 
 
-def recipients(machine: Machine) -> list[str]:
-    return [one.address for one in machine.messages[-1].head.recipients]
-
-
 def test_a_file_goes_to_those_of_its_header(machine: Machine, kmqd: None) -> None:
     status, said = machine.sendmail("", "letter.eml", command=KMQ)
     assert (status, said) == (0, f"{machine.messages[0].id} is in the queue\n")
-    assert recipients(machine) == ["bob@us.test", "carol@far.test", "secret@us.test"]
+    assert machine.recipients == ["bob@us.test", "carol@far.test", "secret@us.test"]
     assert b"Bcc" not in machine.messages[0].body
     assert machine.messages[0].body.endswith(b"\r\n\r\n.\r\nworld\r\n")
 
@@ -43,7 +39,7 @@ def test_sender_and_recipients_may_be_named(machine: Machine, kmqd: None) -> Non
     status, said = machine.sendmail(LETTER, *words, command=KMQ)
     assert (status, json.loads(said)) == (0, {"Identity": machine.messages[0].id})
     assert machine.messages[0].head.sender == ""
-    assert recipients(machine) == ["alice@us.test", "bob@us.test"]
+    assert machine.recipients == ["alice@us.test", "bob@us.test"]
     assert b"Bcc: secret@us.test" in machine.messages[0].body, "the header names nobody here, so nothing of it goes"
 
 
