@@ -299,7 +299,7 @@ def _spaces_without_use(connector: ConnectorSection, local: tuple[str, ...]) -> 
         yield Finding(connector.name, "type", text)
         return
     for space in connector.address_spaces:
-        if connector.type in ("smarthost", "dns") and space in local:
+        if connector.type not in LOCAL and space in local:
             text = f"{space} is one of local_domains: its mail goes to mailboxes and never to this connector"
             yield Finding(connector.name, "address_spaces", text)
         if connector.type in LOCAL and not any(covers((space,), domain) for domain in local):

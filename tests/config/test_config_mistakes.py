@@ -206,6 +206,11 @@ DOUBTS = [
     (MX + "[kmq]\nlocal_domains = a.example\n", 4, r"no connector of type mailbox serves a\.example"),
     ("[kmq]\nlocal_domains = a.example\n" + MAIL + ISP.replace("*", "a.example"), 8, r"never to this connector"),
     (
+        "[kmq]\nlocal_domains = a.example\n" + MAIL + "[gone : connector]\ntype = error\naddress_spaces = a.example\n",
+        8,
+        r"never to this connector",
+    ),
+    (
         "[kmq]\nlocal_domains = a.example\n" + MAIL + "[b : mail]\naddress_spaces = b.example\n",
         7,
         r"not in local_domains",
