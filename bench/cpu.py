@@ -37,15 +37,12 @@ def processes() -> dict[int, Process]:
 def _read(folder: Path) -> Process | None:
     try:
         text = (folder / "stat").read_text()
-        command = (folder / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return None  # it ended while we looked
     name, _, rest = text.partition("(")[2].rpartition(")")
     fields = rest.split()
-    if b"--role" in command[:-1]:
-        name = command[command.index(b"--role") + 1].decode()
     user, system, dead_user, dead_system = (int(field) * TICK for field in fields[11:15])
-    return Process(int(folder.name), int(fields[1]), name, user + system, dead_user + dead_system)
+    return Process(int(folder.name), int(fields[1]), name.removeprefix("kmqd-"), user + system, dead_user + dead_system)
 
 
 def tree(root: int) -> list[Process]:

@@ -20,7 +20,20 @@ from kmq.log.text import traced
 if TYPE_CHECKING:
     from kmq.config.sections import KmqSection
 
-__all__ = ["begin", "error", "event", "flush", "gather", "lost", "mail_lines", "reopen", "start", "traced", "warning"]
+__all__ = [
+    "anew",
+    "begin",
+    "error",
+    "event",
+    "flush",
+    "gather",
+    "lost",
+    "mail_lines",
+    "reopen",
+    "start",
+    "traced",
+    "warning",
+]
 
 STDERR, SYSLOG = "stderr", "syslog"
 
@@ -86,6 +99,13 @@ def _direct(name: str, where: str) -> None:
 
 def _mail_trouble(why: OSError) -> None:
     error("the mail log cannot be written; mail goes on, and the lines are counted", log=_where, why=why.strerror)
+
+
+def anew() -> list[int]:
+    """This process was forked: what its parent gathered is its parent's to write. -> descriptors to be kept open."""
+    global _loop
+    _loop = None
+    return [fd for one in {*_all()} for fd in one.anew()]
 
 
 def gather(loop: asyncio.AbstractEventLoop) -> None:

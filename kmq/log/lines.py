@@ -39,14 +39,22 @@ class Log:
         self._told = 0
         self._failing = False
         self.call(name, level)
+        self._writing = Lock()
+        self._begin()
+
+    def _begin(self) -> None:
         self._lines: list[str] = []
         self._volume = 0
         self._rest = b""
-        self._writing = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: Callable[[], bool] = lambda: True
         self._thread = 0  # of the loop; no thread bears this number
         self._due = False
+
+    def anew(self) -> list[int]:
+        """In a forked process: its parent writes what was gathered. -> the descriptors that lines go on to."""
+        self._begin()
+        return self.outlet.anew()
 
     def call(self, name: str, level: str) -> None:
         """The process has another name from now on, and says so much."""

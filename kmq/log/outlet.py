@@ -50,6 +50,9 @@ class Outlet(Protocol):
     def close(self) -> None:
         """Nothing more will be written."""
 
+    def anew(self) -> list[int]:
+        """In a forked process: nothing of its parent's is used, but for the descriptors that are returned."""
+
 
 class _Stream:
     """Lines one after the other into something that may take a part of them."""
@@ -87,6 +90,11 @@ class _Stream:
     def close(self) -> None:
         pass
 
+    def anew(self) -> list[int]:
+        self.torn, self._begin = False, b""
+        self.close()
+        return []
+
     def _put(self, piece: bytes) -> int:
         raise NotImplementedError
 
@@ -112,6 +120,9 @@ class Descriptor(_Stream):
                 self.piece = _PIPE_BUF
         except OSError:
             pass  # closed: each write says so
+
+    def anew(self) -> list[int]:
+        return [self._fd if self._stream is None else self._stream.fileno()]
 
     def front(self, level: int) -> str:
         return _PRIORITY[level] if self._journald else f"{as_text(time.time())} "
@@ -215,6 +226,10 @@ class Syslog:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def anew(self) -> list[int]:
+        self.close()
+        return []
 
     def _send(self, line: bytes) -> None:
         """A socket whose daemon was started anew is refused once, and made anew."""

@@ -10,14 +10,13 @@ Callers:  the supervisor.
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from kmq.config import Settings
 from kmq.model.frame import Beat, Frame
-from kmq.run import rotation
+from kmq.run import birth
 from kmq.run.cord import Cord
 from kmq.run.inheritance import Estate
 
@@ -30,7 +29,7 @@ _IN_ORDER = frozenset({0, TEMPORARY, WRONG})
 
 
 class Exit(NamedTuple):
-    """How a process ended. status: as subprocess gives it, negative for a signal; itself: by its own doing."""
+    """How a process ended. status: its exit status, or a signal's number, negative; itself: by its own doing."""
 
     status: int
     itself: bool
@@ -82,8 +81,9 @@ class Child:
     """One place among the children, and the process that fills it.
 
     hung: it is being ended because it stood still. lives: how many processes have been in this place.
-    leaving: the place is given up, and nobody follows. What the process itself says (Beat): configuration, ready,
-    queued, closed; heard: when it said something last, monotonic.
+    leaving: the place is given up, and nobody follows. pid: of the living process; 0 when there is none.
+    What the process itself says (Beat): configuration, ready, queued, closed; heard: when it said something last,
+    monotonic.
     """
 
     def __init__(self, role: str, number: int) -> None:
@@ -95,7 +95,7 @@ class Child:
         self.lives = 0
         self.pidfd = -1
         self.cord: Cord | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
         self._born = 0.0
         self._forget()
 
@@ -111,39 +111,24 @@ class Child:
         return f"{self.role}-{self.number}"
 
     @property
-    def pid(self) -> int:
-        """Of the living process; 0 when there is none."""
-        return self._process.pid if self._process else 0
-
-    @property
     def lived(self) -> float:
         """Seconds since the last process began."""
         return time.monotonic() - self._born
 
-    def begin(self, command: Sequence[str], estate: Estate) -> None:
-        """Starts a process; OSError when there is no room for one.
-
-        A process group of its own: what a terminal sends to us on Ctrl-C is ours, and we end the children in order.
-        """
-        assert self._process is None, "one process in a place"
+    def begin(self, live: birth.Live, estate: Estate) -> None:
+        """Starts a process; OSError when there is no room for one."""
+        assert not self.pid, "one process in a place"
         self._born = time.monotonic()
         cord, theirs = Cord.pair()
         try:
             environment, descriptors = estate.share(self.role, theirs.fileno())
-            with rotation.born_deaf():
-                self._process = subprocess.Popen(
-                    [*command, "--role", self.role, "--number", str(self.number)],
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **environment},
-                    pass_fds=descriptors,
-                    process_group=0,
-                )
+            self.pid = birth.bear(self.role, self.number, live, environment, descriptors)
         except OSError:
             cord.close()
             raise
         finally:
             theirs.close()
-        self.pidfd = os.pidfd_open(self._process.pid)
+        self.pidfd = os.pidfd_open(self.pid)
         self.cord = cord
         self.hung = False
         self.lives += 1
@@ -152,16 +137,15 @@ class Child:
 
     def reap(self) -> Exit | None:
         """How it ended, and the place is free; None while it lives."""
-        assert self._process is not None
-        status = self._process.poll()
-        if status is None:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if not pid:
             return None
         os.close(self.pidfd)
         self.pidfd = -1
-        self._process = None
+        self.pid = 0
         self.loosen()
         self._forget()
-        ended = read_exit(status)
+        ended = read_exit(os.waitstatus_to_exitcode(status))
         # The signal was ours, but what it did to deserve it was its own.
         return ended._replace(itself=True, cause=f"stood still, {ended.cause}") if self.hung else ended
 

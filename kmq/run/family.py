@@ -7,7 +7,7 @@ Promise:  of any number of kmqd that start, one wins; the others end with 75. It
           supervisor dies, its children stop in order: receivers and workers at once, and the scheduler process after
           them, since it makes their last results durable.
 On crash: nothing to clean; the lock files stay for ever.
-Callers:  the supervisor (`lock_kmqd`, `outlive_orphans`), cli.kmqd in a child (`belong`, `follow`).
+Callers:  the supervisor (`lock_kmqd`, `outlive_orphans`), cli.child (`belong`, `follow`).
 """
 
 import os

@@ -1,12 +1,12 @@
 """What a child is given when it is born: listening sockets, the settings, the memory of limits, the supervisor's life.
 
 What:     `Estate` is the supervisor's side, one for each configuration; `inherit` is the child's. Descriptors keep
-          their numbers through exec; which is which stands in one environment variable.
+          their numbers; which is which stands in one environment variable.
 Promise:  all children work by the very same bytes, read from the file once and sealed against any change: what is done
           to the file meanwhile, or breaks in it, is nothing to those that run. Descriptors go to children alone, not to
           programs that these start.
 On crash: of the supervisor: the pipe of its life ends, which `family` hears in every child.
-Callers:  the supervisor; cli.kmqd in a child.
+Callers:  the supervisor; cli.child.
 """
 
 import fcntl
@@ -130,12 +130,9 @@ class Inheritance:
     cord: socket.socket | None = None
 
 
-def inherit() -> Inheritance | None:
-    """What this process was given; None when no supervisor started it."""
-    text = os.environ.pop(VARIABLE, "")
-    if not text:
-        return None
-    given = json.loads(text)
+def inherit() -> Inheritance:
+    """What this process was given."""
+    given = json.loads(os.environ.pop(VARIABLE))
     cords = [given["cord"]] if given["cord"] >= 0 else []
     descriptors = [given["settings"], given["life"], *cords, *given["sockets"].values(), *given["tallies"].values()]
     for fd in descriptors:

@@ -8,22 +8,11 @@ Callers:  the supervisor, which passes it on to its children, and each child in 
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from kmq import log
 
 ROTATED = signal.SIGUSR1
-
-
-@contextmanager
-def born_deaf() -> Iterator[None]:
-    """A process that is begun within does not hear the signal before it heeds it: its mask outlives exec."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {ROTATED})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def heed(loop: asyncio.AbstractEventLoop, rotated: Callable[[], object] = log.reopen) -> None:

@@ -15,11 +15,11 @@ Callers:  cli.kmqd. It runs on asyncio's own loop: it has next to nothing to do.
 
 import asyncio
 import faulthandler
+import gc
 import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,16 +27,14 @@ from kmq import log
 from kmq.config import Settings
 from kmq.config.certificates import require
 from kmq.model.frame import AnyFrame, Beat, End, Hello, Living, Prepared, Reaped, Reload, Reloaded
-from kmq.run import activation, drop_ground, family, ground, listeners, rotation, watch
+from kmq.run import activation, drop_ground, family, ground, listeners, memory, rotation, watch
 from kmq.run.activation import Given
+from kmq.run.birth import Live
 from kmq.run.children import TEMPORARY, WRONG, Child, places
 from kmq.run.inheritance import Estate
 from kmq.run.link import Link
 from kmq.run.notify import Notify
 from kmq.run.renewal import Renewal
-
-#: What a child's command begins with. -P: no module of the current folder is taken for one of ours.
-COMMAND = (sys.executable, "-P", "-m", "kmq.cli.kmqd")
 
 #: The order of stopping, and seconds until a child that does not end is killed.
 STAGES = {"receiver": 12.0, "pickup": 12.0, "worker": 35.0, "index": 5.0, "scheduler": 30.0}
@@ -62,20 +60,21 @@ _UMASK = 0o027
 
 
 class Supervisor:
-    """All children of one kmqd. exit_status: what it ends with. given: what systemd bound for us."""
+    """All children of one kmqd. live: what each of them does. exit_status: what kmqd ends with. given: what systemd
+    bound for us."""
 
     def __init__(
         self,
         settings: Settings,
         sockets: dict[str, socket.socket],
-        command: Sequence[str] = COMMAND,
+        live: Live,
         given: Sequence[Given] = (),
         notify: Notify | None = None,
     ) -> None:
         self.exit_status = 0
         self._notify = notify or Notify({})
         self._renewal = Renewal(Estate(settings, sockets), given, self._living, self._fit)
-        self._command = command
+        self._live = live
         self._children = [Child(role, number) for role, number in places(settings)]
         self._loop = asyncio.get_running_loop()
         self._stages: set[str] = set()
@@ -98,9 +97,9 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGINT, self.stop)
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         rotation.heed(self._loop, self.reopen)
-        self._connect()
         for child in self._children:
-            self._begin(child)
+            self._loop.call_soon(self._begin, child)
+        self._connect()
         self._look()
         await self._stopping.wait()
         self._notify.stopping()
@@ -228,19 +227,20 @@ class Supervisor:
             if place not in there:
                 child = Child(*place)
                 self._children.append(child)
-                self._begin(child)
+                self._loop.call_soon(self._begin, child)
             elif there[place].leaving:  # it was about to go, and another one comes
                 there[place].leaving = False
 
     # --- children ----------------------------------------------------------------------------------------------------
 
     def _begin(self, child: Child) -> None:
+        """Called by the loop: a child is forked here, and is not to find itself within a task of ours."""
         if child not in self._children or child.pid:
             return
         if self._stopping.is_set() and (child.role != "scheduler" or "scheduler" in self._stages):
             return
         try:
-            child.begin(self._command, self._renewal.estate)
+            child.begin(self._live, self._renewal.estate)
         except OSError as error:
             wait = child.patience.after(0)
             log.error("a process could not be started", child=child.name, why=error.strerror, wait=wait)
@@ -371,8 +371,9 @@ class Supervisor:
             child.send(signal.SIGKILL)
 
 
-def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
-    """kmqd's whole life in this process; -> its exit status. KmqError when it cannot begin."""
+def main(settings: Settings, live: Live) -> int:
+    """kmqd's whole life in this process; -> its exit status. live: that of a child, whose modules have been read.
+    KmqError when it cannot begin."""
     os.umask(_UMASK)
     faulthandler.enable()  # systemd's watchdog ends us with SIGABRT
     notify, given = Notify(), activation.received()
@@ -382,6 +383,9 @@ def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     if os.geteuid() == 0:
         log.warning("kmqd runs as root; it needs no more than its spool and its ports (see kmq.service)")
     _raise_descriptor_limit()
+    gc.collect()
+    gc.freeze()  # children share what lies here as long as nobody writes to it, and a collection does
+    memory.give_back()
     signal.signal(rotation.ROTATED, signal.SIG_IGN)  # until the loop heeds it; no file was opened before
     ground.enter(settings)
     lock = family.lock_kmqd(settings.kmq.run_directory)
@@ -392,7 +396,7 @@ def main(settings: Settings, command: Sequence[str] = COMMAND) -> int:
     sockets = listeners.bind(settings, given)
 
     async def supervise() -> int:
-        supervisor = Supervisor(settings, sockets, command, given, notify)
+        supervisor = Supervisor(settings, sockets, live, given, notify)
         try:
             return await supervisor.run()
         finally:

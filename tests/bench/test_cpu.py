@@ -41,7 +41,7 @@ def test_strangers_are_not_counted():
 
 
 def test_a_child_of_kmqd_is_called_by_its_role():
-    program = [sys.executable, "-c", "input()", "--role", "worker", "--number", "1"]
+    program = [sys.executable, "-c", "from kmq.run import title; title.call('worker', 1); input()"]
     with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
         until(lambda: cpu.processes()[process.pid].name == "worker", "the program is begun")
-        process.communicate()
+        process.communicate(b"\n")

@@ -9,6 +9,7 @@ import smtplib
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,9 @@ def test_in_a_terminal_it_says_where_it_is_and_ctrl_c_ends_it(here: Here) -> Non
 
     def says(what: str) -> bool:
         nonlocal text
-        while select.select([ours], [], [], 0)[0]:
-            text += os.read(ours, 65536).decode()
+        with suppress(OSError):  # EIO: everybody who had the terminal has ended
+            while select.select([ours], [], [], 0)[0]:
+                text += os.read(ours, 65536).decode()
         return what in text
 
     until(lambda: says("started child=receiver-1"), "it has begun")
@@ -145,8 +147,6 @@ def test_in_a_terminal_it_says_where_it_is_and_ctrl_c_ends_it(here: Here) -> Non
         (("-c", "nowhere.conf"), 78, "kmqd: nowhere.conf: there is no such file"),
         (("-c", "wrong.conf"), 78, "wrong.conf:2: "),
         (("-c", "wrong.conf", "--try"), 2, "not allowed with argument"),
-        (("--role", "worker"), 2, "--role is for kmqd itself"),
-        (("--role", "postmaster"), 2, "invalid choice"),
     ],
 )
 def test_what_is_wrong_is_said_on_standard_error(

@@ -15,11 +15,12 @@ from kmq.config import Settings, load
 from kmq.model.frame import End
 from tests.waiting import free_port, until
 
-STANDIN = Path(__file__).with_name("standin.py")
+HERE = Path(__file__).parent
 
 _RUN = """
 import importlib
 import sys
+from pathlib import Path
 from kmq import log
 from kmq.config import load
 from kmq.errors import KmqError
@@ -29,8 +30,10 @@ for name, value in eval(sys.argv[3]).items():
     setattr(importlib.import_module(f"kmq.run.{module}"), name, value)
 settings = load(sys.argv[1])
 log.start("kmqd", settings.kmq.log_level)
+sys.path.insert(0, sys.argv[4])
+import standin
 try:
-    status = supervisor.main(settings, [sys.executable, *sys.argv[4:], sys.argv[2]])
+    status = supervisor.main(settings, lambda role, number: standin.StandIn(Path(sys.argv[2]), role, number).live())
 except KmqError as error:
     print(error, file=sys.stderr)
     status = error.exit_status
@@ -93,10 +96,13 @@ class Kmqd:
 
         ready: waits until all stand-ins are. before: the command that starts it.
         """
-        command = [sys.executable, "-c", _RUN, str(self.path), str(self.folder), repr(times), str(STANDIN)]
+        command = [sys.executable, "-c", _RUN, str(self.path), str(self.folder), repr(times), str(HERE)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [*before, *command], stderr=log, start_new_session=True, env={**os.environ, **self.environment}
+                [*before, *command],
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **self.environment, "KMQ_FOLDER": str(self.folder)},
             )
         self.every.append(self.process)
         if ready:
@@ -173,7 +179,8 @@ class Kmqd:
 def is_standin(pid: object, folder: Path) -> bool:
     """Whether the process is (still) a stand-in of this folder, and no other that has its number by now."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return os.fsencode(folder) in words and os.fsencode(STANDIN) in words
+    return title.startswith(b"kmqd: ") and b"KMQ_FOLDER=" + os.fsencode(folder) in environment

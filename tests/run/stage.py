@@ -315,7 +315,7 @@ class Stage:
             more["KMQ_MUTANT"] = self.mutant
         with open(self.folder / "log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "kmq.cli.kmqd", "--role", role, "--number", str(number)],
+                [sys.executable, "-P", "-m", "tests.run.alone", "--role", role, "--number", str(number)],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, **environment, **more},

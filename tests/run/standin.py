@@ -1,8 +1,7 @@
 """A child of kmqd as small as can be: says in a ledger what happens to it, and does what a test wants of it.
 
-python standin.py FOLDER --role ROLE --number N. It reads FOLDER/<role>-<n>.<life> (else FOLDER/<role>-<n>), words of:
-exit:N and signal:NAME at once; deaf (hears no TERM until FOLDER/release is there); late (is not ready until then);
-stuck (hears no ABRT).
+It reads FOLDER/<role>-<n>.<life> (else FOLDER/<role>-<n>), words of: exit:N and signal:NAME at once; deaf (hears no
+TERM until FOLDER/release is there); late (is not ready until then); stuck (hears no ABRT).
 It does what lies in FOLDER/<role>-<n>.now when it comes there. As the scheduler process it notes every frame, and says
 to the supervisor what lies in FOLDER/say.
 """
@@ -13,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -55,13 +53,14 @@ class StandIn:
 
     def live(self) -> int:
         given = inherit()
-        assert given is not None
         self.note(
             "born",
             sockets=sorted(given.sockets),
             log_level=given.settings.kmq.log_level,
             workers=given.settings.kmq.workers,
             descriptors=len(descriptors()),
+            surroundings=sorted(os.environ),
+            title=Path("/proc/self/cmdline").read_text().rstrip("\0"),
             inheritable=[fd for fd in descriptors() if os.get_inheritable(fd)],
         )
         orders = self.orders()
@@ -162,7 +161,3 @@ def descriptors() -> list[int]:
     """All that are open, but the three of everybody and the one that reads this list."""
     found = (int(fd) for fd in os.listdir("/proc/self/fd"))
     return [fd for fd in found if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
-
-
-if __name__ == "__main__":
-    sys.exit(StandIn(Path(sys.argv[1]), sys.argv[3], int(sys.argv[5])).live())

@@ -130,7 +130,7 @@ class Place:
     def start(self, number: int = 1) -> subprocess.Popen[bytes]:
         self.cord, theirs = Cord.pair()
         environment, descriptors = self.estate.share("receiver", theirs.fileno())
-        command = [sys.executable, "-m", "kmq.cli.kmqd", "--role", "receiver", "--number", str(number)]
+        command = [sys.executable, "-m", "tests.run.alone", "--role", "receiver", "--number", str(number)]
         with open(self.folder / "log", "ab") as log:
             process = subprocess.Popen(
                 command, env={**os.environ, **environment}, pass_fds=descriptors, stderr=log, stdin=subprocess.DEVNULL

@@ -77,8 +77,8 @@ def test_ready_is_said_when_the_scheduler_process_has_recovered_and_receivers_se
     assert manager.said[-1][:2] == ["READY=1", "STATUS=takes mail in; 7 messages queued"]
     until(lambda: manager.lines("WATCHDOG=1"), "signs of life")
     for name in ("scheduler-1", "worker-1", "receiver-1"):
-        seen = Path(f"/proc/{kmqd.pid(name)}/environ").read_bytes()
-        assert b"NOTIFY_SOCKET" not in seen and b"WATCHDOG" not in seen, "children cannot speak for kmqd"
+        seen = kmqd.noted("born", name)[0]["surroundings"]
+        assert isinstance(seen, list) and not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(seen), "kmqd speaks for itself"
     kmqd.signal(signal.SIGTERM)
     assert kmqd.ends() == 0
     assert len(manager.lines("READY=1")) == 1
@@ -145,10 +145,8 @@ def settings(folder: Path, more: str = "") -> Settings:
 def test_how_long_a_loop_may_stand_still(
     tmp_path: Path, role: str, ready: bool, silence: float, ended: bool, well: bool
 ) -> None:
-    class Living(Child):
-        pid = 4242
-
-    child = Living(role, 1)
+    child = Child(role, 1)
+    child.pid = 4242
     child.ready, child.heard = ready, 1000.0
     now = 1000.0 + silence
     assert watch.standing_still([child], settings(tmp_path), now) == ([child] if ended else [])
@@ -157,11 +155,8 @@ def test_how_long_a_loop_may_stand_still(
 
 
 def test_only_who_begins_for_the_first_time_is_given_more_time() -> None:
-    class Living(Child):
-        pid = 4242
-
-    child = Living("scheduler", 1)
-    child.lives = 1
+    child = Child("scheduler", 1)
+    child.pid, child.lives = 4242, 1
     assert watch.beginning([child])
     child.lives = 2
     assert not watch.beginning([child]), "systemd's patience ends a loop of starts"
@@ -343,8 +338,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 def test_a_kmqd_that_was_given_its_port_serves_it_and_gives_it_back(kmqd: Kmqd) -> None:
     kmqd.start(before=[sys.executable, "-c", _GIVE, str(kmqd.port)])
     assert socket.create_connection(("127.0.0.1", kmqd.port), 20).recv(100).startswith(b"220")
-    seen = Path(f"/proc/{kmqd.pid('receiver-1')}/environ").read_bytes()
-    assert b"LISTEN_" not in seen
+    seen = kmqd.noted("born", "receiver-1")[0]["surroundings"]
+    assert isinstance(seen, list) and not [one for one in seen if one.startswith("LISTEN_")]
     given, kmqd.port = kmqd.port, free_port()
     kmqd.configure()
     kmqd.signal(signal.SIGHUP)

@@ -51,6 +51,9 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
         assert one["inheritable"] == [], "programs that a child starts get nothing"
         tallies = 4 if name == "receiver-1" else 0
         life, cord = 1, 1
+        assert one["title"] == f"kmqd: {name}", "what ps shows"
+        assert Path(f"/proc/{one['pid']}/comm").read_text() == f"kmqd-{name[:-2]}\n"
+        assert os.readlink(f"/proc/{one['pid']}/fd/0") == os.devnull
         assert one["descriptors"] == len(one["sockets"]) + tallies + life + cord  # type: ignore[arg-type]
     assert re.findall(r"started child=(\S+)", kmqd.log)[0] == "scheduler-1"
 
@@ -382,7 +385,7 @@ def test_a_child_that_is_born_as_its_supervisor_dies_begins_nothing(kmqd: Kmqd, 
     estate = Estate(kmqd.settings, {})
     environment, descriptors = estate.share("worker")
     os.close(estate._held)
-    command = [sys.executable, "-m", "kmq.cli.kmqd", "--role", "worker", "--number", "1"]
+    command = [sys.executable, "-m", "tests.run.alone", "--role", "worker", "--number", "1"]
     done = subprocess.run(command, env={**os.environ, **environment}, pass_fds=descriptors, timeout=20)
     assert done.returncode == 0
     assert not (kmqd.spool / "status" / "worker-1.status").exists()

@@ -295,10 +295,7 @@ class Kmqd:
 def _role(pid: int) -> str:
     """`worker-1`, or "" for a process that is none of kmqd's, or is dead."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        title = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
     except OSError:
         return ""
-    if b"--role" not in words:
-        return ""
-    at = words.index(b"--role")
-    return f"{words[at + 1].decode()}-{words[at + 3].decode()}"
+    return title.removeprefix("kmqd: ") if title.startswith("kmqd: ") else ""

@@ -25,6 +25,13 @@ def count(path: str) -> None:
     sys.setprofile(called)
 
 
-if "KMQ_COUNTS" in os.environ and "--role" in sys.orig_argv:
-    at = sys.orig_argv.index("--role")
-    count(f"{os.environ['KMQ_COUNTS']}/{sys.orig_argv[at + 1]}-{sys.orig_argv[at + 3]}")
+if "KMQ_COUNTS" in os.environ and "kmq.cli.kmqd" in sys.orig_argv:
+    from kmq.cli import child
+
+    good = child.live
+
+    def live(role: str, number: int) -> int:
+        count(f"{os.environ['KMQ_COUNTS']}/{role}-{number}")
+        return good(role, number)
+
+    child.live = live

@@ -1,6 +1,7 @@
 """What a test changes within kmqd's own processes; Python reads this first where PYTHONPATH names this folder.
 
-Nothing of kmq is changed on disk. Each change is asked for by a variable of the environment:
+Nothing of kmq is changed on disk. Each change is asked for by a variable of the environment, and made in kmqd before it
+begins, or in the child that it is for when it is born:
 
 KMQ_IMPATIENT  the supervisor begins dead children again at once, however many died before.
 KMQ_EVIL       workers meet accidents: a recipient whose address says so kills its worker (abort), makes it raise
@@ -13,8 +14,24 @@ KMQ_TRAP       a file `syscall number`: the next scheduler process takes it away
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
-ROLE = sys.orig_argv[sys.orig_argv.index("--role") + 1] if "--role" in sys.orig_argv else ""
+#: Role -> what is changed when such a child is born.
+AT_BIRTH: dict[str, list[Callable[[], None]]] = {}
+
+
+def births() -> None:
+    from kmq.cli import child
+
+    good = child.live
+
+    def live(role: str, number: int) -> int:
+        for change in AT_BIRTH.get(role, ()):
+            change()
+        return good(role, number)
+
+    child.live = live
 
 
 def impatient() -> None:
@@ -109,13 +126,16 @@ def traced() -> bool:
         return "TracerPid:\t0\n" not in file.read()
 
 
-if "KMQ_IMPATIENT" in os.environ and not ROLE:
-    impatient()
-if "KMQ_EVIL" in os.environ and ROLE == "worker":
-    evil()
-if "KMQ_GATE" in os.environ and ROLE == "scheduler":
-    gate(os.environ["KMQ_GATE"])
 if "KMQ_CLOCK" in os.environ:
     clock(os.environ["KMQ_CLOCK"])
-if "KMQ_TRAP" in os.environ and ROLE == "scheduler":
-    trap(os.environ["KMQ_TRAP"])
+if any(word.endswith(("kmq.cli.kmqd", "/kmqd")) for word in sys.orig_argv):
+    births()
+    if "KMQ_IMPATIENT" in os.environ:
+        impatient()
+    if "KMQ_EVIL" in os.environ:
+        AT_BIRTH["worker"] = [evil]
+    AT_BIRTH["scheduler"] = [
+        partial(change, os.environ[name])
+        for name, change in (("KMQ_GATE", gate), ("KMQ_TRAP", trap))
+        if name in os.environ
+    ]
