@@ -63,32 +63,25 @@ def _all_done(hop: str) -> Fates:
     return Fates((), (hop,))
 
 
-_ATTEMPTED = (Delivered, Routed, Deferred, Failed)
 _FIRST = (0,)
 
 
 def read(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
-    """The fates of a share's recipients."""
+    """The fates of a share's recipients. The usual case, since it comes thousands of times a second, is that each event
+    is about all of them; mostly that is the one recipient."""
     if not 0 < len(events) <= 2:
         return _of_each(rcpt, events)
-    for event in events:
-        named = event.rcpt if isinstance(event, _ATTEMPTED) else ""
-        if (named != "0" or rcpt != _FIRST) and recipients.from_text(named) != rcpt:  # mostly it is the one recipient
-            return _of_each(rcpt, events)
-    return _of_all(rcpt, events)
-
-
-def _of_all(rcpt: tuple[int, ...], events: Sequence[Event]) -> Fates:
-    """The usual case, since it comes thousands of times a second: each event is about all recipients."""
+    text = "0" if rcpt == _FIRST else recipients.as_text(rcpt)
     hop = reply = ""
     for event in events:
-        kind = type(event)
-        if kind is Delivered or kind is Failed:
+        if type(event) is Routed and event.rcpt == text:
+            hop = event.hop
+        elif (type(event) is Delivered or type(event) is Failed) and event.rcpt == text and event is events[-1]:
             return _all_done(hop)
-        if kind is Routed:
-            hop = event.hop  # type: ignore[attr-defined]
+        elif type(event) is Deferred and event.rcpt == text:
+            reply = event.reply or NO_REPLY
         else:
-            reply = event.reply or NO_REPLY  # type: ignore[attr-defined]
+            return _of_each(rcpt, events)
     return Fates((Part(rcpt, hop, reply),), (hop,) if reply else ())
 
 

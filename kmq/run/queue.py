@@ -194,13 +194,16 @@ class QueueProcess:
             return
         if self.roll.kept_back and self.roll.later(link, frame, raw):
             return
+        if type(frame) is Put:
+            self.arrivals.put(link, frame, raw)  # there is nothing to hand out before it is durable
+        elif type(frame) is Done:
+            self._done(link, frame, raw)
+        else:
+            self._on_other_frame(link, frame, raw)
+            self._assign_soon()
+
+    def _on_other_frame(self, link: Link, frame: AnyFrame, raw: bytes) -> None:
         match frame:
-            case Put():
-                self.arrivals.put(link, frame, raw)
-                return  # there is nothing to hand out before it is durable
-            case Done():
-                self._done(link, frame, raw)
-                return
             case Reserve():
                 self.arrivals.reserve(link, frame)
             case Etrn():
@@ -224,7 +227,6 @@ class QueueProcess:
                 self._supervised(link, frame)
             case _:
                 log.warning("a frame that the scheduler process does not understand", frame=type(frame).__name__)
-        self._assign_soon()
 
     def _hello(self, link: Link, hello: Hello) -> None:
         self._roles[link] = hello
@@ -328,21 +330,19 @@ class QueueProcess:
         worker = self.roll.workers.get(one.worker)
         if worker is None or worker.link is None:
             return  # its socket has ended: the assignment is freed when it is reaped
-        line, body = self.arrivals.fresh.take(one.mid)
-        if not body and self.storage.store.effects.unmade(one.mid):
+        mid, hop = one.mid, one.hop
+        line, body = self.arrivals.fresh.take(mid)
+        if not body and self.storage.store.effects.unmade(mid):
             self._loop.call_later(_MAKING, self._hand_out_later, one)
             return
         rcpt = "0" if one.rcpt == (0,) else recipients.as_text(one.rcpt)
-        edited = one.mid in self.numbers.edited
-        before = self.numbers.last(one.mid) if edited or one.hop == SUBMISSION else 0
-        name = queue_id.text(one.mid)
-        worker.link.send(
-            Assign(
-                *(one.n, name, one.hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone),
-                *(one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited),
-            ),
-            line + body,
-        )
+        edited = mid in self.numbers.edited
+        before = self.numbers.last(mid) if edited or hop == SUBMISSION else 0
+        frame = Assign(
+            one.n, queue_id.text(mid), hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone,
+            one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited,
+        )  # fmt: skip
+        worker.link.send(frame, line + body)
 
     def _hand_out_later(self, one: Assignment) -> None:
         if self.core.is_out(one.n):  # else it was freed meanwhile
@@ -368,9 +368,9 @@ class QueueProcess:
         results: list[Result] = []
         for one in batch:
             ticket = one.ticket
-            if isinstance(ticket, Arrival):
+            if type(ticket) is Arrival:
                 arrivals.append(ticket)
-            elif isinstance(ticket, Result):
+            elif type(ticket) is Result:
                 results.append(ticket)
             elif isinstance(ticket, Leaving):
                 self.outcasts.durable(ticket)

@@ -25,11 +25,14 @@ class Reach:
         """The hops that gave results are there; a hop that a fresh message went to in one go may be one of them."""
         for hop in fates.spoke:
             queue = self._lines.queue(hop, now) if hop else own
-            if queue is not own and not fates.parts:
+            refusal = ""
+            if fates.parts:
+                refusal = fates.refusal(hop)
+            elif queue is not own:
                 queue.arrived += 1
                 queue.departed += 1
-            refusal = fates.refusal(hop) if fates.parts else ""
-            heeds = queue.throttle is not None and queue.throttle.slow is not None  # it counts whatever the hop says
+            throttle = queue.throttle
+            heeds = throttle is not None and throttle.slow is not None  # it counts whatever the hop says
             if queue.failures or queue.doubtful or queue.width < queue.limit or refusal or heeds:
                 queue.spoke(probing and queue is own, not refusal)
                 if refusal:

@@ -125,20 +125,21 @@ class Results:
         if held:
             named[HELD] = [held]
         fate = (ruling.until, named) if ruling.until or named else NO_FATE
+        told = self.told
         seq = self.numbers.next(number, len(events)) if events else 0
         for event in events:
             if fate is not NO_FATE:
                 complete(event, fate)
-            self.told[type(event)] += 1
+            told[type(event)] += 1
             event.seq = seq
             operations.append(Append(number, seq, event_line(event)))
-            seq += 1
             if type(event) is Passed:
                 self.passed.recorded(number, event)
                 if event.headers:
                     self.numbers.edited.add(number)
                 if event.archive:
-                    operations.append(Archive(number, event.seq, event.archive))
+                    operations.append(Archive(number, seq, event.archive))
+            seq += 1
         if self.keeping.on:
             self.keeping.saw(number, done.hop, events)
         if done.crashed and not self.outcasts.counted(number, done.n):
@@ -181,23 +182,22 @@ class Results:
     def durable(self, results: list[Result]) -> None:
         """They may be acknowledged; what is left of their messages goes on."""
         now = time.monotonic()
+        settled, drop, gone = self.core.settled, self.fresh.drop, self.outcasts.gone
         told: dict[Link, Known] = {}
-        dead: set[Link] = set()
         for one in results:
-            self.core.settled(one.n, now)
-            known = told.get(one.link)
+            n, link = one.n, one.link
+            settled(n, now)
+            known = told.get(link)
             if known is None:
-                known = told[one.link] = Known([])
-                if not one.link.open:
-                    dead.add(one.link)
-            known.numbers.append(one.n)
+                known = told[link] = Known([])
+            known.numbers.append(n)
             if one.fate is not NO_FATE:
-                known.fates[one.n] = one.fate
-            if one.link in dead:
+                known.fates[n] = one.fate
+            if not link.open:
                 tell_of_the_dead(queue_id.text(one.id), one.events)
             if one.complete:
-                self.fresh.drop(one.id)
-                self.outcasts.gone(one.id)
+                drop(one.id)
+                gone(one.id)
             for child, count, urgency in one.children:
                 tell_of_a_child(self.fresh.line(child))
                 self.core.accepted(child, count, now, urgency)

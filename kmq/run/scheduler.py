@@ -328,7 +328,9 @@ class Scheduler:
         queue = share.queue
         turn(share, ASSIGNED)
         owed = share.owed
-        expire, delay = ("", "") if owed is None else (owed.reply, "") if owed.over else ("", owed.reply)
+        expire = delay = ""
+        if owed is not None:
+            expire, delay = (owed.reply, "") if owed.over else ("", owed.reply)
         notice = expire != "" or delay != ""
         if notice:
             self._owing_out += 1
@@ -339,13 +341,12 @@ class Scheduler:
             if queue.failures:
                 queue.probe = n
         self._crew.take(worker)
+        mid = share.mid
         alone = n == self._suspects.running
-        warn = share.mid < self._late and owed is None and self._expiry.late(share, now)
-        assignment = Assignment(
-            *(n, worker.number, share.mid, queue.hop, share.rcpt, share.attempt, alone),
-            *(expire, delay, warn, share, notice),
+        warn = mid < self._late and owed is None and self._expiry.late(share, now)
+        assignment = self._out[n] = Assignment(
+            n, worker.number, mid, queue.hop, share.rcpt, share.attempt, alone, expire, delay, warn, share, notice
         )
-        self._out[n] = assignment
         return assignment
 
     def _let_go(self, assignment: Assignment, now: float) -> bool:
@@ -383,16 +384,16 @@ class Scheduler:
         out = self._out.pop(done.n, None)
         if out is None:
             return None
-        share = out.share
+        share, mid, notice = out.share, out.mid, out.notice
         probing = self._let_go(out, now)
         turn(share, RECORDING)
         if done.crashed:
-            self._suspects.mids.add(out.mid)
+            self._suspects.mids.add(mid)
         fates = read(out.rcpt, events)
-        if not out.notice:
+        if not notice:
             self._reach.spoke(share.queue, fates, probing, now)
         unreached = None
-        if done.unavailable and not out.notice:
+        if done.unavailable and not notice:
             unreached = self._reach.silent(done.hop, done.unavailable, share.queue if probing else None, now)
         share.rcpt = ()
         share.owed = None
@@ -401,7 +402,7 @@ class Scheduler:
         if fates.parts:
             going, until = self._sequel.of(Ended(out, done.uncertain, unreached), fates, now)
         self._recording[done.n] = Recording(share, going, out.alone and not done.crashed)
-        return Ruling(out.mid, not unfinished(self._lines.messages[out.mid]), until)
+        return Ruling(mid, not unfinished(self._lines.messages[mid]), until)
 
     def settled(self, n: int, now: float) -> None:
         """The result is durable (or had nothing to record): what is left of it goes on."""
