@@ -69,7 +69,8 @@ STAGES = ("before", "queue", "connecting", "transmission")
 class Report:
     """Sums. messages and bytes are of what came in; all other counts are of recipients, or of attempts (deferrals).
 
-    open: messages of this time whose last recipient has not come to an end in it.
+    open: messages of this time whose last recipient has not come to an end in it. made: messages that aliases, rules,
+    filters and the archive made of others. discarded, held: recipients, by rules and scanners.
     """
 
     since: float
@@ -78,13 +79,15 @@ class Report:
     received: int = 0
     received_bytes: int = 0
     received_recipients: int = 0
-    expanded: int = 0
+    made: int = 0
     refused: int = 0
     delivered: int = 0
     delivered_bytes: int = 0
     deferrals: int = 0
     failed: int = 0
     expired: int = 0
+    discarded: int = 0
+    held: int = 0
     delayed: int = 0
     notices: int = 0
     removed: int = 0
@@ -117,7 +120,7 @@ class Report:
         keys = entry.keys
         match entry.word:
             case "accepted" if "parent" in keys:
-                self.expanded += 1
+                self.made += 1
                 self._opens(entry)
             case "accepted":
                 self.received += 1
@@ -142,6 +145,8 @@ class Report:
                 self._open.pop(entry.id, None)
             case "poison":
                 self.poison += 1
+            case "held":
+                self.held += _places(keys.get("rcpt", ""))
             case "unavailable":
                 self.unavailable.add(f"{keys.get('queue', '')}: {keys.get('reply', '')}")
             case word if word in ENDS:
@@ -162,6 +167,8 @@ class Report:
             self.failed += entry.word == "failed"
             self.expired += entry.word == "expired"
             self.failure_reasons.add(_reason(keys))
+        elif entry.word == "discarded":
+            self.discarded += _places(keys.get("rcpt", ""))
         self._count(entry.id, -_places(keys.get("rcpt", "")))
 
     def _count(self, name: str, change: int) -> None:

@@ -43,13 +43,17 @@ def _sums(found: Report, queued: int | None) -> Iterator[tuple[str, str, str]]:
         f"{found.received:,}",
         f"{volume(found.received_bytes)} for {counted(found.received_recipients, 'recipient')}",
     )
-    if found.expanded:
-        yield "made from aliases", f"{found.expanded:,}", "messages"
+    if found.made:
+        yield "made here", f"{found.made:,}", "messages, by aliases, rules, filters and the archive"
     yield "refused", f"{found.refused:,}", ""
     yield "delivered", f"{found.delivered:,}", f"{volume(found.delivered_bytes)}, counted by recipient"
     yield "deferred", f"{found.deferrals:,}", "attempts that are made again"
     yield "failed", f"{found.failed:,}", "recipients"
     yield "expired", f"{found.expired:,}", "recipients whose time was up"
+    if found.discarded:
+        yield "discarded", f"{found.discarded:,}", "recipients, dropped or redirected by rules and scanners"
+    if found.held:
+        yield "held", f"{found.held:,}", "recipients, by rules and scanners, until somebody decides"
     yield "notices", f"{found.notices:,}", "reports to senders"
     if found.delayed:
         yield "delay warnings", f"{found.delayed:,}", "recipients"
@@ -112,13 +116,15 @@ def properties(found: Report, queued: int | None, limit: int = SHOWN) -> Mapping
         "Received": found.received,
         "ReceivedBytes": found.received_bytes,
         "ReceivedRecipients": found.received_recipients,
-        "Expanded": found.expanded,
+        "Made": found.made,
         "Refused": found.refused,
         "Delivered": found.delivered,
         "DeliveredBytes": found.delivered_bytes,
         "Deferred": found.deferrals,
         "Failed": found.failed,
         "Expired": found.expired,
+        "Discarded": found.discarded,
+        "Held": found.held,
         "DelayWarnings": found.delayed,
         "Notices": found.notices,
         "Removed": found.removed,

@@ -87,6 +87,21 @@ def test_a_person_reads_the_same(place: Place, log: Path) -> None:
     assert "mx.far.test: 550 5.1.1 no such user" in out
 
 
+def test_what_filters_made_dropped_and_held_is_told(place: Place, log: Path) -> None:
+    with log.open("a") as more:
+        for end in (
+            f"scheduler-1[41]: accepted {TWO} from=<> to=<audit@example.org> parent={ONE} proto=archive size=9 nrcpt=1",
+            f'worker-1[43]: discarded {TWO} from=<> rcpt=0-1 by=antivirus reason="infected: X"',
+            f"worker-1[43]: held {ONE} from=<a@example.org> to=<d@far.test> by=antivirus reason=infected",
+        ):
+            more.write(f"2026-11-22T07:00:00.000Z {end}\n")
+    found = summed(place, "--log", str(log), *SPAN)
+    assert [found[name] for name in ("Received", "Made", "Discarded", "Held")] == [1, 1, 2, 1]
+    out = place.run("report", "--log", str(log), *SPAN)[1]
+    for line in ("made here", "discarded", "held"):
+        assert f"\n{line} " in out
+
+
 def test_lines_of_another_time_are_left_out(place: Place, log: Path) -> None:
     found = summed(place, "--log", str(log), "--since", "2026-11-22T06:00:00+00:00", "--until", SPAN[3])
     assert (found["Received"], found["Delivered"], found["Refused"]) == (0, 1, 1)
