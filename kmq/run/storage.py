@@ -23,6 +23,7 @@ from kmq.config import QueueSection
 from kmq.errors import StorageFailed
 from kmq.model.reply import Reply
 from kmq.run import memory
+from kmq.run.company import Company
 from kmq.spool.record import Operation
 from kmq.spool.store import JournalStore, Pending, Store
 
@@ -64,8 +65,11 @@ class Storage:
         self._jobs: queue.SimpleQueue[list[Pending] | str | None] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._kicked = False
+        self._company = Company()
+        self._waiting: asyncio.TimerHandle | None = None  #: for company; unset while it is not `_kicked`
         self._last_batch = 0
         self._batch: list[Pending] = []  # in the journal's thread
+        self._began = 0.0  # its sync
         self._turning = False
         self._turn_asked = False
         self._stopping = False
@@ -87,9 +91,17 @@ class Storage:
 
     def add(self, operations: list[Operation], ticket: object, refusable: bool = False) -> None:
         """One record; it is written with all that is added in this turn of the loop."""
-        self.store.add(operations, ticket, time.monotonic(), refusable)
-        if not (self._kicked or self.store.in_flight):
+        now = time.monotonic()
+        self.store.add(operations, ticket, now, refusable)
+        if refusable:
+            self._company.came(now)
+        if self.store.in_flight:
+            return
+        if not self._kicked:
             self.kick()
+        elif self._waiting is not None and self._slow and (refusable or self._full):
+            self._waiting.cancel()
+            self._waited()
 
     def kick(self) -> None:
         """Writes what waits, when the batch before is durable and there has been time for company."""
@@ -98,14 +110,35 @@ class Storage:
         self._kicked = True
         wait = self._wait_for_company()
         if wait > 0:
-            self._loop.call_later(wait, self._go)
+            self._waiting = self._loop.call_later(wait, self._waited)
         else:
             self._loop.call_soon(self._go)
+
+    def _waited(self) -> None:
+        """For long enough, or one of those who are waited for is there: is the next one worth a wait too?"""
+        self._waiting, self._kicked = None, False
+        if self._slow:
+            self.kick()
+        else:
+            self._go()
+
+    @property
+    def _slow(self) -> bool:
+        """Whether a sync takes longer than a record is to wait for company anyway."""
+        return 0 < self.settings.queue_database_batch_timeout < self._company.sync
+
+    @property
+    def _full(self) -> bool:
+        return len(self.store.pending) >= self.settings.queue_database_batch_size
 
     def _wait_for_company(self) -> float:
         """Seconds. What comes alone is not kept waiting, nor what has waited already for the sync before it."""
         pending = self.store.pending
-        if self._last_batch < 2 or not pending or len(pending) >= self.settings.queue_database_batch_size:
+        if not pending or self._full:
+            return 0.0
+        if self._slow:
+            return self._company.wait(time.monotonic())
+        if self._last_batch < 2:
             return 0.0
         return pending[0].at + self.settings.queue_database_batch_timeout - time.monotonic()
 
@@ -121,12 +154,16 @@ class Storage:
         if batch:
             self._batch = batch
             self._last_batch = len(batch)
+            self._began = time.monotonic()
             self._jobs.put(batch)
+            self._company.begun(sum([one.refusable for one in batch]))
 
     def _synced(self, batch: list[Pending], generation: int) -> None:
         self._broken = False
         self._batch = []
         self.syncs += 1
+        now = time.monotonic()
+        self._company.ended(now, now - self._began)
         idle = self.store.effects.idle
         self.store.settle(batch, generation)
         if idle:

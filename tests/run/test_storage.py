@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ class FaultyDisk(Disk):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.faults: dict[str, list[int]] = {}
+        self.sync_seconds = 0.0
         self.free_to_create = threading.Event()
         self.free_to_create.set()
 
@@ -38,6 +40,7 @@ class FaultyDisk(Disk):
 
     def datasync(self, fd: int) -> None:
         self._maybe("datasync")
+        time.sleep(self.sync_seconds)
         super().datasync(fd)
 
     def create(self, name: str) -> int:
@@ -111,6 +114,28 @@ def test_records_become_durable_in_their_order_and_then_files(tmp_path: Path, ki
         await desk.until(lambda: len(desk.durable) == 100)
         assert desk.durable == numbers
         await desk.until(lambda: len(tree(tmp_path)) == 200)
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_on_a_slow_disk_results_wait_for_the_mail_that_is_coming_and_share_its_sync(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path)
+        desk.disk.sync_seconds = 0.5
+        first = [desk.put(), desk.put()]
+        await desk.until(lambda: len(desk.durable) == 2)
+        assert desk.storage.syncs == 1
+        desk.storage.add([Remove(first[0])], "gone")
+        second = [desk.put()]
+        await asyncio.sleep(0)
+        assert not desk.storage.store.in_flight, "the other one is still missing"
+        second.append(desk.put())
+        await desk.until(lambda: len(desk.durable) == 5)
+        assert (desk.durable, desk.storage.syncs) == ([*first, "gone", *second], 2)
+        desk.storage.add([Remove(first[1])], "gone too")
+        await desk.until(lambda: len(desk.durable) == 6)  # nobody comes any more
+        desk.disk.sync_seconds = 0
         await desk.storage.stop()
 
     asyncio.run(story())
