@@ -3,7 +3,6 @@
 The process is the real one, and so is all that it does about the fault; only the kernel's answer is another one.
 """
 
-import os
 import re
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.traced import traced
 from tests.waiting import until
 
 #: What changes a file of the spool; `write` is left out, since sockets use it too.
@@ -52,7 +52,7 @@ def injected(pid: int, calls: str, fault: str, log: Path, of: str | Path = "") -
     command += ["-e", f"inject={calls}:{fault}", *(("-P", str(of)) if of else ()), "-p", str(pid)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: _traced(pid, tracer.pid), "strace is there")
+        until(lambda: traced(pid), "strace is there")
         yield Trace(log)
     finally:
         tracer.send_signal(signal.SIGINT)  # it lets go of whoever lives
@@ -61,9 +61,3 @@ def injected(pid: int, calls: str, fault: str, log: Path, of: str | Path = "") -
         except subprocess.TimeoutExpired:
             tracer.kill()
             tracer.wait()
-
-
-def _traced(pid: int, tracer: int) -> bool:
-    """Every thread has it."""
-    word = f"TracerPid:\t{tracer}\n"
-    return all(word in Path(f"/proc/{pid}/task/{task}/status").read_text() for task in os.listdir(f"/proc/{pid}/task"))

@@ -21,6 +21,8 @@ from typing import NamedTuple
 from tests.torture.kmqd import Kmqd
 from tests.torture.ledger import Death, Ledger
 from tests.torture.senders import Senders
+from tests.torture.traced import traced
+from tests.waiting import until
 
 #: What changes files, and what opens them.
 CALLS = ("fdatasync", "pwrite64", "renameat", "linkat", "unlinkat", "openat", "fsync", "write", "syncfs", "mkdirat")
@@ -88,7 +90,7 @@ async def _daily(step: Step, kmqd: Kmqd, ledger: Ledger, senders: Senders) -> bo
     victim = kmqd.children()["scheduler-1"]
     tracer = _attach(victim, step)
     try:
-        await _traced(victim)
+        await asyncio.to_thread(until, lambda: traced(victim), "strace is there")
         at = time.time()
         senders.go(LETTERS)
         died = await _dies(kmqd, victim)
@@ -105,14 +107,6 @@ def _attach(pid: int, step: Step) -> "subprocess.Popen[bytes]":
     inject = f"inject={step.call}:signal=SIGKILL:when={step.number}"
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={step.call}", "-e", inject, "-p", str(pid)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-async def _traced(pid: int) -> None:
-    """Every thread has its tracer."""
-    deadline = time.monotonic() + 10
-    while any("TracerPid:\t0\n" in (task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()):
-        assert time.monotonic() < deadline, "strace does not come"
-        await asyncio.sleep(0.005)
 
 
 async def _dies(kmqd: Kmqd, pid: int) -> bool:
