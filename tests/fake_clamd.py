@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+#: Moods behind which a session is over.
+_LAST_WORDS = ("limits", "close", "hang", "mute", "garbage", "endless")
+
 
 @dataclass
 class FakeClamd:
     """mood: `ok`; `found NAME`; `error TEXT`; `limits`: size limit exceeded, before the end; `close`: in mid-stream;
-    `hang`; `slow`: the reply byte by byte; `garbage`; `endless`; `mute`: it closes instead of answering; or
-    `by text`: a text with `kmq-virus` in it is found, all else is fine.
+    `hang`; `late NAME`: found, when it is released; `slow`: the reply byte by byte; `garbage`; `endless`; `mute`: it
+    closes instead of answering; or `by text`: a text with `kmq-virus` in it is found, all else is fine.
 
     version: what it says of itself. shown: texts that it was shown, whole. most: questions at one time.
+    sessions: connections that were to be kept; brief: answers of each of them, 0 for any; at the next question it ends.
     """
 
     path: Path
@@ -26,6 +30,8 @@ class FakeClamd:
     shown: list[bytes] = field(default_factory=list)
     versions: int = 0
     most: int = 0
+    sessions: int = 0
+    brief: int = 0
     released: threading.Event = field(default_factory=threading.Event)
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,7 +95,9 @@ class _Conversation(socketserver.StreamRequestHandler):
         fake.enter()
         try:
             command = self._command()
-            if command == b"zVERSION":
+            if command == b"zIDSESSION":
+                self._session(fake)
+            elif command == b"zVERSION":
                 fake.versions += 1
                 self.wfile.write(fake.version.encode() + b"\0")
             elif command == b"zINSTREAM":
@@ -101,17 +109,36 @@ class _Conversation(socketserver.StreamRequestHandler):
         finally:
             fake.leave()
 
+    def _session(self, fake: FakeClamd) -> None:
+        """Question after question, until one is not answered as it should be; between two nobody is busy."""
+        fake.sessions += 1
+        number = 0
+        fake.leave()
+        while self._command() == b"zINSTREAM":
+            number += 1
+            if number - 1 == fake.brief > 0:
+                break
+            mood, self.released = fake.mood, fake.released
+            fake.enter()
+            try:
+                self._scan(fake, mood, b"%d: " % number)
+            finally:
+                fake.leave()
+            if mood.partition(" ")[0] in _LAST_WORDS:
+                break
+        fake.enter()
+
     def _command(self) -> bytes:
         found = b""
         while (sign := self.rfile.read(1)) not in (b"", b"\0"):
             found += sign
         return found
 
-    def _scan(self, fake: FakeClamd, mood: str) -> None:
+    def _scan(self, fake: FakeClamd, mood: str, number: bytes = b"") -> None:
         word, _, rest = mood.partition(" ")
         if word == "limits":
             self.rfile.read1(100)
-            self.wfile.write(b"INSTREAM size limit exceeded. ERROR\0")
+            self.wfile.write(number + b"INSTREAM size limit exceeded. ERROR\0")
             return
         if word == "close":
             self.rfile.read1(50)
@@ -121,6 +148,9 @@ class _Conversation(socketserver.StreamRequestHandler):
         match word:
             case "hang":
                 self.released.wait(120)
+            case "late":
+                self.released.wait(120)
+                self.wfile.write(number + f"stream: {rest} FOUND\0".encode())
             case "mute":
                 pass
             case "garbage":
@@ -129,16 +159,16 @@ class _Conversation(socketserver.StreamRequestHandler):
                 while True:
                     self.wfile.write(b"x" * 65536)
             case "slow":
-                for sign in b"stream: OK\0":
+                for sign in number + b"stream: OK\0":
                     self.wfile.write(bytes((sign,)))
             case "found":
-                self.wfile.write(f"stream: {rest} FOUND\0".encode())
+                self.wfile.write(number + f"stream: {rest} FOUND\0".encode())
             case "error":
-                self.wfile.write(f"stream: {rest} ERROR\0".encode())
+                self.wfile.write(number + f"stream: {rest} ERROR\0".encode())
             case "by" if b"kmq-virus" in text:
-                self.wfile.write(b"stream: Kmq.Test FOUND\0")
+                self.wfile.write(number + b"stream: Kmq.Test FOUND\0")
             case _:
-                self.wfile.write(b"stream: OK\0")
+                self.wfile.write(number + b"stream: OK\0")
 
     def _text(self) -> bytes:
         found: list[bytes] = []

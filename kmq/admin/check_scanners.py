@@ -13,6 +13,7 @@ from kmq.config import Settings
 from kmq.config.milter import MilterSection
 from kmq.config.scanner import Peer, ScannerSection, write_peer
 from kmq.phases import clamd
+from kmq.phases.clamd_session import Sessions
 from kmq.phases.peers import Unanswered, connect
 from kmq.phases.rspamd import Call
 
@@ -43,7 +44,9 @@ async def _scanner(one: ScannerSection) -> list[Verdict]:
         return [_reached(name, await _within(asyncio.to_thread(Call(one.address, PATIENCE).ping)), one.failure)]
     found = [_reached(name, await _within(clamd.version(one.address)), one.failure)]
     if found[0].grade is Grade.GOOD:
-        found += _finds(name, await _within(clamd.scan(one.address, _TEST)))
+        sessions = Sessions(one.address)  # as workers ask it
+        found += _finds(name, await _within(sessions.scan(_TEST)))
+        sessions.close()
     return found
 
 

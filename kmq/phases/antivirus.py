@@ -56,6 +56,7 @@ class Antivirus:
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._scanners.close()
         if self._remover is not None:
             await self._remover.close()
 

@@ -40,6 +40,11 @@ class Scanners:
         self._scanners = tuple(scanners)
         self.names = ", ".join(one.section.name for one in scanners)
 
+    def close(self) -> None:
+        """The process ends."""
+        for scanner in self._scanners:
+            scanner.close()
+
     async def ask(self, text: bytes | Pieces, size: int) -> Round:
         """BodyDamaged, Unreadable; OSError when the text cannot be read."""
         found = Round()

@@ -13,6 +13,7 @@ from time import monotonic
 from kmq.config.scanner import ScannerSection, write_peer
 from kmq.phases import clamd
 from kmq.phases.clamd import Result, Verdict
+from kmq.phases.clamd_session import Sessions
 from kmq.phases.desk import Desk
 from kmq.phases.inspection import Pieces
 from kmq.phases.peers import Unanswered
@@ -35,6 +36,7 @@ class Scanner:
         self._desk = Desk(places, section.time_limit, monotonic)
         self._verdicts = Verdicts(section.remember)
         self._threads = threads
+        self._sessions = Sessions(section.address)
         self._asked = _NEVER
 
     async def look(self, text: bytes | Pieces, size: int) -> Verdict | Unanswered:
@@ -54,16 +56,19 @@ class Scanner:
             self._verdicts.keep(key, verdict, version, monotonic())
         return verdict
 
+    def close(self) -> None:
+        """The process ends."""
+        self._sessions.close()
+
     async def _key(self, text: bytes | Pieces) -> bytes:
         if isinstance(text, bytes):
             return key_of_whole(text)
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: key_of(text()))
 
     async def _scan(self, text: bytes | Pieces) -> Verdict | Unanswered:
-        peer, threads = self.section.address, self._threads
-        return await self._desk.ask(
-            lambda: clamd.scan(peer, text if isinstance(text, bytes) else beside(text, threads))
-        )
+        if isinstance(text, bytes):
+            return await self._desk.ask(lambda: self._sessions.scan(text))
+        return await self._desk.ask(lambda: clamd.scan(self.section.address, beside(text, self._threads)))
 
     async def _learn_version(self) -> None:
         """Other signatures make old verdicts void. What cannot be learnt, the scan will say."""

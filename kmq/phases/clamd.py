@@ -1,12 +1,12 @@
 """clamd's language (clamd(8), COMMANDS): a message is streamed to it, one line comes back.
 
-Shape:    one connection for one question: `zINSTREAM`, chunks with their length ahead (32 bits, big-endian), an empty
-          one, then the reply up to a zero byte.
+Shape:    here a connection of its own for each question: `zINSTREAM`, chunks with their length ahead (32 bits,
+          big-endian), an empty one, then the reply up to a zero byte. phases.clamd_session keeps connections.
 Promise:  never more of the text in memory than a piece. What clamd answers is a value, also that it does not answer;
           only BodyDamaged, from who reads the text, is an exception. A reply that came although clamd closed the line
           in mid-stream is read: that is how it says that a message is too large.
 Limits:   of time are the caller's.
-Callers:  phases.antivirus; admin.check_scanners asks for the version.
+Callers:  phases.antivirus_scanner, phases.clamd_session; admin.check_scanners asks for the version.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from kmq.config.scanner import Peer
 from kmq.phases.peers import Unanswered, connect, send
 
 #: Bytes of a reply; clamd says a line.
-_REPLY_LIMIT = 16 << 10
+REPLY_LIMIT = 16 << 10
 _LENGTH = Struct(">I")
 _COMMAND = b"zINSTREAM\0"
 _END = _LENGTH.pack(0)
@@ -70,10 +70,15 @@ def verdict_of(reply: bytes) -> Verdict | Unanswered:
     return Unanswered(f"it says nonsense: {text[:100]}" if text else "it closed the connection without an answer")
 
 
+def instream(text: bytes) -> bytes:
+    """The question about a text that is whole."""
+    return b"".join((_COMMAND, _LENGTH.pack(len(text)), text, _END)) if text else _COMMAND + _END
+
+
 async def scan(peer: Peer, pieces: bytes | AsyncIterator[bytes]) -> Verdict | Unanswered:
     """What clamd says of a text: whole, or in pieces of less than 4 GiB each."""
     if isinstance(pieces, bytes):
-        said = await _asked(peer, b"".join((_COMMAND, _LENGTH.pack(len(pieces)), pieces, _END)))
+        said = await _asked(peer, instream(pieces))
     else:
         said = await _asked(peer, _COMMAND, pieces)
     return said if isinstance(said, Unanswered) else verdict_of(said)
@@ -114,7 +119,7 @@ async def _stream(loop: asyncio.AbstractEventLoop, line: socket.socket, pieces: 
 async def _reply(loop: asyncio.AbstractEventLoop, line: socket.socket) -> bytes:
     """What it says up to a zero byte, or its last word."""
     found = b""
-    while b"\0" not in found and len(found) < _REPLY_LIMIT:
+    while b"\0" not in found and len(found) < REPLY_LIMIT:
         try:
             piece = await loop.sock_recv(line, 4096)
         except ConnectionError:
@@ -122,4 +127,4 @@ async def _reply(loop: asyncio.AbstractEventLoop, line: socket.socket) -> bytes:
         if not piece:
             break
         found += piece
-    return found.partition(b"\0")[0][:_REPLY_LIMIT]
+    return found.partition(b"\0")[0][:REPLY_LIMIT]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from kmq.config.sections import ScannerSection
 from kmq.model.envelope import Head, Recipient, Source
@@ -58,12 +59,19 @@ class Place:
         return made
 
 
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def loop_runner(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
+    """One loop for all of a test: scanners keep connections."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, loop_runner: Run[Any]) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     for one in place.made:
-        asyncio.run(one.close())
+        loop_runner(one.close())
     if place.fake._server is not None:
         place.fake.stop()
 

@@ -1,6 +1,7 @@
 """clamd's language: what is said to it, and what its answers mean; against Debian's own, and against a bad one."""
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from kmq.phases.clamd import Result, Verdict, scan, verdict_of, version
+from kmq.phases.clamd_session import Sessions
 from kmq.phases.peers import Unanswered
 from tests import debian_clamd
 from tests.debian_clamd import EICAR, WORD
@@ -131,6 +133,122 @@ def test_a_crowd_at_the_socket_waits_for_its_turn(tmp_path: Path, loop_runner: R
                 return await asyncio.gather(*(scan(str(tmp_path / "s"), TEXT) for _ in range(300)))
 
     assert set(loop_runner(play())) == {Verdict(Result.CLEAN)}
+
+
+# --- connections that are kept --------------------------------------------------------------------------
+
+
+def test_one_connection_serves_for_one_text_after_the_other(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    async def play(fake: FakeClamd) -> None:
+        sessions = Sessions(str(fake.path))
+        for number in range(20):
+            infected = number % 3 == 0
+            said = await sessions.scan(TEXT + (b"kmq-virus" if infected else b"%d" % number))
+            assert said == (Verdict(Result.INFECTED, "Kmq.Test") if infected else Verdict(Result.CLEAN))
+        assert fake.sessions == 1
+        await asyncio.gather(*(sessions.scan(TEXT + b"%d" % number) for number in range(5)))
+        assert fake.sessions == 5, "each has one question at a time"
+        sessions.close()
+
+    with FakeClamd(tmp_path / "s").running() as fake:
+        loop_runner(play(fake))
+
+
+def test_one_that_clamd_ends_costs_no_answer(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    """At the next question, as late as can be; nobody who answers none at all is asked again and again."""
+
+    async def play(fake: FakeClamd) -> None:
+        sessions = Sessions(str(fake.path))
+        assert {await sessions.scan(TEXT) for _ in range(7)} == {Verdict(Result.CLEAN)}
+        assert fake.sessions == 7
+        fake.mood = "mute"
+        before = len(fake.shown)
+        assert await sessions.scan(TEXT) == Unanswered("it closed the connection without an answer")
+        assert len(fake.shown) == before + 1
+        sessions.close()
+
+    fake = FakeClamd(tmp_path / "s", brief=1)
+    with fake.running():
+        loop_runner(play(fake))
+
+
+def test_an_answer_for_which_nobody_waits_is_that_of_no_other_question(tmp_path: Path, loop_runner: Run[Any]) -> None:
+    async def play(fake: FakeClamd) -> None:
+        sessions = Sessions(str(fake.path))
+        assert await sessions.scan(TEXT) == Verdict(Result.CLEAN)
+        fake.mood = "late Evil.X"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await sessions.scan(TEXT)
+        fake.release()
+        fake.mood = "ok"
+        assert await sessions.scan(TEXT) == Verdict(Result.CLEAN)
+        assert fake.sessions == 2
+        sessions.close()
+
+    with FakeClamd(tmp_path / "s").running() as fake:
+        loop_runner(play(fake))
+
+
+@pytest.mark.parametrize(
+    "said", [b"2: stream: OK\0", b"stream: OK\0", b"UNKNOWN COMMAND\0", b"1: stream: OK\0" + b"2: stream: OK\0"]
+)
+def test_what_has_another_number_is_no_answer(tmp_path: Path, loop_runner: Run[Any], said: bytes) -> None:
+    """Nor is a connection of any use on which something else was heard as well."""
+
+    async def play() -> None:
+        answered = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal answered
+            answered += 1
+            await reader.readuntil(b"\0\0\0\0")
+            writer.write(said)
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+            sessions = Sessions(str(tmp_path / "s"))
+            for asked in (1, 2):
+                found = await sessions.scan(TEXT)
+                good = said.startswith(b"1: ")
+                assert found == Verdict(Result.CLEAN) if good else isinstance(found, Unanswered) and not found.absent
+                assert answered == asked, "on a connection of its own"
+            sessions.close()
+
+    loop_runner(play())
+
+
+def test_debian_s_knows_sessions_and_new_signatures_count_in_them(real: str, loop_runner: Run[Any]) -> None:
+    signatures = Path(real).parent / "signatures"
+    word = b"kmq-test-virus-%s" % secrets.token_hex(8).encode()
+
+    async def play() -> None:
+        sessions = Sessions(real)
+        assert await sessions.scan(b"") == await sessions.scan(TEXT + word) == Verdict(Result.CLEAN)
+        assert await sessions.scan(TEXT + WORD) == Verdict(Result.INFECTED, "Kmq.Test-1.UNOFFICIAL")
+        large = await sessions.scan(b"x" * (3 << 20))
+        assert large == Verdict(Result.UNSCANNABLE, "larger than clamd's StreamMaxLength")
+        assert await sessions.scan(TEXT + EICAR) == Verdict(Result.INFECTED, "Eicar-Test-Signature.UNOFFICIAL")
+        debian_clamd.sign(signatures, EICAR, WORD, word)
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(_reload, real)
+            while await sessions.scan(TEXT + word) == Verdict(Result.CLEAN):
+                await asyncio.sleep(0.02)
+        sessions.close()
+
+    try:
+        loop_runner(play())
+    finally:
+        debian_clamd.sign(signatures, EICAR, WORD)
+        _reload(real)
+
+
+def _reload(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(path)
+        line.sendall(b"zRELOAD\0")
+        assert line.recv(100) == b"RELOADING\0"
 
 
 @pytest.mark.parametrize(
