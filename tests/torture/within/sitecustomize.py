@@ -44,9 +44,9 @@ def evil() -> None:
     import signal
     import time
 
-    from kmq.phases import executing
+    from kmq.run import walk
 
-    good = executing.categorize
+    good = walk.categorize
 
     def categorize(head, rcpt, decide, attempt=1):
         for index in rcpt:
@@ -61,7 +61,7 @@ def evil() -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
         return good(head, rcpt, decide, attempt)
 
-    executing.categorize = categorize
+    walk.categorize = categorize
 
 
 def gate(path: str) -> None:
@@ -133,7 +133,7 @@ if any(word.endswith(("kmq.cli.kmqd", "/kmqd")) for word in sys.orig_argv):
     if "KMQ_IMPATIENT" in os.environ:
         impatient()
     if "KMQ_EVIL" in os.environ:
-        AT_BIRTH["worker"] = [evil]
+        evil()  # of workers, who alone categorize: before the modules that call it are read
     AT_BIRTH["scheduler"] = [
         partial(change, os.environ[name])
         for name, change in (("KMQ_GATE", gate), ("KMQ_TRAP", trap))
