@@ -1,5 +1,6 @@
 """The tracking log: whole lines of JSON, rotated by nobody, bounded, never in the way of mail."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from kmq.model.event import Deferred, Delivered, Expanded, Failed, Routed
 from kmq.model.frame import Assign
 from kmq.phases.work import Body
 from kmq.run.job import Job
-from kmq.run.telling import NO_FATE, Teller, tell_of_the_dead
+from kmq.run.telling import NO_FATE, Fate, Teller, tell_of_the_dead
 
 ID = "69212ad0-0000a1f3"
 HOP = "SmartHostConnectorDelivery;isp:25;isp"
@@ -166,9 +167,20 @@ def job(*events: Any, to: int = 1, hop: str = HOP, expire: bool = False) -> Job:
     return one
 
 
+def known(job: Job, fate: Fate) -> None:
+    """A result that a worker tells."""
+
+    async def told() -> None:
+        teller = Teller()
+        teller.known(job, fate)
+        teller.close()
+
+    asyncio.run(told())
+
+
 def test_a_fresh_message_is_routed_and_sent_in_one_line(folder: Path) -> None:
     sent = Delivered(rcpt="0", attempt=1, reply="250 ok", host="isp[192.0.2.1]:25", tls="TLSv1.3 x verified")
-    Teller().known(job(Routed(rcpt="0", hop=HOP, rule="kmq.conf:3"), sent, hop=""), NO_FATE)
+    known(job(Routed(rcpt="0", hop=HOP, rule="kmq.conf:3"), sent, hop=""), NO_FATE)
     told = only(folder)
     assert (told["event-id"], told["source"], told["connector-id"]) == ("SEND", "SMTP", "isp")
     assert (told["server-hostname"], told["server-ip"]) == ("isp", "192.0.2.1:25")
@@ -180,11 +192,11 @@ def test_a_fresh_message_is_routed_and_sent_in_one_line(folder: Path) -> None:
 
 def test_results_in_their_words(folder: Path) -> None:
     box = "SmtpDeliveryToMailbox;x.test;boxes"
-    Teller().known(job(Delivered(rcpt="0", attempt=1, reply="250 ok"), hop=box), NO_FATE)
-    Teller().known(job(Failed(rcpt="0", attempt=9, reply="450 late", notice="0"), expire=True), ("", {"notice": ["N"]}))
-    Teller().known(job(Deferred(rcpt="0", attempt=2, reply="450 no", host="isp[::1]:25")), ("T", {}))
-    Teller().known(job(Expanded(rcpt="0", child="0", rule="aliases:1"), hop=""), ("", {"expansion": ["C"]}))
-    Teller().known(job(Routed(rcpt="0", hop=HOP, rule="kmq.conf:3"), hop=""), NO_FATE)
+    known(job(Delivered(rcpt="0", attempt=1, reply="250 ok"), hop=box), NO_FATE)
+    known(job(Failed(rcpt="0", attempt=9, reply="450 late", notice="0"), expire=True), ("", {"notice": ["N"]}))
+    known(job(Deferred(rcpt="0", attempt=2, reply="450 no", host="isp[::1]:25")), ("T", {}))
+    known(job(Expanded(rcpt="0", child="0", rule="aliases:1"), hop=""), ("", {"expansion": ["C"]}))
+    known(job(Routed(rcpt="0", hop=HOP, rule="kmq.conf:3"), hop=""), NO_FATE)
     kinds = [(one["event-id"], one["source"]) for one in lines(folder)]
     assert kinds == [
         ("DELIVER", "STOREDRIVER"),
@@ -200,7 +212,7 @@ def test_results_in_their_words(folder: Path) -> None:
 
 
 def test_many_recipients_are_several_lines(folder: Path) -> None:
-    Teller().known(job(Delivered(rcpt="0-149", attempt=1, reply="250 ok"), to=150), NO_FATE)
+    known(job(Delivered(rcpt="0-149", attempt=1, reply="250 ok"), to=150), NO_FATE)
     found = lines(folder)
     assert [one["recipient-count"] for one in found] == [100, 50]
     assert [address for one in found for address in one["recipient-address"]] == [f"r{n}@far.test" for n in range(150)]

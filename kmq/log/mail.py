@@ -3,7 +3,7 @@
 Shape:    `word ID key=value ...`; the keys of a word stand in the order of KEYS, and those without a value are left
           out. Addresses stand in <>, times of day in UTC, durations in seconds.
 Promise:  a line tells of nothing that is not durable. One line for each recipient's result. Never raises.
-On crash: lines of the last 50 ms are lost with a killed process; none is written twice for one durable result.
+On crash: lines of the last 75 ms are lost with a killed process; none is written twice for one durable result.
 Callers:  whoever hears that something is durable: receivers (accepted, refused), workers (results), the scheduler
           process (the rest). `kmq report` reads it, with the same tables.
 """

@@ -4,7 +4,7 @@ Does:     makes an entry of what the mail log tells (`kmq.log.mail` calls it, so
           worker's result (`kmq.run.tracing`), and gathers the lines for the files (`tracking_files`).
 Promise:  an entry tells of nothing that is not durable. A call costs a few microseconds, never raises and never waits.
           What foreign text says stays inside its JSON string; it is cut where it is long.
-On crash: lines of the last 50 ms are lost with a killed process; a power cut may tear the last line of a file, which
+On crash: lines of the last 75 ms are lost with a killed process; a power cut may tear the last line of a file, which
           readers pass over.
 Callers:  kmq.log, kmq.log.mail, kmq.run.tracing; kmq.admin.tracked reads the lines back.
 """

@@ -2,9 +2,9 @@
 
 When:     a result is told when it is Known: then it is durable, and the worker that holds it is asked for it no more,
           so it is told once, whoever crashes. What only the scheduler process knew comes along with Known (`Fate`).
-Promise:  a line for each recipient. Those of a message with very many are said some at a time, as fast as the reader of
-          the log takes them, so that none is lost for want of room and the loop never stands still. A line that cannot
-          be made is missing, and nothing else: mail does not wait for what is told of it.
+Promise:  a line for each recipient, a moment later. Very many are said some at a time, as fast as the reader of the
+          log takes them, so that none is lost for want of room and the loop never stands still. A line that cannot be
+          made is missing, and nothing else: mail does not wait for what is told of it.
 On crash: of this process: lines that were not said are missing; the scheduler process says those whose Known did not
           come through (`tell_of_the_dead`).
 Callers:  run.worker; run.results.
@@ -40,6 +40,7 @@ from kmq.model.event import (
     Suspended,
 )
 from kmq.model.hop import DeliveryType
+from kmq.phases.work import Body
 from kmq.run import tracing
 from kmq.run.grace_evidence import HELD, turned
 from kmq.run.hopqueue import QueueFacts
@@ -48,11 +49,16 @@ from kmq.run.notice import COPY, NOTICE
 
 P = ParamSpec("P")
 
+#: Seconds for which a result waits for others, and is told with them.
+_TOGETHER = 0.025
 #: Lines that are said in one turn of the loop, but for one.
 _TURN = 200
 _END = object()
 #: Seconds until a reader who was behind is looked at again.
 _PAUSE = 0.05
+#: Results that wait for such a reader. When they are more, he is not waited for: what he has no room for is lost.
+_PATIENCE = 1000
+_GONE = Body(None, "", 0)
 #: Next hops of which is remembered what was said.
 _TROUBLES = 10_000
 
@@ -116,55 +122,59 @@ def _named(made: list[str], places: str) -> str:
 
 
 class Teller:
-    """Says the lines of one worker, those of large messages in portions."""
+    """Says the lines of one worker: those of a moment's results together, since making lines costs half when it is done
+    again and again, and those of large messages in portions."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Iterator[None]] = deque()
+        self._waiting: deque[tuple[Job, Fate, float]] = deque()
+        self._saying: Iterator[None] | None = None
+        self._due = False
 
     def known(self, job: Job, fate: Fate) -> None:
         """This result is durable."""
-        if not self._waiting:
-            sent = _only_sent(job)
-            if sent is not None:
-                try:
-                    return _tell_sent(job, sent)
-                except Exception as error:
-                    return _failed(error)
-        saying = _lines(job, fate)
-        if not self._waiting and _portion(saying):
-            return None
-        self._waiting.append(saying)
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        return None
+        job.body = _GONE  # it is not kept for the log
+        self._waiting.append((job, fate, time.time()))
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(_TOGETHER, self._go_on)
 
     def close(self) -> None:
         """Says all that is left, whether there is room or not."""
-        while self._waiting:
-            if _portion(self._waiting[0]):
-                self._waiting.popleft()
+        while not self._portion():
+            pass
 
     def _go_on(self) -> None:
-        if not self._waiting:
-            return
         loop = asyncio.get_running_loop()
-        if not (log.mail_lines().roomy and tracking.roomy()):
+        if len(self._waiting) < _PATIENCE and not (log.mail_lines().roomy and tracking.roomy()):
             loop.call_later(_PAUSE, self._go_on)
-            return
-        if _portion(self._waiting[0]):
-            self._waiting.popleft()
-        loop.call_soon(self._go_on)
+        elif not self._portion():
+            loop.call_soon(self._go_on)
+        else:
+            self._due = False
 
-
-def _portion(saying: Iterator[None]) -> bool:
-    """True when nothing is left of it."""
-    try:
-        for _ in islice(saying, _TURN):
+    def _portion(self) -> bool:
+        """Says some lines; True when none is left."""
+        if self._saying is None:
+            self._saying = self._all()
+        for _ in islice(self._saying, _TURN):
             pass
-        return next(saying, _END) is _END
-    except Exception as error:
-        _failed(error)
+        if next(self._saying, _END) is not _END:
+            return False
+        self._saying = None
         return True
+
+    def _all(self) -> Iterator[None]:
+        while self._waiting:
+            job, fate, at = self._waiting.popleft()
+            sent = _only_sent(job)
+            try:
+                if sent is None:
+                    yield from _lines(job, fate, at)
+                else:
+                    _tell_sent(job, sent, at)
+                    yield
+            except Exception as error:
+                _failed(error)
 
 
 def _only_sent(job: Job) -> Delivered | None:
@@ -174,7 +184,7 @@ def _only_sent(job: Job) -> Delivered | None:
     return last if type(last) is Delivered and last.rcpt == "0" and not last.notice else None
 
 
-def _tell_sent(job: Job, event: Delivered) -> None:
+def _tell_sent(job: Job, event: Delivered, at: float) -> None:
     """What `_lines` says of that, without going round: one line, and one entry."""
     route, head, to = job.route, job.head, job.head.recipients[0]
     hop, rule = (route.hop, route.rule) if route is not None else (job.assign.hop, "")
@@ -183,11 +193,11 @@ def _tell_sent(job: Job, event: Delivered) -> None:
     rest = f"{_said(event, local, _timing(times), 'sent')}{place} attempt={event.attempt} size={head.size}"
     mail.say("delivered", head.id, f" from={shown(f'<{head.sender}>')}{_to(to)}{rest}")
     if tracking.wanted():
-        tracing.sent(event, hop, rule, head, times)
+        tracing.sent(event, hop, rule, head, tracing.When(at, *times))
 
 
-def _lines(job: Job, fate: Fate) -> Iterator[None]:
-    """One line per recipient and step."""
+def _lines(job: Job, fate: Fate, at: float) -> Iterator[None]:
+    """One line per recipient and step. at: when the result was known."""
     route = job.route
     target = route.hop if route is not None else job.assign.hop
     place, local = _place(target)
@@ -213,7 +223,7 @@ def _lines(job: Job, fate: Fate) -> Iterator[None]:
             mail.say(word, head.id, f" from={sender}{_to(head.recipients[index])}{rest}")
             yield
     if tracking.wanted():
-        yield from tracing.entries(job, route, times)
+        yield from tracing.entries(job, route, tracing.When(at, *times))
 
 
 def _to(recipient: Recipient) -> str:

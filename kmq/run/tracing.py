@@ -7,7 +7,7 @@ Callers:  run.telling.
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from kmq.log import tracking
 from kmq.log.tracking import Details, Entry
@@ -30,6 +30,7 @@ from kmq.model.event import (
     Suspended,
 )
 from kmq.model.hop import DeliveryType, NextHop
+from kmq.model.moment import as_text
 from kmq.run.job import Job
 
 #: Event -> event-id. What is not here is told by others, or by nobody.
@@ -55,8 +56,16 @@ _SOURCES = {
 _BY = frozenset({Removed, Discarded, Replaced, Suspended})
 
 
-def entries(job: Job, route: Routed | None, timing: tuple[str, str]) -> Iterator[None]:
-    """Notes what a result says; each step is one entry. timing: delay and delays, as the mail log has them.
+class When(NamedTuple):
+    """When a result was known, Unix time; and how long it took: delay and delays, as the mail log has them."""
+
+    at: float
+    delay: str
+    delays: str
+
+
+def entries(job: Job, route: Routed | None, known: When) -> Iterator[None]:
+    """Notes what a result says; each step is one entry.
 
     route: of all its recipients; when their results follow it at once, it is told along with them.
     """
@@ -67,18 +76,19 @@ def entries(job: Job, route: Routed | None, timing: tuple[str, str]) -> Iterator
             continue
         kind = type(event)
         if kind is Delivered and event.rcpt == "0":  # type: ignore[attr-defined]
-            sent(event, target, told.rule if told is not None else "", job.head, timing)  # type: ignore[arg-type]
+            sent(event, target, told.rule if told is not None else "", job.head, known)  # type: ignore[arg-type]
             yield
             continue
         if kind not in _EVENTS or _nothing(event):
             continue
         made = _entry(event, event.hop if kind is Routed else target)  # type: ignore[attr-defined]
+        made.date_time = as_text(known.at)
         details = made.custom_data
         assert details is not None
         if told is not None:
             details.rule = told.rule
         if kind is Delivered:
-            details.delay, details.delays = timing
+            details.delay, details.delays = known.delay, known.delays
         if kind is Failed and job.given_up:
             made.source, details.status = "QUEUE", "expired"
         yield from _each(made, event.rcpt, job.head)  # type: ignore[attr-defined]
@@ -113,14 +123,17 @@ def unavailable(hop: str, reply: str, attempt: int, until: str) -> None:
     )
 
 
-def sent(event: Delivered, hop: str, rule: str, head: Head, timing: tuple[str, str]) -> None:
+def sent(event: Delivered, hop: str, rule: str, head: Head, known: When) -> None:
     """Notes that the first recipient has it, as nearly all mail ends: made in one go."""
     connector, local, source = _way(hop)
     name, address = _server(event.host) if event.host else ("", "")
     to = head.recipients[0]
-    details = Details(queue=hop, rule=rule, attempt=event.attempt, tls=event.tls, delay=timing[0], delays=timing[1])
+    details = Details(
+        queue=hop, rule=rule, attempt=event.attempt, tls=event.tls, delay=known.delay, delays=known.delays
+    )
     tracking.note(
         Entry(
+            date_time=as_text(known.at),
             event_id="DELIVER" if local else "SEND",
             source=source,
             internal_message_id=head.id,
