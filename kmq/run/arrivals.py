@@ -8,7 +8,7 @@ Callers:  run.queue; `fresh` is read where it is handed out.
 
 import itertools
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from hashlib import sha256
 
 import msgspec
@@ -61,7 +61,7 @@ class Fresh:
     def __init__(self, storage: Storage) -> None:
         self._unmade = storage.store.effects.unmade
         self._kept: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
-        self._taken: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()  # once: they go as soon as they have files
+        self._taken: deque[int] = deque()  # handed out once: they go as soon as they have files
         self._bytes = 0
 
     def keep(self, number: int, line: bytes, body: bytes) -> None:
@@ -69,30 +69,30 @@ class Fresh:
             return
         self._kept[number] = (line, body)
         self._bytes += len(line) + len(body)
-        while self._taken and not self._unmade(oldest := next(iter(self._taken))):
-            self.drop(oldest)
+        while self._taken and not self._unmade(self._taken[0]):
+            if (oldest := self._taken.popleft()) in self._kept:
+                self.drop(oldest)
         while self._bytes > FRESH_LIMIT and self._kept and not self._unmade(oldest := next(iter(self._kept))):
             self.drop(oldest)
 
     def take(self, number: int) -> tuple[bytes, bytes]:
         """Head line and body for an assignment; two empty texts when they are in the files only."""
-        found = self._kept.get(number) or self._taken.get(number)
+        found = self._kept.get(number)
         if found is None:
             return _NOTHING
-        if not self._unmade(number):
+        if self._unmade(number):
+            self._taken.append(number)
+        else:
             self.drop(number)
-        elif number in self._kept:
-            self._taken[number] = self._kept.pop(number)
         return found
 
     def line(self, number: int) -> bytes:
         """The head line of a message that came just now; b"" when it is in its files only."""
-        return (self._kept.get(number) or self._taken.get(number) or _NOTHING)[0]
+        return self._kept.get(number, _NOTHING)[0]
 
     def drop(self, number: int) -> None:
         """The message is gone, or its files will do."""
-        gone = self._kept.pop(number, _NOTHING)
-        line, body = gone if gone is not _NOTHING else self._taken.pop(number, _NOTHING)
+        line, body = self._kept.pop(number, _NOTHING)
         self._bytes -= len(line) + len(body)
 
 
@@ -125,11 +125,14 @@ class Arrivals:
         if self.refusal is not None:
             self._refuse(link, put.token, self.refusal)
             return
-        dropped = Dropped(*put.dropped) if put.dropped else None
-        wrong = self._claim(dropped) if dropped is not None else None
-        if wrong is not None:
-            self._refuse(link, put.token, wrong)
-        elif put.m:
+        dropped = None
+        if put.dropped:
+            dropped = Dropped(*put.dropped)
+            wrong = self._claim(dropped)
+            if wrong is not None:
+                self._refuse(link, put.token, wrong)
+                return
+        if put.m:
             self._put_large(link, put, raw, dropped)
         else:
             self._put_small(link, put, raw, dropped)

@@ -28,9 +28,10 @@ class Numbers:
         """The number of the next event of a message; the one after these `count` is so many more."""
         seq = self._next.get(number, 0)
         if not seq:
+            seq = 1
             place = self._place(number) if self._ids else -1
-            seq = self._seqs[place] if place >= 0 else 1
             if place >= 0:
+                seq = self._seqs[place]
                 fits = seq + count <= _ROOM
                 self._seqs[place] = seq + count if fits else 0
                 if fits:
@@ -58,8 +59,7 @@ class Numbers:
         """The message is gone."""
         self._next.pop(number, None)
         self.edited.discard(number)
-        place = self._place(number) if self._ids else -1
-        if place >= 0:
+        if self._ids and (place := self._place(number)) >= 0:
             self._seqs[place] = 0
 
     def _place(self, number: int) -> int:

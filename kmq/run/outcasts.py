@@ -117,9 +117,10 @@ class Outcasts:
         self._numbers.forget(number)
         if self.keeping.on:
             self.keeping.forget(number)
-        self.unnoticed.discard(number)
-        self.words.pop(number, None)
-        self.crash_numbers.pop(number, None)
+        if self.unnoticed or self.words or self.crash_numbers:
+            self.unnoticed.discard(number)
+            self.words.pop(number, None)
+            self.crash_numbers.pop(number, None)
 
     def ends(self, number: int) -> list[Operation]:
         """A message's end by itself, for the record of what ended it: it is kept when it was delivered (keeping), and
