@@ -5,11 +5,11 @@ Callers:  admin.check.
 """
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pwd import getpwuid
 
+from kmq.admin.modes import kmqd_s_uid, may_write
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
 from kmq.config.backup import CLASSES, BackupSection
@@ -17,7 +17,6 @@ from kmq.phases.deposit import writable
 from kmq.run.archive_age import times_around
 from kmq.spool.strays import PERIOD
 
-_ROOT = 0
 #: Seconds after its hour at which a folder should have been compressed.
 _PATIENCE = 2 * 86400.0
 
@@ -66,28 +65,13 @@ def _disk(settings: Settings, section: BackupSection, place: str) -> Iterator[Ve
 
 
 def _rights(settings: Settings, section: BackupSection, place: str, inside: bool) -> Iterator[Verdict]:
-    found, spool = os.stat(section.folder), settings.kmq.spool
+    found, user = os.stat(section.folder), kmqd_s_uid(settings)
     if found.st_mode & 0o007:
         yield Verdict(Grade.NOTE, f"{place}: everybody may look into it", f"chmod o= {section.folder}")
-    owner = os.stat(spool).st_uid if spool.exists() else _ROOT
-    if not inside and owner != _ROOT and not may_write(owner, found):
-        name = getpwuid(owner).pw_name
+    if not inside and not may_write(user, found):
+        name = getpwuid(user).pw_name
         text = f"{place}: {name}, who kmqd runs as, may not write there"
         yield Verdict(Grade.WRONG, text, f"chown {name} {section.folder}")
-
-
-def may_write(uid: int, found: os.stat_result) -> bool:
-    """By mode bits; whoever looks may be root. In a folder this takes the right to pass through it, too."""
-    try:
-        user = getpwuid(uid)
-    except KeyError:
-        return True  # nobody knows its groups
-    need = 0o3 if stat.S_ISDIR(found.st_mode) else 0o2
-    if found.st_uid == uid:
-        need <<= 6
-    elif found.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        need <<= 3
-    return found.st_mode & need == need
 
 
 def _old(section: BackupSection, place: str) -> Iterator[Verdict]:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from kmq.admin.check_backup import may_write
+from kmq.admin.modes import kmqd_s_uid, may_connect, may_write
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import ConnectorSection, Settings
 from kmq.config.local_connector import LOCAL
@@ -47,30 +47,23 @@ def _root(settings: Settings, section: ConnectorSection) -> Iterator[Verdict]:
         return
     if not stat.S_ISDIR(seen.st_mode):
         yield Verdict(Grade.WRONG, f"{what} is no folder: mail waits", "name a folder ahead of {user}")
-    elif not _kmqd_may_write(settings, seen) and (section.mbox or section.users != "existing"):
+    elif not may_write(kmqd_s_uid(settings), seen) and (section.mbox or section.users != "existing"):
         why = "locks are made beside each mbox" if section.mbox else "new mailboxes are made there"
         text = f"{what} cannot be written by kmqd's user, and {why}: mail waits"
         yield Verdict(Grade.WRONG, text, f"give it to him, or to a group of his: chgrp kmq {root} && chmod g+ws {root}")
-
-
-def _kmqd_may_write(settings: Settings, seen: os.stat_result) -> bool:
-    try:
-        owner = os.stat(settings.kmq.spool).st_uid
-    except OSError:
-        return True  # who he is, is not known yet
-    return owner == 0 or may_write(owner, seen)
 
 
 def _socket(settings: Settings, section: ConnectorSection) -> Iterator[Verdict]:
     what = f"{settings.origin(section.name, 'socket').place}: [{section.name}] socket = {section.socket}"
     try:
         seen = os.stat(section.socket)
+        may = may_connect(kmqd_s_uid(settings), section.socket)
     except OSError as error:
         yield Verdict(Grade.WRONG, f"{what}: {error.strerror}: mail waits", "start the server of mailboxes, or name it")
         return
     if not stat.S_ISSOCK(seen.st_mode):
         yield Verdict(Grade.WRONG, f"{what} is no socket: mail waits", "name the one that the server listens on")
-    elif not _kmqd_may_write(settings, seen):
+    elif not may:
         text = f"{what} cannot be written by kmqd's user: mail waits"
         yield Verdict(Grade.WRONG, text, "say so to the server (Dovecot: unix_listener .. { user = kmq })")
 

@@ -1,6 +1,8 @@
 """What `kmq check` says of scanners: who is there, who is not, and one that finds nothing."""
 
 import asyncio
+import os
+import pwd
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from kmq.admin import check
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import read
+from tests.debian_clamd import ground
 from tests.fake_clamd import FakeClamd
 
 
@@ -95,3 +98,28 @@ def test_an_rspamd_and_what_is_none(tmp_path: Path, answer: bytes, grade: Grade,
         thread.join()
     assert found.grade is grade
     assert told in found.what
+
+
+def test_what_root_may_ask_and_kmqd_may_not() -> None:
+    """Whoever looks is root; kmqd's user was not made a member of the scanner's group."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to see what another user may")
+    with ground() as folder, FakeClamd(folder / "clamd").running() as fake:
+        fake.mood = "found Eicar-Test"
+        os.chown(folder, 65534, 65534)  # it is the spool
+        fake.path.chmod(0o600)
+        for said, more, grade in (("waits", "", Grade.WRONG), ("is delivered", "failure = open\n", Grade.NOTE)):
+            good, shut = verdicts(folder, clamd(fake.path, more))
+            assert (good.grade, shut.grade) == (Grade.GOOD, grade)
+            assert f"kmqd's user may not write to {fake.path}, and mail {said}" in shut.what
+            assert shut.remedy.startswith("have its program let its group write there")
+        user = pwd.getpwuid(65534)
+        fake.path.chmod(0o660)
+        assert verdicts(folder, clamd(fake.path))[1].remedy.startswith(f"adduser {user.pw_name} root, then")
+        os.chown(fake.path, 0, user.pw_gid)
+        assert len(verdicts(folder, clamd(fake.path))) == 1, "the group is his"
+        folder.chmod(0o700)
+        (folder / "spool").mkdir()
+        os.chown(folder / "spool", 65534, 65534)
+        os.chown(folder, 0, 0)
+        assert len(verdicts(folder / "spool", clamd(fake.path))) == 2, "he does not get there"

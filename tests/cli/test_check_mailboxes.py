@@ -13,6 +13,7 @@ from kmq.admin.check_mailboxes import mailboxes
 from kmq.admin.check_ways import ways
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings, read
+from tests.debian_clamd import ground
 from tests.dovecot import dovecot
 
 KMQ = "[kmq]\nlocal_domains = here.test\nspool = spool\n[store : connector]\n"
@@ -64,25 +65,31 @@ def test_a_command_has_to_be_there_and_nobody_else_s(tmp_path: Path) -> None:
     assert told(ways(settings(tmp_path, pipe))) == [(Grade.GOOD, f"[store] {program} -> ")]
 
 
-def test_a_socket_has_to_be_one_that_kmqd_may_use(tmp_path: Path) -> None:
-    spool_of_nobody(tmp_path)
+@pytest.fixture
+def open_ground() -> Iterator[Path]:
+    with ground() as folder:
+        yield folder
+
+
+def test_a_socket_has_to_be_one_that_kmqd_may_use(open_ground: Path) -> None:
+    spool_of_nobody(open_ground)
     lmtp = "type = lmtp\nusers = *\nsocket = lmtp\n"
-    ((grade, text),) = told(mailboxes(settings(tmp_path, lmtp)))
+    ((grade, text),) = told(mailboxes(settings(open_ground, lmtp)))
     assert grade is Grade.WRONG and "No such file or directory: mail waits" in text
-    (tmp_path / "lmtp").write_text("")
-    ((_, text),) = told(mailboxes(settings(tmp_path, lmtp)))
+    (open_ground / "lmtp").write_text("")
+    ((_, text),) = told(mailboxes(settings(open_ground, lmtp)))
     assert "is no socket" in text
-    (tmp_path / "lmtp").unlink()
+    (open_ground / "lmtp").unlink()
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "lmtp"))
-        (tmp_path / "lmtp").chmod(0o600)
-        ((_, text),) = told(mailboxes(settings(tmp_path, lmtp)))
+        server.bind(str(open_ground / "lmtp"))
+        (open_ground / "lmtp").chmod(0o600)
+        ((_, text),) = told(mailboxes(settings(open_ground, lmtp)))
         assert "unix_listener" in text
-        (tmp_path / "lmtp").chmod(0o666)
-        assert told(mailboxes(settings(tmp_path, lmtp))) == []
-        os.chown(tmp_path / "lmtp", 0, pwd.getpwuid(65534).pw_gid)
-        (tmp_path / "lmtp").chmod(0o660)
-        assert told(mailboxes(settings(tmp_path, lmtp))) == [], "his group's, as Dovecot is told: group = kmq"
+        (open_ground / "lmtp").chmod(0o666)
+        assert told(mailboxes(settings(open_ground, lmtp))) == []
+        os.chown(open_ground / "lmtp", 0, pwd.getpwuid(65534).pw_gid)
+        (open_ground / "lmtp").chmod(0o660)
+        assert told(mailboxes(settings(open_ground, lmtp))) == [], "his group's, as Dovecot is told: group = kmq"
 
 
 def test_whoever_gets_the_rest_has_to_be_somebody(tmp_path: Path) -> None:
