@@ -18,6 +18,7 @@ from kmq.admin.check_backup import backup
 from kmq.admin.check_content import attachments
 from kmq.admin.check_dns import dns
 from kmq.admin.check_drops import drops
+from kmq.admin.check_files import files
 from kmq.admin.check_groups import groups
 from kmq.admin.check_languages import languages
 from kmq.admin.check_lines import lines
@@ -48,6 +49,7 @@ def examine(settings: Settings) -> Iterator[Verdict]:
     yield Verdict(Grade.GOOD, f"configuration {settings.path}")
     yield from warnings(settings)
     yield from certificates(settings)
+    yield from files(settings)
     yield from routing(settings)
     yield from rewriting(settings)
     yield from scanners(settings)

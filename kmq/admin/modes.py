@@ -2,7 +2,7 @@
 
 Promise:  only looks. Where it is not known who he is, or what groups he has, he may. A group that he was made a member
           of counts, though a kmqd that runs has it only after a new start.
-Callers:  admin.check_backup, check_mailboxes, check_scanners.
+Callers:  admin.check_backup, check_files, check_mailboxes, check_scanners.
 """
 
 import os
@@ -13,7 +13,7 @@ from pwd import getpwuid
 from kmq.config import Settings
 
 _ROOT = 0
-_WRITE, _PASS = 0o2, 0o1
+_READ, _WRITE, _PASS = 0o4, 0o2, 0o1
 
 
 def kmqd_s_uid(settings: Settings) -> int:
@@ -31,8 +31,22 @@ def may_write(uid: int, found: os.stat_result) -> bool:
 
 def may_connect(uid: int, path: str) -> bool:
     """To a socket, through all folders that lead to it; OSError when they cannot be looked at."""
+    return _may_there(uid, path, _WRITE)
+
+
+def may_read(uid: int, path: str) -> bool:
+    """A file, in the same way."""
+    return _may_there(uid, path, _READ)
+
+
+def may_run(uid: int, path: str) -> bool:
+    """A program, in the same way."""
+    return _may_there(uid, path, _PASS)
+
+
+def _may_there(uid: int, path: str, need: int) -> bool:
     whole = Path(os.path.realpath(path))
-    return all(_may(uid, os.stat(folder), _PASS) for folder in whole.parents) and may_write(uid, os.stat(whole))
+    return all(_may(uid, os.stat(folder), _PASS) for folder in whole.parents) and _may(uid, os.stat(whole), need)
 
 
 def _may(uid: int, found: os.stat_result, need: int) -> bool:

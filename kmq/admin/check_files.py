@@ -1,0 +1,71 @@
+"""May kmqd's user read, and run, what the configuration names? Whoever asks may be root, to whom all of it is open.
+
+Promise:  only looks, at modes; whether a file is there and good is for others to say. Each file is told of once.
+Callers:  admin.check.
+"""
+
+import os
+from collections.abc import Iterator
+from pwd import getpwuid, struct_passwd
+from typing import NamedTuple
+
+from kmq.admin.modes import kmqd_s_uid, may_read, may_run
+from kmq.admin.verdict import Grade, Verdict
+from kmq.config import Settings
+from kmq.config.people import FILE
+
+_OF_RECEIVERS = ("tls_certificate", "tls_key")
+_OF_CONNECTORS = ("password_file", "token_file", "tls_ca_file", "tls_certificate", "tls_key")
+_PROGRAMS = ("command", "token_command")
+
+
+class _Named(NamedTuple):
+    section: str
+    option: str
+    path: str
+    program: bool = False
+
+
+def files(settings: Settings) -> Iterator[Verdict]:
+    """Nothing is said where kmqd's user asks: what he cannot open he sees by himself."""
+    user = kmqd_s_uid(settings)
+    if user == os.geteuid():
+        return
+    first: dict[str, _Named] = {}
+    for named in _named(settings):
+        first.setdefault(named.path, named)
+    for named in first.values():
+        try:
+            may = may_run(user, named.path) if named.program else may_read(user, named.path)
+        except OSError:
+            continue
+        if not may:
+            yield _shut(settings, named, getpwuid(user))
+
+
+def _named(settings: Settings) -> Iterator[_Named]:
+    for path in settings.kmq.alias_files:
+        yield _Named("kmq", "alias_files", path)
+    for receiver in settings.receivers:
+        yield from (
+            _Named(receiver.name, one, getattr(receiver, one)) for one in _OF_RECEIVERS if getattr(receiver, one)
+        )
+    for connector in settings.connectors:
+        yield from (
+            _Named(connector.name, one, getattr(connector, one)) for one in _OF_CONNECTORS if getattr(connector, one)
+        )
+        yield from (
+            _Named(connector.name, one, getattr(connector, one)[0], program=True)
+            for one in _PROGRAMS
+            if getattr(connector, one)
+        )
+        if isinstance(connector.users, str) and connector.users.startswith(FILE):
+            yield _Named(connector.name, "users", connector.users.removeprefix(FILE))
+
+
+def _shut(settings: Settings, named: _Named, user: struct_passwd) -> Verdict:
+    place = f"{settings.origin(named.section, named.option).place}: [{named.section}] {named.option}: {named.path}"
+    verb, right = ("run", "x") if named.program else ("read", "r")
+    text = f"{place} cannot be {verb} by {user.pw_name}, who kmqd runs as"
+    change = f"chgrp {user.pw_gid} {named.path} && chmod g+{right} {named.path}"
+    return Verdict(Grade.WRONG, text, f"{change}; every folder on the way has to let him pass")
