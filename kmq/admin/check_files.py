@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pwd import getpwuid, struct_passwd
 from typing import NamedTuple
 
-from kmq.admin.modes import kmqd_s_uid, may_read, may_run
+from kmq.admin.modes import group_name, kmqd_s_uid, may_read, may_run
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
 from kmq.config.people import FILE
@@ -67,5 +67,5 @@ def _shut(settings: Settings, named: _Named, user: struct_passwd) -> Verdict:
     place = f"{settings.origin(named.section, named.option).place}: [{named.section}] {named.option}: {named.path}"
     verb, right = ("run", "x") if named.program else ("read", "r")
     text = f"{place} cannot be {verb} by {user.pw_name}, who kmqd runs as"
-    change = f"chgrp {user.pw_gid} {named.path} && chmod g+{right} {named.path}"
+    change = f"chgrp {group_name(user.pw_gid)} {named.path} && chmod g+{right} {named.path}"
     return Verdict(Grade.WRONG, text, f"{change}; every folder on the way has to let him pass")

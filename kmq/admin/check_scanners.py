@@ -10,10 +10,9 @@ import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Iterator
-from grp import getgrgid
 from pwd import getpwuid
 
-from kmq.admin.modes import kmqd_s_uid, may_connect
+from kmq.admin.modes import group_name, kmqd_s_uid, may_connect
 from kmq.admin.verdict import Grade, Verdict
 from kmq.config import Settings
 from kmq.config.milter import MilterSection
@@ -61,11 +60,7 @@ def _shut(user: int, name: str, one: ScannerSection | MilterSection) -> Iterator
 
 
 def _membership(user: str, found: os.stat_result) -> str:
-    try:
-        group = getgrgid(found.st_gid).gr_name
-    except KeyError:
-        group = str(found.st_gid)
-    joins = f"adduser {user} {group}, then start kmqd anew"
+    joins = f"adduser {user} {group_name(found.st_gid)}, then start kmqd anew"
     return joins if found.st_mode & stat.S_IWGRP else f"have its program let its group write there, and {joins}"
 
 

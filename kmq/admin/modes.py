@@ -7,6 +7,7 @@ Callers:  admin.check_backup, check_files, check_mailboxes, check_scanners.
 
 import os
 import stat
+from grp import getgrgid
 from pathlib import Path
 from pwd import getpwuid
 
@@ -42,6 +43,14 @@ def may_read(uid: int, path: str) -> bool:
 def may_run(uid: int, path: str) -> bool:
     """A program, in the same way."""
     return _may_there(uid, path, _PASS)
+
+
+def group_name(gid: int) -> str:
+    """For a command that somebody is told: its number where it has no name."""
+    try:
+        return getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _may_there(uid: int, path: str, need: int) -> bool:

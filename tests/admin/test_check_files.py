@@ -1,5 +1,6 @@
 """What `kmq check` says, to root, of files that kmqd's user cannot open."""
 
+import grp
 import os
 import pwd
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def test_what_root_alone_may_open_is_told_once(folder: Path, name: str, line: in
     assert text.startswith(
         f"kmq.conf:{line}: {option}: {path} cannot be {verb} by {user.pw_name}, who kmqd runs as -> "
     )
-    assert f"chgrp {user.pw_gid} {path} && chmod g+{right} {path}" in text
+    assert f"chgrp {grp.getgrgid(user.pw_gid).gr_name} {path} && chmod g+{right} {path}" in text
     os.chown(path, 0, user.pw_gid)
     path.chmod(0o750)
     assert told(folder) == []
