@@ -22,6 +22,12 @@ _SOON = 21 * 86400.0  #: seconds before its end at which a certificate is told o
 _SMTP = 25
 _NO_PORT = 0  #: of a Unix socket
 
+#: What to do about a server that cannot be reached, by its port.
+_WHY_NOT = {
+    _SMTP: "many providers block port 25: ask yours, or use a smart host on port 587",
+    _NO_PORT: "start the server of mailboxes, and see what its log says",
+}
+
 
 # --- servers ----------------------------------------------------------------------------------------------------------
 
@@ -108,9 +114,8 @@ def _verdict(endpoint: Endpoint, greeting: str | OSError) -> Verdict:
         why = (greeting.reason or str(greeting)).replace("_", " ").lower()
         return Verdict(Grade.WRONG, f"{name} does not begin with TLS: {why}", "see tls of its connector, and the port")
     if isinstance(greeting, OSError):
-        why = _reason(greeting)
-        remedy = "many providers block port 25: ask yours, or use a smart host on port 587" if endpoint[1] == 25 else ""
-        return Verdict(Grade.WRONG, f"{name} cannot be reached: {why}", remedy or "see firewall, name and port")
+        remedy = _WHY_NOT.get(endpoint[1], "see firewall, name and port")
+        return Verdict(Grade.WRONG, f"{name} cannot be reached: {_reason(greeting)}", remedy)
     if greeting.startswith("220"):
         return Verdict(Grade.GOOD, f"{name} says {greeting[:100]}")
     return Verdict(Grade.NOTE, f"{name} says {greeting[:200]}", "this server does not want mail from here now")

@@ -103,6 +103,7 @@ def test_the_doctor_asks_the_server_of_mailboxes(tmp_path: Path) -> None:
     lmtp = "type = lmtp\nusers = *\nsocket = "
     ((grade, text),) = told(doctor_reach.servers(settings(tmp_path, f"{lmtp}{tmp_path}/none\n"), ""))
     assert grade is Grade.WRONG and f"server {tmp_path}/none cannot be reached: No such file" in text
+    assert "start the server of mailboxes" in text, "a socket has no firewall and no port"
     with dovecot({}) as store:
         ((grade, text),) = told(doctor_reach.servers(settings(tmp_path, f"{lmtp}{store.socket}\n"), ""))
     assert grade is Grade.GOOD and text.startswith(f"server {store.socket} says 220 ")
