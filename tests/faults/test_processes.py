@@ -38,8 +38,8 @@ def test_a_worker_that_stands_still_has_its_message_to_itself(tmp_path: Path) ->
     with world(tmp_path / "k", workers=2) as here:
         here.hop.banner = "hang"
         assert here.send().startswith("250")
-        until(lambda: here.hop.connections == 1, "a worker has it")
-        [name] = [one for one in ("worker-1", "worker-2") if holds(here, one)]
+        until(lambda: here.hop.connections == 1 and holders(here), "a worker has it, and shows it")
+        [name] = holders(here)
         here.kmqd.kill(name, signal.SIGSTOP)
         here.hop.banner = "220 evil.test"
         for _ in range(20):
@@ -57,9 +57,10 @@ def boxed(here: World) -> list[Path]:
     return list((here.kmqd.mail / "bob/new").glob("*"))
 
 
-def holds(here: World, name: str) -> bool:
-    status = here.kmqd.status(name)
-    return status is not None and bool(status.in_hand)
+def holders(here: World) -> list[str]:
+    """Workers that show something in their hands."""
+    shown = {name: here.kmqd.status(name) for name in ("worker-1", "worker-2")}
+    return [name for name, status in shown.items() if status is not None and status.in_hand]
 
 
 def test_a_receiver_dies_at_each_step_of_a_large_message(here: World, tmp_path: Path) -> None:
