@@ -159,6 +159,12 @@ class ScannerSection:
         doc="rspamd: when it is asked: ahead of the filters of Content filtering, whose rules see the score then, or in"
         " Antivirus control.",
     )
+    apply: str = option(
+        kinds.choice("all", "incoming", "outgoing"),
+        default="all",
+        doc="rspamd: which mail it sees: `incoming`, for addresses of this server, so that what our own people send out"
+        " tells nobody its score; `outgoing`, for others; or all.",
+    )
     spam: str = option(
         kinds.choice("header", "quarantine", "discard", "reject"),
         default="header",
@@ -196,7 +202,7 @@ ALONE = {
         *("infected", "encrypted", "unscannable", "warning_subject", "forward_original", "forward_filtered"),
         *("header", "remember"),
     ),
-    "rspamd": ("phase", "spam", "greylist", "soft_reject", "spam_headers", "milter_headers", "spam_subject"),
+    "rspamd": ("phase", "apply", "spam", "greylist", "soft_reject", "spam_headers", "milter_headers", "spam_subject"),
 }
 
 _HINTS = {"clamd": "address = /run/clamav/clamd.ctl", "rspamd": "address = 127.0.0.1:11333"}

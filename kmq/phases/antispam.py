@@ -48,7 +48,7 @@ class Antispam:
         self._desk = Desk(places, section.time_limit, time.monotonic)
 
     def concerns(self, matter: Matter) -> bool:
-        return True
+        return matter.goes(self._section.apply)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

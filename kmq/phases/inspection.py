@@ -47,6 +47,13 @@ class Matter(msgspec.Struct, frozen=True):
         """Changes of the header so far for these recipients; its fields on the disk are still those that came."""
         return standing(self.head, self.earlier, self.rcpt[0])
 
+    def goes(self, direction: str) -> bool:
+        """Whether somebody is meant by an option `apply`: `incoming` those of this server, `outgoing` others, `all`."""
+        if direction == "all":
+            return True
+        wanted = direction == "incoming"
+        return any(self.local(self.head.recipients[index].address) is wanted for index in self.rcpt)
+
 
 class Letter(msgspec.Struct, frozen=True):
     """A further message that a phase makes: a copy, a message redirected, a letter to people.

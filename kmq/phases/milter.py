@@ -51,10 +51,7 @@ class Milter:
         self._desk = Desk(places, section.time_limit, time.monotonic)
 
     def concerns(self, matter: Matter) -> bool:
-        if self._section.apply == "all":
-            return True
-        wanted = self._section.apply == "incoming"
-        return any(matter.local(matter.head.recipients[index].address) is wanted for index in matter.rcpt)
+        return matter.goes(self._section.apply)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -128,6 +128,13 @@ def test_no_stranger_ends_a_line_of_the_request() -> None:
     assert ("Host", b"[::1]:11333") in fields
 
 
+@pytest.mark.parametrize(("apply", "concerned"), [("all", True), ("incoming", False), ("outgoing", True)])
+def test_whose_mail_it_sees(apply: str, concerned: bool) -> None:
+    """Both recipients of the message are elsewhere."""
+    antispam = Antispam(ScannerSection(name="junk", type="rspamd", address="/s", apply=apply), 1, "mx.x.test")
+    assert antispam.concerns(matter()) is concerned
+
+
 # --- what becomes of mail --------------------------------------------------------------------------------------------
 
 
