@@ -25,6 +25,7 @@ HIGH = 4 << 20
 LOW = 1 << 20
 HARD = 64 << 20
 _READ = 1 << 18
+_LARGE = 4096  #: bytes of a part above which it is not worth a copy
 _FIRST_WAIT, _LONGEST_WAIT = 0.010, 1.0
 _CREDENTIALS = struct.Struct("3i")
 _PATH_LIMIT = 107  #: sun_path without its final NUL
@@ -52,18 +53,24 @@ class Link(asyncio.Protocol):
 
     # --- what its owner does -----------------------------------------------------------------------------------------
 
-    def send(self, frame: Frame, raw: bytes = b"") -> bool:
-        """Sends the frame with what else is sent in this turn of the loop; False when there is no connection."""
+    def send(self, frame: Frame, raw: bytes = b"", more: bytes = b"") -> bool:
+        """Sends the frame with what else is sent in this turn of the loop; False when there is no connection.
+
+        raw, more: its raw bytes, in two parts where whoever has them has them so.
+        """
         if self._loop is None:
             return False
-        text = head(frame, len(raw))
-        assert len(text) <= HEAD_LIMIT + 8 and len(raw) <= RAW_LIMIT, "the other side would cut us off"
-        if not self._parts:
+        size = len(raw) + len(more)
+        text = head(frame, size)
+        length = len(text)
+        assert length <= HEAD_LIMIT + 8 and size <= RAW_LIMIT, "the other side would cut us off"
+        parts = self._parts
+        if not parts:
             self._loop.call_soon(self._write)
-        self._parts.append(text)
-        if raw:
-            self._parts.append(raw)
-        self._pending += len(text) + len(raw)
+        parts.append(text)
+        if size:
+            parts += (raw, more) if more else (raw,)
+        self._pending += length + size
         return True
 
     @property
@@ -160,9 +167,12 @@ class Link(asyncio.Protocol):
         """One write for all that was sent since the last one."""
         if not self._parts or self._transport is None or self._loop is None:
             return
-        parts, was_full = self._parts, self._pending > HIGH
+        parts, pending, was_full = self._parts, self._pending, self._pending > HIGH
         self._parts, self._pending = [], 0
-        self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if pending > _LARGE * len(parts):
+            self._transport.writelines(parts)  # the kernel gathers them: that costs more than a copy of small ones
+        else:
+            self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if not self._paused:
             if was_full and self._on_room is not None:
                 self._on_room(self)

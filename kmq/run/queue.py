@@ -342,7 +342,7 @@ class QueueProcess:
             one.n, queue_id.text(mid), hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone,
             one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited,
         )  # fmt: skip
-        worker.link.send(frame, line + body)
+        worker.link.send(frame, line, body)
 
     def _hand_out_later(self, one: Assignment) -> None:
         if self.core.is_out(one.n):  # else it was freed meanwhile

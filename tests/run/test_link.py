@@ -125,6 +125,29 @@ def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(run: Callable[
         run(story())
 
 
+@pytest.mark.parametrize("size", [0, 100, 50_000, 3_000_000])
+def test_raw_bytes_in_two_parts_arrive_as_one_and_in_their_place(run: Callable[..., object], size: int) -> None:
+    async def story() -> None:
+        side, theirs = await against_a_socket()
+        body = bytes(range(256)) * (size // 256)
+        for number in range(3):
+            side.link.send(known(number), b"head", body)
+            side.link.send(known(number))
+        theirs.setblocking(False)
+        reader, heard = Reader(), []
+        while len(heard) < 6:
+            try:
+                heard += reader.feed(theirs.recv(1 << 20))
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        assert heard == [(known(number), raw) for number in range(3) for raw in (b"head" + body, b"")]
+        side.link.close()
+        await side.ended.wait()
+        theirs.close()
+
+    run(story())
+
+
 def test_close_sends_what_waits_and_hears_nothing_more(run: Callable[..., object]) -> None:
     async def story() -> None:
         side, theirs = await against_a_socket()
