@@ -132,7 +132,7 @@ def test_a_disk_that_takes_nothing_stops_deliveries_too(here: World, tmp_path: P
     scheduler = here.kmqd.children()["scheduler-1"]
     with injected(scheduler, CHANGES, "error=EROFS", tmp_path / "trace") as trace:
         asked = begun(here)  # hears nothing before the journal can say for certain that it has not got it
-        until(lambda: "no mail is taken in" in here.kmqd.log, "the door is closed")
+        until(lambda: "no mail is taken in" in here.log, "the door is closed")
         assert here.send() == FAULTY
         here.hop.banner = "220 evil.test"
         tries = here.hop.connections

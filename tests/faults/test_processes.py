@@ -122,7 +122,7 @@ def test_without_descriptors_mail_waits_and_goes_on(here: World, role: str) -> N
     answers = [here.send() for _ in range(5)]
     assert {answer[:3] for answer in answers} <= {"250", "451", "452"}
     if role == "worker-1":
-        until(lambda: "Too many open files" in here.kmqd.log, "it is told")
+        until(lambda: "Too many open files" in here.log, "it is told")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     here.hop.banner = "220 evil.test"
     until(lambda: here.send().startswith("250"), "mail is taken again")

@@ -19,6 +19,7 @@ class World:
         self.kmqd, self.hop = kmqd, hop
         self.tokens: list[str] = []
         self._number = 0
+        self._logged = 0
 
     def forget(self) -> None:
         """A test begins: what came before is another's."""
@@ -26,6 +27,12 @@ class World:
         self.hop.messages.clear()
         self.hop.commands.clear()
         self.tokens.clear()
+        self._logged = len(self.kmqd.log)
+
+    @property
+    def log(self) -> str:
+        """What was logged since the test began."""
+        return self.kmqd.log[self._logged :]
 
     def client(self, seconds: float = 30) -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", self.kmqd.port, timeout=seconds)
