@@ -22,6 +22,9 @@ Answer = TypeVar("Answer")
 
 #: Seconds for which nobody asks, after the first failure, the second, ...
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0)
+#: Most of them where nobody listens: to look costs next to nothing, and whoever has started the scanner again and says
+#: `kmq retry` does not see his mail put off once more.
+_ABSENT = 2.0
 
 
 class Desk:
@@ -128,7 +131,8 @@ class Desk:
     def _close(self, why: Unanswered) -> None:
         """Nobody asks for a while, and nobody waits for a place."""
         self._why = why
-        self._until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self._until = self._clock() + (min(pause, _ABSENT) if why.absent else pause)
         self._failures += 1
         while self._waiting:
             one = self._waiting.popleft()
