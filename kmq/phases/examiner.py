@@ -1,7 +1,8 @@
 """The program that reads what strangers send: a process of its own, so that nothing it reads can do harm.
 
 What:     `python -m kmq.phases.examiner SOCKET SCRATCH MEMORY`, begun by a worker with two descriptors. It answers one
-          question after the other (phases.examiner_frames): what is in a message, and a part of it decoded.
+          question after the other (phases.examiner_frames): what is in a message, and a part of it decoded. What was
+          asked together is answered together.
 Promise:  it has no network, begins no program, and changes no file but those that it is handed; memory, processor time
           and sizes of files have limits. It reads bodies in pieces and keeps nothing from one message to the next.
 On crash: and beyond a limit, it dies, with its trace on standard error; the worker begins another. It ends when its
@@ -47,7 +48,7 @@ from kmq.phases.zip_listing import Broken as BrokenArchive
 from kmq.phases.zip_listing import Limits, Region, Scratch, Tally, TooMuch, members
 
 PIECE = 128 << 10
-#: Bytes of a question that are read at once: nearly always all of it.
+#: Bytes that are read at once: nearly always all that is asked.
 _AT_ONCE = 32 << 10
 #: Largest file that may be written, whatever a question says.
 _LARGEST = 8 << 30
@@ -189,44 +190,53 @@ def _serve(worker: socket.socket, scratch: ScratchFile) -> None:
     question = msgspec.json.Decoder(Question)
     allowance = Allowance()
     while True:
-        text, body, descriptors = _asked(worker)
-        if not text:
+        asked, descriptors = _asked(worker)
+        if not asked:
             return
+        answers: list[Answer] = []
         try:
-            said = question.decode(text)
-            allowance.grant(said.seconds)
-            answer = _answered(said, body, descriptors, scratch)
+            for text, body in asked:
+                said = question.decode(text)
+                allowance.grant(said.seconds)
+                answers.append(_answered(said, body, descriptors, scratch))
         except Exception as error:
-            _tell(worker, Broken(f"{type(error).__name__}: {error}"[:1000], traceback.format_exc(-20)[-20_000:]))
+            why, trace = f"{type(error).__name__}: {error}"[:1000], traceback.format_exc(-20)[-20_000:]
+            _tell(worker, *answers, Broken(why, trace))
             return
         finally:
             for fd in descriptors:
                 os.close(fd)
-        _tell(worker, answer)
+        _tell(worker, *answers)
 
 
-def _asked(worker: socket.socket) -> tuple[bytes, bytes, list[int]]:
-    """The next question, the body that came with it, and its descriptors; b"" when the worker is gone."""
+def _asked(worker: socket.socket) -> tuple[list[tuple[bytes, bytes]], list[int]]:
+    """The next questions, each with the body that came with it, and descriptors; nothing when the worker is gone."""
     text = b""
     descriptors: list[int] = []
-    while not _whole(text):
+    while not (questions := _questions(text)):
         piece, more, _, _ = socket.recv_fds(worker, _AT_ONCE, 2)
         if not piece:
-            return b"", b"", []
+            return [], []
         descriptors += more
-        text += piece
-    end = LENGTHS.size + int(LENGTHS.unpack_from(text)[0])
-    return text[LENGTHS.size : end], text[end:], descriptors
+        text = text + piece if text else piece
+    return questions, descriptors
 
 
-def _whole(text: bytes) -> bool:
-    """Whether it is a question; there is none behind it, since each waits for its answer."""
-    return len(text) >= LENGTHS.size and len(text) >= LENGTHS.size + sum(LENGTHS.unpack_from(text))
+def _questions(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Those of a text that ends with one; what is said together comes whole, so that more is on its way otherwise."""
+    found = []
+    at = 0
+    while at + LENGTHS.size <= len(text):
+        question, body = LENGTHS.unpack_from(text, at)
+        begin = at + LENGTHS.size + question
+        at = begin + body
+        found.append((text[begin - question : begin], text[begin:at]))
+    return found if at == len(text) else []
 
 
-def _tell(worker: socket.socket, answer: Answer) -> None:
-    text = msgspec.json.encode(answer)
-    worker.sendall(LENGTH.pack(len(text)) + text)
+def _tell(worker: socket.socket, *answers: Answer) -> None:
+    told = [msgspec.json.encode(answer) for answer in answers]
+    worker.sendall(b"".join([piece for text in told for piece in (LENGTH.pack(len(text)), text)]))
 
 
 def _confined(memory: int) -> list[str]:

@@ -95,7 +95,7 @@ class Child:
 
     async def _greeted(self) -> None:
         try:
-            ready = await self._answer(_BEGIN)
+            (ready,) = await self._answers(_BEGIN)
         except (OSError, EOFError, TimeoutError, Nonsense, msgspec.MsgspecError):
             why = self._traced().strip().rpartition("\n")[2]
             await self.end()
@@ -110,19 +110,19 @@ class Child:
                 log.warning("examiners are confined less than they could be", lacking=lacking)
 
     async def ask(
-        self, question: Question, body: bytes, descriptors: Sequence[int], seconds: float
-    ) -> Answer | Trouble:
-        """One question, and a small body behind it. OSError: it could not be asked."""
-        text = msgspec.json.encode(question)
+        self, questions: Sequence[tuple[Question, bytes]], descriptors: Sequence[int], seconds: float
+    ) -> list[Answer] | Trouble:
+        """Some questions, each with a small body or b"". The answers to the first of them, mostly to all; Trouble where
+        there is none at all. OSError: they could not be asked."""
         if self._line.gone:
             return Trouble(Cause.UNAVAILABLE, _ENDED)
-        self._line.expect()
+        self._line.expect(len(questions))
         try:
-            self._tell(b"".join((LENGTHS.pack(len(text), len(body)), text, body)), descriptors)
+            self._tell(b"".join([piece for asked in questions for piece in _framed(*asked)]), descriptors)
         except ConnectionError:
             return Trouble(Cause.UNAVAILABLE, _ENDED)
         try:
-            return await self._answer(seconds)
+            return await self._answers(seconds)
         except TimeoutError:
             return Trouble(Cause.UNAVAILABLE, f"the examiner did not answer within {seconds:g} s")
         except (EOFError, ConnectionError):
@@ -131,13 +131,13 @@ class Child:
             return Trouble(Cause.CRASHED, f"the examiner talks nonsense: {error}"[:1000])
 
     def _tell(self, text: bytes, descriptors: Sequence[int]) -> None:
-        """A socket that holds nothing takes a question whole, with a small body too."""
+        """A socket that holds nothing takes all that is asked together, with its small bodies."""
         sent = socket.send_fds(self._link, [text], list(descriptors)) if descriptors else self._link.send(text)
         if sent != len(text):
             raise OSError(errno.ENOBUFS, "the system took a part of a question only")
 
-    async def _answer(self, seconds: float) -> Answer:
-        return _answers.decode(await self._line.answer(seconds))
+    async def _answers(self, seconds: float) -> list[Answer]:
+        return [_answers.decode(one) for one in await self._line.answers(seconds)]
 
     async def _died(self) -> Trouble:
         """Why it is gone."""
@@ -178,3 +178,8 @@ class Child:
         self.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), _END)
+
+
+def _framed(question: Question, body: bytes) -> tuple[bytes, bytes, bytes]:
+    text = msgspec.json.encode(question)
+    return LENGTHS.pack(len(text), len(body)), text, body

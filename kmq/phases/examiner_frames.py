@@ -1,9 +1,10 @@
-"""What a worker and its examiner say to each other: one question at a time, one answer each.
+"""What a worker and its examiner say to each other: questions, and one answer to each.
 
 Shape:   an answer is a 32-bit little-endian length and JSON; a question has two lengths, of its JSON and of a small
-         body behind it. A larger body comes along as a descriptor (SCM_RIGHTS), and so does, behind it, the file that
-         `Extract` has written. Both sides read and write at places, since they share the descriptors' own.
-Bounds:  a question is some hundred bytes and its body, an answer 64 MB; a worker that reads more ends the examiner.
+         body behind it. Several questions may be said together; their answers are, in the same order. A larger body
+         comes along as a descriptor (SCM_RIGHTS), and so does, behind it, the file that `Extract` has written: such a
+         question is said alone. Both sides read and write at places, since they share the descriptors' own.
+Bounds:  a question is some hundred bytes beside its body, an answer 64 MB; a worker that reads more ends the examiner.
 Callers: phases.examining, phases.examiner.
 """
 
@@ -18,6 +19,8 @@ LENGTHS = Struct("<II")
 #: A body up to this size goes with its question: a socket takes both whole, and no file need be made of it.
 SMALL = 64 << 10
 ANSWER_LIMIT = 64 << 20
+#: Questions that are said together, at most; their small bodies have no more than SMALL in all.
+TOGETHER = 8
 
 #: Words on the examiner's command line, ahead of the numbers of its descriptors.
 MODULE = "kmq.phases.examiner"

@@ -1,10 +1,12 @@
 """Asks the examiner about mail: its parts, its attachments, and one of them decoded.
 
 What:     `Examiners` keeps the processes of this worker, begun when they are first needed and ended when nobody asks
-          for a while. Who asks waits for a place; each process has one message at a time.
+          for a while. Small messages that wait for one are asked about together, so that many cost few changes between
+          processes.
 Promise:  facts or a Trouble, never an exception of the world's: an examiner that dies of a message, or takes more
-          memory or time than it may, is the crash of that message; what hinders it otherwise is temporary. Of a message
-          that several ask about the facts are kept for a moment.
+          memory or time than it may, is the crash of that message, and of no other: those that were asked about with it
+          are asked about again, each by itself. What hinders it otherwise is temporary. Of a message that several ask
+          about the facts are kept for a moment.
 On crash: examiners end with us: their socket ends.
 Callers:  phases.content_attachments, server rules, scanners. In the worker's loop.
 """
@@ -12,8 +14,9 @@ Callers:  phases.content_attachments, server rules, scanners. In the worker's lo
 import asyncio
 import os
 import stat
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from kmq.config.content import ContentSection
@@ -25,6 +28,7 @@ from kmq.phases.body import BodyDamaged
 from kmq.phases.examiner_child import Child, NotBegun
 from kmq.phases.examiner_frames import (
     SMALL,
+    TOGETHER,
     Answer,
     Broken,
     Damaged,
@@ -60,13 +64,33 @@ def examiners_of(section: ContentSection, spool: str) -> "Examiners":
     return found
 
 
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A question of somebody who waits. by, among: whom it was asked, and what was asked together; alone: it has to be
+    asked by itself."""
+
+    question: Question
+    body: bytes | Callable[[], int]
+    out: tuple[int, ...]
+    answer: asyncio.Future[Answer | Trouble]
+    by: Child | None = None
+    among: list["_Asked"] = field(default_factory=list)
+    alone: bool = False
+
+    @property
+    def size(self) -> int:
+        """Of what it takes to be asked with others; more than there is for what is asked alone."""
+        return SMALL + 1 if self.alone or not isinstance(self.body, bytes) else len(self.body)
+
+
 class Examiners:
     """The examiners of this worker."""
 
     def __init__(self, section: ContentSection, spool: str) -> None:
         self._section = section
         self._folder = f"{spool}/{FOLDER}"
-        self._places = asyncio.Semaphore(section.examiners)
+        self._waiting: deque[_Asked] = deque()
+        self._rounds: set[asyncio.Task[None]] = set()  # of examiners that are at work; as many as may be
         self._idle: list[Child] = []
         self._all: set[Child] = set()
         self._facts: OrderedDict[tuple[str, str], Facts] = OrderedDict()
@@ -116,40 +140,108 @@ class Examiners:
             self._resting.cancel()
             self._resting = None
         children, self._all, self._idle = list(self._all), set(), []
+        for task in list(self._rounds):
+            task.cancel()
+        while self._waiting:
+            self._waiting.popleft().answer.cancel()
         await asyncio.gather(*(child.end() for child in children))
 
-    # --- one question -------------------------------------------------------------------------------------------------
+    # --- questions ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, question: Question, body: bytes | Callable[[], int], *out: int) -> Answer | Trouble:
         """body: a small one, or what opens it. out: where the answer is to be written."""
-        async with self._places:
-            try:
-                child = await self._ready()
-            except NotBegun as why:
-                return Trouble(Cause.UNAVAILABLE, f"no examiner can be begun: {why}")
-            opened = -1
-            try:
-                limit = _CLOCK * self._section.time_limit
-                if isinstance(body, bytes):
-                    answer = await child.ask(question, body, out, limit)
+        loop = asyncio.get_running_loop()
+        one = _Asked(question, body, out, loop.create_future())
+        self._waiting.append(one)
+        if len(self._rounds) < self._section.examiners:
+            self._rounds.add(loop.create_task(self._round()))
+        try:
+            return await one.answer
+        except asyncio.CancelledError:
+            if one.by is not None and all(other.answer.done() for other in one.among):
+                await self._over(one.by)  # it is at work on what nobody waits for
+            raise
+
+    async def _round(self) -> None:
+        """One examiner at work, until nobody waits: all that has come meanwhile it is asked together."""
+        try:
+            while self._waiting:
+                try:
+                    child = await self._ready()
+                except Exception as error:
+                    _fail(self._next(), error)
+                    continue
+                batch = self._next()
+                if batch:
+                    await self._asked_together(child, batch)
                 else:
-                    opened = body()
-                    answer = await child.ask(question, b"", (opened, *out), limit)
-            except (BodyDamaged, FileNotFoundError) as error:
-                answer = Damaged(str(error) if isinstance(error, BodyDamaged) else "the body is missing")
-            except OSError as error:
-                answer = Hindered(error.strerror or str(error))
-            except BaseException:  # cancelled: it is still at work on what nobody waits for
-                await self._over(child)
-                raise
-            finally:
-                if opened >= 0:
-                    os.close(opened)
-            if isinstance(answer, (Trouble, Broken)):
-                await self._over(child)
-            else:
-                self._rest(child, answer)
-            return _understood(answer)
+                    self._rest(child)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None, "this is one"
+            self._rounds.discard(task)
+
+    def _next(self) -> list["_Asked"]:
+        """What is asked together, as far as somebody still waits for it."""
+        batch: list[_Asked] = []
+        room = SMALL
+        while self._waiting and len(batch) < TOGETHER and not (batch and self._waiting[0].size > room):
+            one = self._waiting.popleft()
+            if not one.answer.done():
+                batch.append(one)
+                room -= one.size
+        return batch
+
+    async def _asked_together(self, child: Child, batch: list["_Asked"]) -> None:
+        """Each is answered, but where the examiner came to an end: then the others are asked again, one by one, so that
+        what it died of is sure."""
+        for one in batch:
+            one.by, one.among = child, batch
+        try:
+            answers = await self._answers(child, batch)
+        except Exception as error:
+            _fail(batch, error)
+            await self._over(child)
+            return
+        except BaseException:  # we are closed
+            for one in batch:
+                one.answer.cancel()
+            raise
+        for one, answer in zip(batch, answers, strict=False):
+            if not one.answer.done():
+                one.answer.set_result(answer)
+        for one in reversed(batch[len(answers) :]):
+            one.alone = True
+            self._waiting.appendleft(one)
+
+    async def _answers(self, child: Child, batch: list["_Asked"]) -> list[Answer | Trouble]:
+        """To the first of them, mostly to all. The examiner has nothing to do then, or is over."""
+        first = batch[0]
+        fds: tuple[int, ...] = first.out
+        if not isinstance(first.body, bytes):
+            try:
+                fds = first.body(), *first.out
+            except (BodyDamaged, OSError) as error:
+                self._rest(child)
+                return [_unopened(error)]
+        limit = _CLOCK * self._section.time_limit
+        asked = [(one.question, one.body if isinstance(one.body, bytes) else b"") for one in batch]
+        try:
+            answers = await child.ask(asked, fds, limit)
+        except OSError as error:
+            await self._over(child)
+            return [_hindered(error)] * len(batch)
+        finally:
+            for fd in fds[: len(fds) - len(first.out)]:
+                os.close(fd)
+        if isinstance(answers, Trouble):
+            await self._over(child)
+            return [answers] if len(batch) == 1 else []
+        if len(answers) < len(batch) or isinstance(answers[-1], Broken):
+            await self._over(child)
+        else:
+            self._rest(child, scratch=any(isinstance(one, Examined) and one.scratch for one in answers))
+        return [_understood(one) for one in answers]
 
     async def _ready(self) -> Child:
         """One that has nothing to do, or a new one."""
@@ -162,8 +254,9 @@ class Examiners:
         self._all.add(child)
         return child
 
-    def _rest(self, child: Child, answer: Answer) -> None:
-        if isinstance(answer, Examined) and answer.scratch:
+    def _rest(self, child: Child, scratch: bool = False) -> None:
+        """It has nothing to do. scratch: its file has been written to."""
+        if scratch:
             child.clear()
         if child not in self._all:  # closed meanwhile
             child.kill()
@@ -225,7 +318,24 @@ def _opened(head: Head, body: Body) -> int:
     return fd
 
 
-def _understood(answer: Answer | Trouble) -> Answer | Trouble:
+def _fail(batch: Sequence[_Asked], error: Exception) -> None:
+    """There is no examiner for these; what is a mistake of ours their phase hears as one."""
+    for one in batch:
+        if one.answer.done():
+            continue
+        if isinstance(error, NotBegun):
+            one.answer.set_result(Trouble(Cause.UNAVAILABLE, f"no examiner can be begun: {error}"))
+        else:
+            one.answer.set_exception(error)
+
+
+def _unopened(error: BodyDamaged | OSError) -> Trouble:
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return _hindered(error)
+    return Trouble(Cause.DAMAGED, str(error) if isinstance(error, BodyDamaged) else "the body is missing")
+
+
+def _understood(answer: Answer) -> Answer | Trouble:
     match answer:
         case Broken():
             return Trouble(Cause.CRASHED, answer.why, answer.trace)

@@ -36,13 +36,32 @@ def framed(text: bytes) -> bytes:
 def test_an_answer_is_whole_however_it_comes() -> None:
     async def story(line: Line, its: socket.socket) -> None:
         its.sendall(framed(b"hello"))
-        assert await line.answer(LONG) == b"hello", "the greeting needs no question"
-        line.expect()
-        answer = asyncio.ensure_future(line.answer(LONG))
+        assert await line.answers(LONG) == [b"hello"], "the greeting needs no question"
+        line.expect(1)
+        answer = asyncio.ensure_future(line.answers(LONG))
         for sign in framed(b"piece by piece"):
             its.sendall(bytes([sign]))
             await asyncio.sleep(0)
-        assert await answer == b"piece by piece"
+        assert await answer == [b"piece by piece"]
+
+    told(story)
+
+
+def test_what_was_asked_together_is_heard_together() -> None:
+    async def story(line: Line, its: socket.socket) -> None:
+        its.sendall(framed(b"hello"))
+        await line.answers(LONG)
+        line.expect(3)
+        answers = asyncio.ensure_future(line.answers(LONG))
+        said = framed(b"one") + framed(b"") + framed(b"three")
+        for piece in (said[:6], said[6:13], said[13:]):
+            its.sendall(piece)
+            await asyncio.sleep(0)
+        assert await answers == [b"one", b"", b"three"]
+        line.expect(3)
+        its.sendall(framed(b"the first") + framed(b"the second")[:-1])
+        its.close()
+        assert await line.answers(LONG) == [b"the first"], "what was whole ahead of the end"
 
     told(story)
 
@@ -52,7 +71,7 @@ def test_the_end_is_no_answer_and_known_to_whoever_asks_later() -> None:
         its.sendall(framed(b"half")[:-1])
         its.close()
         with pytest.raises(EOFError):
-            await line.answer(LONG)
+            await line.answers(LONG)
         assert line.gone
 
     told(story)
@@ -61,7 +80,7 @@ def test_the_end_is_no_answer_and_known_to_whoever_asks_later() -> None:
 def test_one_who_says_nothing_is_not_waited_for() -> None:
     async def story(line: Line, its: socket.socket) -> None:
         with pytest.raises(TimeoutError):
-            await line.answer(0.01)
+            await line.answers(0.01)
 
     told(story)
 
@@ -71,7 +90,7 @@ def test_what_is_no_answer_ends_the_line(said: bytes) -> None:
     async def story(line: Line, its: socket.socket) -> None:
         its.sendall(said)
         with pytest.raises(Nonsense):
-            await line.answer(LONG)
+            await line.answers(LONG)
         assert line.gone
 
     told(story)
@@ -80,7 +99,7 @@ def test_what_is_no_answer_ends_the_line(said: bytes) -> None:
 def test_who_speaks_unasked_fills_no_memory() -> None:
     async def story(line: Line, its: socket.socket) -> None:
         its.sendall(framed(b"hello"))
-        await line.answer(LONG)
+        await line.answers(LONG)
         its.sendall(b"x" * 1000)
         while not line.gone:
             await asyncio.sleep(0)
@@ -96,6 +115,6 @@ def test_a_large_answer_is_put_together_in_time_that_follows_its_size() -> None:
         said = framed(b"x" * 10_000_000)
         for at in range(0, len(said), 100):
             line.data_received(said[at : at + 100])
-        assert await line.answer(LONG) == said[LENGTH.size :]
+        assert await line.answers(LONG) == [said[LENGTH.size :]]
 
     told(story)

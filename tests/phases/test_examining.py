@@ -237,13 +237,20 @@ def test_mail_that_is_made_to_hurt_ends_in_a_verdict(spool: Path, monkeypatch: p
 # --- what becomes of mail that it dies of -----------------------------------------------------------------------------
 
 
+async def _taken(examiners: Examiners) -> None:
+    """All that is asked has been told to an examiner."""
+    await asyncio.sleep(0)
+    while examiners._waiting:
+        await asyncio.sleep(0)
+
+
 async def _asked_while_it_stands(examiners: Examiners, then: Callable[[int], None]) -> Facts | Trouble:
     """Asks about a message of which the examiner does nothing, until `then` has been done to it."""
     await facts_of(examiners, multipart(TEXT))
     pid = child_of(examiners).pid
     os.kill(pid, signal.SIGSTOP)
     asking = asyncio.create_task(examiners.facts(head_of(MAIL), small(MAIL)))
-    await asyncio.sleep(0)
+    await _taken(examiners)
     then(pid)
     return await asking
 
@@ -274,6 +281,58 @@ def test_who_is_ended_by_somebody_says_nothing_about_the_message(spool: Path) ->
         await facts_of(examiners, MAIL)
 
     told(spool, story)
+
+
+def test_what_it_was_asked_together_with_what_it_dies_of_is_asked_again(spool: Path) -> None:
+    async def story(examiners: Examiners) -> None:
+        await facts_of(examiners, multipart(TEXT))
+        pid = child_of(examiners).pid
+        os.kill(pid, signal.SIGSTOP)
+        bodies = [multipart(attachment(f"{number}.txt", b"x")) for number in range(5)]
+        asking = [asyncio.create_task(facts_of(examiners, one)) for one in bodies]
+        await _taken(examiners)
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
+        found = await asyncio.gather(*asking)
+        assert [one.attachments[0].name for one in found] == [f"{number}.txt" for number in range(5)]
+        assert child_of(examiners).pid != pid
+
+    told(spool, story)
+
+
+def test_who_does_not_wait_any_more_leaves_others_their_answers(spool: Path) -> None:
+    async def story(examiners: Examiners) -> None:
+        await facts_of(examiners, multipart(TEXT))
+        pid = child_of(examiners).pid
+        os.kill(pid, signal.SIGSTOP)
+        bodies = [multipart(attachment(f"{number}.txt", b"x")) for number in range(12)]
+        asking = [asyncio.create_task(facts_of(examiners, one)) for one in bodies]
+        await asyncio.sleep(0)
+        for gone in (asking[3], asking[11]):  # one that is asked, one that waits
+            gone.cancel()
+        os.kill(pid, signal.SIGCONT)
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(one) for one in found] == [
+            asyncio.CancelledError if number in (3, 11) else Facts for number in range(12)
+        ]
+        assert child_of(examiners).pid == pid
+
+    told(spool, story)
+
+
+def test_large_and_small_ones_have_their_answers_whatever_is_asked_together(spool: Path) -> None:
+    """Also beyond what is asked together by number and by bytes, and with two examiners."""
+
+    async def story(examiners: Examiners) -> None:
+        asking = []
+        for number in range(40):
+            size = (10, 10, 30_000, 60_000, 90_000)[number % 5]
+            body = multipart(attachment(f"{number}.txt", b"x" * size))
+            asking.append(facts_of(examiners, body))
+        found = await asyncio.gather(*asking)
+        assert [one.attachments[0].name for one in found] == [f"{number}.txt" for number in range(40)]
+
+    told(spool, story, ContentSection(examiners=2))
 
 
 def test_one_that_ended_while_nobody_asked_is_followed_by_another(spool: Path) -> None:
@@ -371,7 +430,7 @@ def test_who_does_not_wait_any_more_takes_his_examiner_along(spool: Path) -> Non
         pid = child_of(examiners).pid
         os.kill(pid, signal.SIGSTOP)
         asking = asyncio.create_task(examiners.facts(head_of(MAIL), small(MAIL)))
-        await asyncio.sleep(0)
+        await _taken(examiners)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
