@@ -83,8 +83,11 @@ class Transaction:
         self._at = 0
         self._pipelining = pipelining
         if pipelining:
-            lines = [mail, *[line for _, line in rcpt], DATA]
-            self.out = b"".join([RESET, *lines] if reset else lines)
+            lines = [RESET, mail] if reset else [mail]
+            for _, line in rcpt:
+                lines.append(line)
+            lines.append(DATA)
+            self.out = b"".join(lines)
         else:
             self.out = RESET if reset else mail
 
@@ -202,7 +205,8 @@ class Transaction:
     def _judge_accepted(self, code: int, text: bytes) -> None:
         if self.accepted:
             reply = as_reply(code, text)
-            self.verdicts += [(index, reply) for index in self.accepted]
+            for index in self.accepted:
+                self.verdicts.append((index, reply))
 
     def _end(self, deed: Deed) -> Deed:
         self.stage = Stage.OVER
