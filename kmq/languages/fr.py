@@ -55,8 +55,8 @@ FRENCH = Wording(
         "3.4": _TOO_LARGE,
         "4.6": "Montrez cet avis à votre administrateur de messagerie\u00a0: le message tournait en boucle entre des"
         " serveurs.",
-        "4.7": "Renvoyez le message plus tard ou joignez le destinataire par un autre moyen\u00a0: la remise n'a pas abouti"
-        " pendant toute la durée de nos tentatives.",
+        "4.7": "Renvoyez le message plus tard ou joignez le destinataire par un autre moyen\u00a0: la remise n'a pas"
+        " abouti pendant toute la durée de nos tentatives.",
         "6.7": "Utilisez une adresse sans caractères internationaux, si le destinataire en a une.",
         "7.1": "Joignez le destinataire par un autre moyen\u00a0: son serveur a refusé votre message.",
         ELSE: "Lisez la réponse ci-dessus\u00a0; si elle ne vous apprend rien, montrez cet avis à votre"
