@@ -1,7 +1,8 @@
 """`make bench-idle`: what a kmqd costs that has nothing to do.
 
-Promise: it has had mail before, so that what is loaded with the first message is there, and its checkpoint is over. The
-         kernel counts in nanoseconds what each thread used; memory is PSS, in which what several share is counted once.
+Promise: it has had mail before, so that what is loaded with the first message is there, its checkpoint is over, and
+         nothing has happened for so long that it is at rest (kmq/spool/rhythm). The kernel counts in nanoseconds what
+         each thread used; memory is PSS, in which what several share is counted once.
          The numbers stay in bench/results/<time>-idle.json. Exit status 1 when a goal is missed.
 Limit:   where other programs run beside it, caches are cold at each beat, and it costs more.
 """
@@ -22,6 +23,7 @@ from bench.kmq import Kmq
 from bench.machine import TREE, keep, machine, mention_others, told, workplace
 from bench.mta import stopping
 from bench.report import Goal, verdict
+from kmq.spool.rhythm import QUIET, REST
 from tests.waiting import free_port
 
 #: Goals: part of a processor, and bytes of the whole tree.
@@ -86,6 +88,7 @@ def measured(options: argparse.Namespace) -> list[Cost]:
         kmqd.start()
         asyncio.run(idle.measure(kmqd.port, kmqd.hop_port, MESSAGES))
         kmqd.settle()
+        time.sleep(QUIET + REST)
         found = costs(kmqd.pid, options.seconds)
     shutil.rmtree(folder)
     return found

@@ -71,12 +71,12 @@ def from_files(spool: Path) -> Source:
 def _told(spool: Path, around: Circumstances) -> float:
     """Of which moment the index is, 0.0 when nobody can say. kmqd was asked for its queues just now, so that its index
     process has heard of all that happened before."""
-    at = 0.0 if around.silence else as_of.read(spool)
+    at = 0.0 if around.silence else as_of.read(spool, as_of.RESTING)
     until = time.monotonic() + _PATIENCE
     while at and at < around.now and time.monotonic() < until:
         time.sleep(_LOOKS)
-        at = as_of.read(spool)
-    return at
+        at = as_of.read(spool, as_of.RESTING)
+    return at if time.time() - at <= as_of.FRESH else 0.0
 
 
 def _from_files(spool: Path, index: Index | None, late: bool = False) -> Source:

@@ -87,6 +87,8 @@ class Smtp:
         if isinstance(rewriter, Reply):
             return report(Outcome(unavailable=rewriter))
         hop = self._hops.get(_key(work.hop)) or self._make(work.hop)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP, self._look)
         return hop.take(Delivery(work, report, show, rewriter))
 
     def configure(self, connectors: Mapping[str, ConnectorSection], directory: Directory | None = None) -> None:
@@ -133,8 +135,6 @@ class Smtp:
             await asyncio.sleep(0.01)
 
     def _make(self, hop: NextHop) -> SmtpHop:
-        if self._sweep is None:
-            self._look()  # ahead of what it would find unused
         made = self._hops[_key(hop)] = SmtpHop(self._outlet(hop.connector), hop.domain)
         return made
 
@@ -147,7 +147,8 @@ class Smtp:
         return found
 
     def _look(self) -> None:
-        """One timer for all deadlines of the process: a timer for each command would cost more than the command."""
+        """One timer for all deadlines of the process: a timer for each command would cost more than the command. There
+        is none while there is nothing to look at."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for hop in self._hops.values():
@@ -156,7 +157,8 @@ class Smtp:
             del self._hops[key]
         for outlet in self._outlets.values():
             outlet.tidy()
-        self._sweep = loop.call_later(SWEEP, self._look)
+        resting = all(hop.unused for hop in self._hops.values())
+        self._sweep = None if resting else loop.call_later(SWEEP, self._look)
 
 
 def _key(hop: NextHop) -> str:

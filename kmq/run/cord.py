@@ -1,8 +1,8 @@
 """The cord between the supervisor and a child: frames, and descriptors beside them, in whole messages.
 
-What:     `Cord` is either end. `Ward` is the child's side of what is said over it: it beats, so that the supervisor
-          knows that the child's loop runs, and takes a new configuration in two steps: it is made ready, then, when all
-          children are, it counts.
+What:     `Cord` is either end. `Ward` is the child's side of what is said over it: it beats each five seconds, so that
+          the supervisor knows that the child's loop runs, and when there is news; and it takes a new configuration in
+          two steps: it is made ready, then, when all children are, it counts.
 Promise:  a message comes whole or not at all, and in order; nobody waits for an other side that does not read. What was
           prepared and then cancelled leaves no open descriptor, and so no port that is bound by nobody's wish.
 On crash: of either side: the other one reads the end. A child that is born is given the configuration that counts.
@@ -12,6 +12,7 @@ Callers:  the supervisor and its children, each in its loop; a child without a s
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, NoReturn
 
@@ -32,7 +33,7 @@ from kmq.model.frame import (
     encode,
 )
 from kmq.run.inheritance import read_settings
-from kmq.spool.status import BEAT
+from kmq.spool.rhythm import REST, until_next
 
 #: Descriptors that one message can bear (the kernel's SCM_MAX_FD), and bytes.
 DESCRIPTORS = 253
@@ -121,6 +122,7 @@ class Ward:
         self.closed: Callable[[], str] = lambda: ""
         self._prepared: tuple[int, Gift, Count] | None = None
         self._asked: dict[int, asyncio.Future[Reloaded]] = {}
+        self._told: Beat | None = None
         self._loop = asyncio.get_running_loop()
 
     def begin(self) -> None:
@@ -245,12 +247,21 @@ class Ward:
 
     # --- what goes ---------------------------------------------------------------------------------------------------
 
+    def tell_news(self) -> None:
+        """What the supervisor tells of us is not so any more: it hears so now."""
+        if self._news() != self._told:
+            self._tell()
+
     def _beat(self) -> None:
         self._tell()
-        self._loop.call_later(BEAT, self._beat)
+        self._loop.call_later(until_next(REST, time.monotonic()), self._beat)
 
     def _tell(self) -> None:
-        self._say(Beat(self._counted, self.ready, self._queued(), self.closed()))
+        self._told = self._news()
+        self._say(self._told)
+
+    def _news(self) -> Beat:
+        return Beat(self._counted, self.ready, self._queued(), self.closed())
 
     def _say(self, frame: Frame) -> None:
         if self._cord is not None:

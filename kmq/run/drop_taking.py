@@ -12,6 +12,7 @@ Callers:  run.pickup, in its loop. Disks are looked at in threads: one that does
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Coroutine
 from functools import partial
 from itertools import islice
@@ -26,6 +27,7 @@ from kmq.run.drop_pace import Pace
 from kmq.spool import drop_mark, drop_names
 from kmq.spool.drop import DropFolder, Look, Survey
 from kmq.spool.drop_hint import Hints
+from kmq.spool.rhythm import until_next
 
 #: Files of one directory on their way at once, so that one sync serves many.
 AT_ONCE = 32
@@ -90,8 +92,11 @@ class Taking:
     async def _pause(self) -> None:
         """Until the next look; a new configuration may want it sooner."""
         self._changed.clear()
+        every = self._section.scan_interval or LOOK_AGAIN
+        left = until_next(every, time.monotonic())  # with all that is due from time to time, but not too early
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self._section.scan_interval or LOOK_AGAIN)
+            async with asyncio.timeout(left if left > every / 2 else left + every):
+                await self._changed.wait()
 
     async def stop(self, grace: float) -> None:
         """Begins nothing new; what is on its way comes to its end, or is left as `.tmp` for the next start."""
@@ -173,16 +178,18 @@ class Taking:
 
     async def _look_through(self, folder: DropFolder) -> None:
         """What is as it was at the look before may be taken."""
-        if not await self._ground.in_thread(folder.stands):
-            self._tell("a drop directory was exchanged for another", "it is opened anew")
-            self._close()
-            return
         if self._hints is not None and not self._hints.alive:
             self._hints = None
             self._listen()
         left = set(self._left)
         all_of_it = self._section.scan_interval > 0 or self._hints is None
-        survey = await self._ground.in_thread(lambda: folder.survey(left, all_of_it, KNOWN))
+        survey = await self._ground.in_thread(
+            lambda: folder.survey(left, all_of_it, KNOWN) if folder.stands() else None
+        )
+        if survey is None:
+            self._tell("a drop directory was exchanged for another", "it is opened anew")
+            self._close()
+            return
         self._compare(survey)
         if self._hints is None:
             folder.given_back.clear()

@@ -48,7 +48,8 @@ def memory() -> Figures:
     """Percent of the memory that we may have that our processes have for themselves, and of the machine's that is not
     available to anybody."""
     total, available = _meminfo()
-    own = sum(_private(pid) for pid in _family())
+    first, *children = map(_private, _family())
+    own = first + sum(max(0, one - first) for one in children)  # what a child was born with is its parent's (run/birth)
     return {
         Resource.OWN_MEMORY: 100 * own / min(total, allowed()),
         Resource.SYSTEM_MEMORY: 100 * (total - available) / total,
@@ -121,20 +122,24 @@ class Probe:
         self.interval = interval
         self._look = look
         self._found: tuple[Figures, float] = {}, time.monotonic()
-        self._ended = threading.Event()
+        self._asked = threading.Event()
+        self._asked.set()
+        self._ended = False
         threading.Thread(target=self._run, name=f"gauge {name}", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
+        while self._asked.wait() and not self._ended:
+            self._asked.clear()
             try:
                 found = self._look()
             except (OSError, ValueError, KeyError):
                 found = {}
             self._found = found, time.monotonic()
-            self._ended.wait(self.interval)
 
     def figures(self, now: float) -> Figures:
-        """The last ones, as long as they are not old."""
+        """The last ones, as long as they are not old; and looks again, for who asks next: while nobody asks, nothing
+        is looked at."""
+        self._asked.set()
         found, at = self._found
         return found if now - at <= self.interval + _LATE else {}
 
@@ -143,4 +148,5 @@ class Probe:
         return now - self._found[1] > self.interval + _LATE
 
     def end(self) -> None:
-        self._ended.set()
+        self._ended = True
+        self._asked.set()

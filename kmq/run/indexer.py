@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sqlite3
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +36,9 @@ from kmq.run.link import Link
 from kmq.run.listeners import LOOK
 from kmq.spool import index
 from kmq.spool.as_of import AsOf
+from kmq.spool.rhythm import pause
 from kmq.spool.status import StatusFile
 
-_TICK = 1.0
 #: Messages that are read before the loop has its turn.
 _PORTION = 100
 #: Others go first.
@@ -189,12 +190,12 @@ class IndexProcess:
             except (sqlite3.Error, SpoolError) as error:
                 log.warning("the index was not closed in order, and is made anew", why=str(error))
 
-    # --- each second -------------------------------------------------------------------------------------------------
+    # --- now and then ------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._loop.call_later(_TICK, self._tick)
         self.status.counters["log_lines_lost"] = log.lost()
         self.status.flush()
+        self._loop.call_later(pause(time.monotonic(), self.status.stirred_at), self._tick)
 
 
 def main(given: Inheritance, number: int, started: float, looks: Looks) -> int:

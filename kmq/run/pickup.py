@@ -10,6 +10,7 @@ Callers:  cli.kmqd starts it; one loop (uvloop).
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,11 +30,11 @@ from kmq.run.drop_original import Once
 from kmq.run.drop_taking import Taking
 from kmq.run.inheritance import Inheritance
 from kmq.spool.disk import Disk
+from kmq.spool.rhythm import pause
 from kmq.spool.status import StatusFile
 
 ROLE = "pickup"
 GRACE = 8.0
-_TICK = 1.0
 #: Threads that read files of one directory, and look at it.
 _THREADS = 6
 
@@ -132,10 +133,10 @@ class PickupProcess:
         self.doorway.close()
         self.ward.close()
 
-    # --- each second -------------------------------------------------------------------------------------------------
+    # --- now and then ------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._loop.call_later(_TICK, self._tick)
+        self._loop.call_later(pause(time.monotonic(), self.status.stirred_at), self._tick)
         self.submission.tick()
         for name, taking in self.takings.items():
             taking.tick()

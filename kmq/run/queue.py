@@ -76,10 +76,10 @@ from kmq.spool import layout
 from kmq.spool.disk import Disk
 from kmq.spool.lock import SpoolLock
 from kmq.spool.recovery import Recovered
-from kmq.spool.status import StatusFile
+from kmq.spool.rhythm import pause, until_next
+from kmq.spool.status import BEAT, StatusFile
 from kmq.spool.store import Pending, Store
 
-_TICK = 1.0
 #: Processes that hand in messages from outside.
 _BRING_MAIL = frozenset({"receiver", "pickup"})
 #: Seconds between two looks at what is unreachable, whose lifetime may be over.
@@ -123,6 +123,7 @@ class QueueProcess:
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  #: when it wakes us
         self._closings = -1
+        self._ticks_at = 0.0  #: of the loop's time
         self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
@@ -168,6 +169,7 @@ class QueueProcess:
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.showing = Showing(self.status, self.core, self.storage)
+        self.showing.rung = self._hurry
         self.changes = Changes(store.effects.homes.touched)
         self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
         self.rerouting = Rerouting(self.core, self.storage)
@@ -411,14 +413,14 @@ class QueueProcess:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._loop.call_later(_TICK, self._tick)  # first: whatever fails below must not stop the clock
         now = time.monotonic()
+        self._tick_in(pause(now, self.status.stirred_at))  # first: whatever fails below must not stop the clock
         jumped = self.core.clock(now, time.time())
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
         self.metering.tick(now, self.operators.stopped)
-        for target, pause, reply in self.core.verbs.slowed():
-            log.warning("a next hop asks for less", queue=target.name, pause=round(pause), reply=reply)
+        for target, wait, reply in self.core.verbs.slowed():
+            log.warning("a next hop asks for less", queue=target.name, pause=round(wait), reply=reply)
         self.roll.watch(now, self.settings.queue.phase_limit)
         self.rerouting.look()
         if now > self._looked + _UNREACHABLE_LOOKS:
@@ -426,7 +428,18 @@ class QueueProcess:
             self.core.expire_unreachable(now)
         self.showing.beat(self.arrivals, self.results, self.outcasts)
         self.changes.tell()
+        self.ward.tell_news()
         self._assign_soon()
+
+    def _tick_in(self, seconds: float) -> None:
+        self._next_tick = self._loop.call_later(seconds, self._tick)
+        self._ticks_at = self._loop.time() + seconds
+
+    def _hurry(self) -> None:
+        """Something happens: what was due in some seconds is due at the next one."""
+        if self._ticks_at - self._loop.time() > BEAT:
+            self._next_tick.cancel()
+            self._tick_in(until_next(BEAT, time.monotonic()))
 
     # --- a new configuration -----------------------------------------------------------------------------------------
 

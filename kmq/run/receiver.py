@@ -10,6 +10,7 @@ Callers:  cli.kmqd starts it; one loop (uvloop).
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable
 
 from kmq import log
@@ -20,10 +21,10 @@ from kmq.run.doorway import Doorway
 from kmq.run.gates import Gates
 from kmq.run.inheritance import Inheritance
 from kmq.spool.disk import Disk
+from kmq.spool.rhythm import pause
 from kmq.spool.status import StatusFile
 
 GRACE = 10.0
-_TICK = 1.0
 
 
 class Receiver:
@@ -83,7 +84,7 @@ class Receiver:
         self.doorway.close()
         self.ward.close()
 
-    # --- each second -------------------------------------------------------------------------------------------------
+    # --- now and then ------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self.submission.tick()
@@ -95,7 +96,7 @@ class Receiver:
         counters["unanswered"] = self.submission.unanswered
         counters["log_lines_lost"] = log.lost()
         self.status.flush()
-        self._loop.call_later(_TICK, self._tick)
+        self._loop.call_later(pause(time.monotonic(), self.status.stirred_at), self._tick)
 
 
 def main(given: Inheritance, number: int, started: float) -> int:

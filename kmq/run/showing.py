@@ -7,6 +7,7 @@ Callers:  run/queue.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from kmq import log
 from kmq.model.event import Deferred, Delivered, Failed
@@ -23,7 +24,7 @@ SOON = 0.25
 
 
 class Showing:
-    """The status file of the scheduler process, kept."""
+    """The status file of the scheduler process, kept. rung: called when it was told that something has changed."""
 
     def __init__(self, status: StatusFile, core: Scheduler, storage: Storage) -> None:
         self._status = status
@@ -32,6 +33,7 @@ class Showing:
         self._brakeman = Brakeman(core)
         self._due = False
         self._marks = 0
+        self.rung: Callable[[], None] = lambda: None
 
     def changed(self) -> None:
         """Messages, or the state of a queue, are not what they were."""
@@ -43,9 +45,10 @@ class Showing:
         self._due = False
         self._status.stir()
         self._status.flush()
+        self.rung()
 
     def beat(self, arrivals: Arrivals, results: Results, outcasts: Outcasts) -> None:
-        """Called each second: the counters as they are now."""
+        """The counters as they are now."""
         storage = self._storage
         if self._marks != self._core.verbs.marks:
             self._marks = self._core.verbs.marks

@@ -35,6 +35,7 @@ from kmq.run.inheritance import Estate
 from kmq.run.link import Link
 from kmq.run.notify import Notify
 from kmq.run.renewal import Renewal
+from kmq.spool.rhythm import REST, until_next
 
 #: The order of stopping, and seconds until a child that does not end is killed.
 STAGES = {"receiver": 12.0, "pickup": 12.0, "worker": 35.0, "index": 5.0, "scheduler": 30.0}
@@ -48,7 +49,7 @@ UNKILLABLE = 10.0
 LAST_WORDS = 2.0
 
 #: Seconds between two looks at the children, and what systemd is asked for at each look while a start or a stop lasts.
-LOOK, MORE_TIME = 1.0, 20.0
+LOOK, MORE_TIME = REST, 20.0
 
 #: A scheduler process that ends with 75 in its first seconds has found the spool locked: we are not wanted here.
 FIRST_LOOK = 10.0
@@ -138,9 +139,9 @@ class Supervisor:
     # --- the look ----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Each second: who stands still, and what systemd is to know."""
-        self._loop.call_later(LOOK, self._look)
+        """Now and then: who stands still, and what systemd is to know."""
         now = time.monotonic()
+        self._loop.call_later(until_next(LOOK, now), self._look)
         if now - self._looked > 3 * LOOK:  # we stood still ourselves, and have heard nobody
             for child in self._children:
                 child.heard = now
@@ -154,7 +155,10 @@ class Supervisor:
             self._end_child(child, hung=True)
         if not self._started_up.is_set() and watch.beginning(self._children):
             self._notify.more_time(MORE_TIME)
-        if not self._changing.locked():
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        if not (self._changing.locked() or self._stopping.is_set()):
             self._notify.status(watch.sentence(self._children))
 
     def _everybody_ready(self) -> None:
@@ -184,6 +188,7 @@ class Supervisor:
                 if self._renewal.changeover is not None:
                     self._renewal.changeover.beaten()
                 self._everybody_ready()
+                self._tell_status()
             case Prepared():
                 if self._renewal.changeover is not None:
                     self._renewal.changeover.said(child, frame)

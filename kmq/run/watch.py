@@ -1,9 +1,10 @@
-"""Who stands still, whether all is well, and the sentence about it: the supervisor's look at its children each second.
+"""Who stands still, whether all is well, and the sentence about it: the supervisor's look at its children.
 
-Promise:  pure. A process whose loop has not turned for longer than its limit stands still; before it is ready it may
-          take longer, since recovery reads a whole spool in one go. Workers are ended by the scheduler process, which
-          knows what they have in hand; the others by the supervisor. When a child stands still and nobody has been able
-          to end it, all is not well, and systemd hears no sign of life any more.
+Promise:  pure. A process whose loop has not turned for longer than its limit stands still, which is known when it
+          has not been heard of for so long since its next word was due. Before it is ready it may take longer, since
+          recovery reads a whole spool in one go. Workers are ended by the scheduler process, which knows what they have
+          in hand; the others by the supervisor. When a child stands still and nobody has been able to end it, all is
+          not well, and systemd hears no sign of life any more.
 Callers:  the supervisor.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 
 from kmq.config import Settings
 from kmq.run.children import Child
+from kmq.spool.rhythm import REST
 
 #: Seconds until a process says that it is ready: a scheduler process that recovers, any other.
 RECOVERY, BIRTH = 3600.0, 300.0
@@ -23,7 +25,7 @@ def limit(child: Child, settings: Settings) -> float:
     """Seconds of silence that a child is allowed."""
     if not child.ready:
         return RECOVERY if child.role == "scheduler" else BIRTH
-    return settings.queue.phase_limit if child.role == "worker" else settings.kmq.loop_limit
+    return REST + (settings.queue.phase_limit if child.role == "worker" else settings.kmq.loop_limit)
 
 
 def standing_still(children: Iterable[Child], settings: Settings, now: float) -> list[Child]:

@@ -7,10 +7,9 @@ Callers:  cli.kmqd starts it; one asyncio loop.
 """
 
 import asyncio
-import contextlib
-import math
 import os
 import signal
+import time
 from collections.abc import Callable
 
 from kmq import log
@@ -24,7 +23,8 @@ from kmq.run.link import Link
 from kmq.run.telling import NO_FATE, Fate, Teller
 from kmq.run.upstream import Upstream
 from kmq.run.walk import Walk
-from kmq.spool.status import BEAT, StatusFile
+from kmq.spool.rhythm import QUIET, pause
+from kmq.spool.status import StatusFile
 
 _STATUS_PAUSE = 0.1
 #: The worker that asks servers for the mail that they keep for us: one does it for all.
@@ -162,10 +162,14 @@ class Worker:
         self.ward.begin()
         await self.connect()
         self.ward.serves()
-        await self._beating(self._stop_asked)
+        self._look()
+        await self._stop_asked.wait()
         if self.upstream is not None:
             self.upstream.close()
-        if not await self._beating(self._ended, grace):
+        try:
+            async with asyncio.timeout(grace):
+                await self._ended.wait()
+        except TimeoutError:
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
         self.walk.abandon()
@@ -175,16 +179,16 @@ class Worker:
             self._link.close()
         self.ward.close()
 
-    async def _beating(self, until: asyncio.Event, seconds: float = math.inf) -> bool:
-        """Shows that this process lives, until the event or for so many seconds; whether the event came."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while not until.is_set() and (left := end - loop.time()) > 0:
-            self.status.counters["log_lines_lost"] = log.lost()
-            self.status.flush()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(until.wait(), min(BEAT, left))
-        return until.is_set()
+    def _look(self) -> None:
+        """Shows that this process lives. Whoever has mail in hand is never at rest: by these beats the scheduler
+        process knows how long its loop has stood still."""
+        if self._ended.is_set():
+            return
+        self.status.counters["log_lines_lost"] = log.lost()
+        self.status.flush()
+        now = time.monotonic()
+        stirred = now if self.jobs or self.settings.queue.phase_limit < QUIET else self.status.stirred_at
+        asyncio.get_running_loop().call_later(pause(now, stirred), self._look)
 
 
 GRACE = 30.0

@@ -2,7 +2,8 @@
 
 Shape:    `index/as_of`: 32 bytes, Unix time with milliseconds and the CRC-32 of that text, padded with blanks.
 Promise:  what is told is told after the index was changed. A line that is torn, missing, or of the future says nothing.
-          It is written each second, and rings nobody's bell (spool/bell).
+          It is written each second, or when somebody is about to look while nothing happens (spool/rhythm); it rings
+          nobody's bell (spool/bell).
 On crash: the line grows old, and who looks reads the files.
 Callers:  run/indexer tells, admin/selection_source looks.
 """
@@ -14,12 +15,15 @@ from pathlib import Path
 from zlib import crc32
 
 from kmq.spool.index import FOLDER
+from kmq.spool.rhythm import REST
 
 FILE = "as_of"
 _LINE = 32
 
 #: Seconds; an index that was told of longer ago is not believed.
 FRESH = 2.5
+#: The same, of one that may only be at rest: it is told of at once when kmqd is asked for its queues.
+RESTING = 2 * REST
 
 
 class AsOf:

@@ -20,8 +20,8 @@ from kmq.model.envelope import unseal
 from kmq.spool.lock import held
 from kmq.spool.status import LINE, InHand, Process, boot_id, lock_path, status_path
 
-#: A process that lives and has not beaten for so many seconds stands still.
-SILENT_AFTER = 5.0
+#: A process that lives and has not beaten for so many seconds stands still: two beats of one at rest, and some more.
+SILENT_AFTER = 12.0
 
 #: No process has more messages in hand; what is longer is no status file of ours.
 _LINES = 4096

@@ -15,6 +15,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -79,6 +80,7 @@ _encode = msgspec.json.Encoder().encode
 _SEAL = len(seal(b"{}")) - len(b"{}")
 
 
+@cache
 def boot_id() -> str:
     """The kernel's name for this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -100,7 +102,8 @@ class StatusFile:
     """The status file of this process.
 
     counters: name -> count, shown with the process; the owner changes it at will. lost: writes that failed.
-    on_change: called once when there is something to show, until the next `flush`.
+    on_change: called once when there is something to show, until the next `flush`. stirred_at: when something changed
+    last that others look at, monotonic (spool/rhythm).
     """
 
     def __init__(self, folder: Path, role: str, n: int) -> None:
@@ -119,6 +122,7 @@ class StatusFile:
         self._dirty: set[int] = set()
         self._beaten = 0.0
         self._stirred = True
+        self.stirred_at = time.monotonic()
         self._told: dict[str, int] = {}
         self._lock: Lock | None = None
         self._fd = -1
@@ -172,7 +176,8 @@ class StatusFile:
             self.stir()
 
     def flush(self) -> None:
-        """Writes what changed, and once a second the process line. To be called about ten times a second."""
+        """Writes what changed, and once a second the process line. To be called ten times a second while there is mail
+        in hand, and now and then while there is none."""
         now = time.monotonic()
         if now - self._beaten >= BEAT:
             self._beat(now)
@@ -180,6 +185,7 @@ class StatusFile:
         for slot in dirty:
             self._write_slot(slot)
         if self._stirred:
+            self.stirred_at = now
             self._ring()
 
     def stir(self) -> None:

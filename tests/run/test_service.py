@@ -131,13 +131,13 @@ def settings(folder: Path, more: str = "") -> Settings:
 @pytest.mark.parametrize(
     ("role", "ready", "silence", "ended", "well"),
     [
-        ("scheduler", True, 9, False, True),
-        ("scheduler", True, 11, True, True),
-        ("scheduler", True, 41, True, False),
+        ("scheduler", True, 14, False, True),
+        ("scheduler", True, 16, True, True),
+        ("scheduler", True, 46, True, False),
         ("scheduler", False, 3000, False, True),
         ("scheduler", False, 3601, True, True),
-        ("receiver", True, 11, True, True),
-        ("receiver", False, 11, False, True),
+        ("receiver", True, 16, True, True),
+        ("receiver", False, 16, False, True),
         ("worker", True, 99, False, True),
         ("worker", True, 1000, False, False),
     ],
