@@ -158,9 +158,9 @@ class QueueSection:
     queue_database_batch_timeout: float = option(
         kinds.duration("0", "1s"),
         default="3ms",
-        doc="How long a record waits for company while mail is flowing; one that comes alone does not wait. Where a sync"
-        " takes longer than this, it waits for mail from those who sent some a moment ago, for as long as a sync takes;"
-        " 0: never.",
+        doc="How long a record waits for company while mail is flowing; one that comes alone does not wait. Where a"
+        " sync takes longer than this, it waits for mail from those who sent some a moment ago, for as long as a sync"
+        " takes; 0: never.",
     )
     queue_database_logging_file_size: int = option(
         kinds.size("64K", "1G"), default="8M", restart=True, doc="Size of one segment of the journal."
