@@ -32,13 +32,13 @@ class Bound:
 
 BOUNDS = {
     "receiver": Bound(functions=345, calls=37, wakes=10.5, syncs=0, written=6_000, each_second=600),
-    "scheduler": Bound(functions=480, calls=50, wakes=8, syncs=2.5, written=20_000, each_second=8_000),
+    "scheduler": Bound(functions=450, calls=50, wakes=8, syncs=2.5, written=20_000, each_second=8_000),
     "worker": Bound(functions=335, calls=16, wakes=5, syncs=0, written=7_000, each_second=600),
     "index": Bound(functions=2, calls=1, wakes=0.5, syncs=0, written=100, each_second=300),
 }
 
 #: Lines of Python that the pure core runs for a message, from `accepted` to `settled`.
-LINES = 375
+LINES = 368
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,10 @@ def test_a_message_wakes_no_loop_more_often(traced: dict[str, Counts], role: str
 
 
 def test_a_message_is_synced_when_it_came_and_when_it_went(traced: dict[str, Counts]) -> None:
-    """Twice, as nobody shares the batch here; and a checkpoint each second has some syncs of its own."""
+    """Twice, as nobody shares the batch here, unless a result is so late that the next message is there; and a
+    checkpoint each second has some syncs of its own."""
     found = traced["scheduler"]
-    assert 2 * MESSAGES <= found.syncs <= BOUNDS["scheduler"].syncs * MESSAGES + 10 * found.seconds
+    assert MESSAGES < found.syncs <= BOUNDS["scheduler"].syncs * MESSAGES + 10 * found.seconds
     assert not traced["receiver"].syncs + traced["worker"].syncs
 
 
