@@ -78,6 +78,7 @@ class Session(asyncio.Protocol):
     def __init__(self) -> None:
         self.gone = False
         self._asked = 0
+        self._number = b""  #: what an answer begins with
         self._heard = b""
         self._answer: asyncio.Future[Said] | None = None
         self._transport: asyncio.Transport | None = None
@@ -86,6 +87,7 @@ class Session(asyncio.Protocol):
         """The answer."""
         assert self._transport is not None, "who asks has waited for the connection"
         self._asked += 1
+        self._number = b"%d: " % self._asked
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(instream(text))
         return await self._answer
@@ -102,7 +104,7 @@ class Session(asyncio.Protocol):
         self._transport.write(_BEGIN)
 
     def data_received(self, data: bytes) -> None:
-        heard = self._heard = self._heard + data
+        heard = self._heard = self._heard + data if self._heard else data
         end = heard.find(b"\0")
         if end < 0 and len(heard) < REPLY_LIMIT:
             return
@@ -132,7 +134,3 @@ class Session(asyncio.Protocol):
         if isinstance(said, Verdict) and not reply.startswith(self._number):
             return Unanswered("it answers without the number of the question")
         return said
-
-    @property
-    def _number(self) -> bytes:
-        return b"%d: " % self._asked

@@ -88,21 +88,25 @@ class Desk:
         if self._busy < self.places and not self._waiting:
             self._busy += 1
             return None
-        mine: asyncio.Future[Unanswered | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[Unanswered | None] = loop.create_future()
         self._waiting.append(mine)
+        late = loop.call_later(self.time_limit, self._too_late, mine)
         try:
-            async with asyncio.timeout(self.time_limit):
-                return await mine
-        except TimeoutError:
-            if mine.done() and not mine.cancelled():
-                return mine.result()  # in the last moment
-            self._forget(mine)
-            return Unanswered(f"all {self.places} connections of this worker are busy for {self.time_limit:g} s")
+            return await mine
         except asyncio.CancelledError:
             self._forget(mine)
             if mine.done() and not mine.cancelled() and mine.result() is None:
                 self._leave()
             raise
+        finally:
+            late.cancel()
+
+    def _too_late(self, mine: asyncio.Future[Unanswered | None]) -> None:
+        if not mine.done():
+            self._forget(mine)
+            why = f"all {self.places} connections of this worker are busy for {self.time_limit:g} s"
+            mine.set_result(Unanswered(why))
 
     def _forget(self, one: asyncio.Future[Unanswered | None]) -> None:
         if one in self._waiting:
