@@ -33,7 +33,7 @@ class Bound:
 BOUNDS = {
     "receiver": Bound(functions=345, calls=37, wakes=10.5, syncs=0, written=6_000, each_second=600),
     "scheduler": Bound(functions=450, calls=50, wakes=8, syncs=2.5, written=20_000, each_second=8_000),
-    "worker": Bound(functions=335, calls=16, wakes=5, syncs=0, written=7_000, each_second=600),
+    "worker": Bound(functions=300, calls=15, wakes=5, syncs=0, written=6_200, each_second=600),
     "index": Bound(functions=2, calls=1, wakes=0.5, syncs=0, written=100, each_second=300),
 }
 
