@@ -154,6 +154,39 @@ def test_what_libraries_say_comes_along_on_one_line() -> None:
 # --- together ---------------------------------------------------------------------------------------------------------
 
 
+_FORKED = """
+import asyncio, os
+from kmq import log
+loop = asyncio.new_event_loop()
+log.start("parent")
+log.gather(loop)
+log.event("gathered")
+pid = os.fork()
+if not pid:
+    kept = log.anew()
+    for fd in set(range(3, 99)) - set(kept):
+        try: os.close(fd)
+        except OSError: pass
+    log.start("child")
+    log.event("here")
+    os._exit(0)
+os.waitpid(pid, 0)
+log.flush()
+"""
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_forked_process_says_nothing_of_what_its_parent_has_to_say(tmp_path: Path, pipe: bool) -> None:
+    with open(tmp_path / "log", "wb") as file:
+        stream = subprocess.PIPE if pipe else file
+        done = subprocess.run([sys.executable, "-c", _FORKED], stderr=stream, check=True)
+    text = done.stderr.decode() if pipe else (tmp_path / "log").read_text()
+    assert [re.sub(r"\[\d+\]", "", TIME.sub("", line)) for line in text.splitlines()] == [
+        "child: here",
+        "parent: gathered",
+    ]
+
+
 def test_lines_are_gathered_and_trouble_is_written_at_once(written: Written) -> None:
     async def story() -> None:
         written.log.gather(asyncio.get_running_loop())

@@ -7,7 +7,7 @@ Promise:  a child has standard output and error, the descriptors that are its sh
           has a process group of its own, since Ctrl-C in a terminal is the supervisor's; it hears signals as a program
           does that was just begun. It never comes back into what its parent was about to do: `os._exit` ends it, so
           that no object of its parent's is taken apart in it (a lock that is released here would be released there).
-On crash: of a child: its parent reaps it. There is one thread in the parent, so nobody's lock stays locked in a child.
+On crash: of a child: its parent reaps it. The parent has one thread, so nobody's lock stays locked in a child.
 Callers:  run/children, below a callback of the supervisor's loop.
 """
 
@@ -33,7 +33,6 @@ _HEARD = (signal.SIGTERM, signal.SIGHUP, rotation.ROTATED)
 def bear(role: str, number: int, live: Live, surroundings: Mapping[str, str], share: Collection[int]) -> int:
     """Begins a child; -> its pid. share: its descriptors; surroundings: what its environment has beside ours. OSError
     when there is no room for another process."""
-    assert threading.active_count() == 1, "a lock that another thread holds would stay locked in the child"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()

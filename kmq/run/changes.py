@@ -1,7 +1,7 @@
 """The scheduler process's word to the index: which messages' files have changed.
 
-Does:     once a second, and when somebody asks for the queues, tells the index process the IDs whose envelopes were
-          made, written to or unlinked since the last word (spool/touched), as one frame.
+Does:     once a second (at rest each five), and when somebody asks for the queues, tells the index process the IDs
+          whose envelopes were made, written to or unlinked since the last word (spool/touched), as one frame.
 Promise:  costs the loop a moment for each message that outlives its first second, and nothing for others. One word is
           under way at a time: an index that is slow or dead makes nobody wait, and nothing grows because of it.
 On crash: whoever joins compares all first, so nothing has to be kept.
@@ -27,9 +27,10 @@ Ask = Callable[[str, Mapping[str, Argument], int], Answer | AsyncIterator[Mappin
 
 
 class Changes:
-    """What one index process is told."""
+    """What one index process is told. asked: called when an operator asks for something, or wants something done."""
 
-    def __init__(self, touched: Touched) -> None:
+    def __init__(self, touched: Touched, asked: Callable[[], None] = lambda: None) -> None:
+        self._asked = asked
         self._touched = touched
         self._link: Link | None = None
         self._waiting = False
@@ -66,6 +67,7 @@ class Changes:
         def asked(
             verb: str, arguments: Mapping[str, Argument], uid: int
         ) -> Answer | AsyncIterator[Mapping[str, object] | Answer]:
+            self._asked()
             if verb == "queues":
                 self.tell()
             return ask(verb, arguments, uid)

@@ -170,7 +170,7 @@ class QueueProcess:
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.showing = Showing(self.status, self.core, self.storage)
         self.showing.rung = self._hurry
-        self.changes = Changes(store.effects.homes.touched)
+        self.changes = Changes(store.effects.homes.touched, self._hurry)
         self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
         self.rerouting = Rerouting(self.core, self.storage)
         self.etrns = Etrns(self.core, self.settings)

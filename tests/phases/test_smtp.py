@@ -127,6 +127,19 @@ def test_an_idle_connection_is_closed_in_good_order() -> None:
     against(EvilHop(), story, connection_idle=0.01)
 
 
+def test_nobody_looks_at_deadlines_while_there_are_none() -> None:
+    """And who has looked for the last time begins again with the next message."""
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        for count in (1, 2):
+            await outcome(phase, work("a@b.test"))
+            assert phase._sweep is not None
+            await until(lambda count=count: hop.quits == count, "QUIT after the idle time")  # type: ignore[misc]
+            await until(lambda: phase._sweep is None, "nothing is left to look at")
+
+    against(EvilHop(), story, connection_idle=0.01)
+
+
 def test_never_more_connections_than_allowed() -> None:
     async def story(hop: EvilHop, phase: Smtp) -> None:
         found = await asyncio.gather(*(send(phase, work(f"a{n}@b.test")) for n in range(60)))

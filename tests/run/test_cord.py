@@ -116,6 +116,21 @@ def test_a_ward_beats_and_says_when_it_serves() -> None:
     run(story)
 
 
+def test_a_ward_says_what_is_new_and_does_not_repeat_it() -> None:
+    async def story() -> None:
+        one = Supervisor()
+        one.ward.closed = lambda: "takes no mail in"
+        one.ward.tell_news()
+        one.ward.tell_news()
+        one.ward.serves()
+        assert await one.hears(Beat) == Beat(1, False, 42)
+        assert await one.hears(Beat) == Beat(1, False, 42, "takes no mail in")
+        assert await one.hears(Beat) == Beat(1, True, 42, "takes no mail in"), "what was said before is not said again"
+        one.ward.close()
+
+    run(story)
+
+
 def test_what_is_offered_counts_when_it_is_said_to() -> None:
     async def story() -> None:
         one = Supervisor()

@@ -61,6 +61,21 @@ def test_a_disk_that_does_not_answer_is_not_known(monkeypatch: pytest.MonkeyPatc
     probe.end()
 
 
+def test_nobody_looks_while_nobody_asks() -> None:
+    looks = []
+
+    def look() -> Figures:
+        looks.append(time.monotonic())
+        return {Resource.SPOOL_SPACE: 1.0}
+
+    probe = Probe("the disk of /spool", look, 0.001)
+    for count in (1, 2, 3):
+        until(lambda count=count: len(looks) >= count, "it looks at first, and when it was asked")  # type: ignore[misc]
+        assert len(looks) == count
+        probe.figures(time.monotonic())
+    probe.end()
+
+
 def test_a_disk_that_is_gone_is_not_known() -> None:
     def look() -> Figures:
         raise OSError(5, "Input/output error")

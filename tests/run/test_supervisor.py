@@ -58,6 +58,12 @@ def test_everybody_is_begun_with_his_sockets_and_no_other(kmqd: Kmqd) -> None:
     assert re.findall(r"started child=(\S+)", kmqd.log)[0] == "scheduler-1"
 
 
+def test_the_supervisor_has_one_thread(kmqd: Kmqd) -> None:
+    """Of others, a lock that they hold would stay locked in each child that is forked."""
+    process = kmqd.start()
+    assert os.listdir(f"/proc/{process.pid}/task") == [str(process.pid)]
+
+
 def test_the_first_word_to_the_scheduler_process_is_who_lives(kmqd: Kmqd) -> None:
     process = kmqd.start()
     kmqd.signal(signal.SIGUSR1)  # logs are opened anew, and nobody dies of it
