@@ -6,13 +6,14 @@ Callers:  phases.rules, phases.server_rules.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from kmq.model import address_list, fields
+from kmq.model import address_list
 from kmq.model.address import NotAnAddress, parse
 from kmq.model.domain import canonical
 from kmq.model.event import HeaderEdit
+from kmq.model.fields import CRLF
 from kmq.phases import subjects
 from kmq.phases.edits import edited
 from kmq.phases.header_words import decoded
@@ -24,22 +25,37 @@ _SCORES = ((b"x-spam-score", re.compile(r"\s*(-?\d{1,6}(?:\.\d{1,6})?)")),
            (b"x-spam-status", re.compile(r".{0,100}?\bscore=(-?\d{1,6}(?:\.\d{1,6})?)")))  # fmt: skip
 
 
-class Header:
-    """The fields of one message. header: whole fields, without the empty line."""
+#: A field from the end of its name on.
+_VALUE = re.compile(rb"[ \t]*+:([^\r\n]*+(?>\r\n[ \t][^\r\n]*+)*+\r\n)").match
 
-    __slots__ = ("_fields", "_known")
+
+class Header:
+    """The fields of one message. header: whole fields, without the empty line. Only those that somebody asks for are
+    looked for: most rules ask for one of a dozen."""
+
+    __slots__ = ("_known", "_lower", "_text")
 
     def __init__(self, header: bytes) -> None:
-        self._fields = fields.read(header)
+        self._text = CRLF + header
+        self._lower = self._text.lower()
         self._known: dict[str, list[str]] = {}
+
+    def _written(self, name: str) -> Iterator[bytes]:
+        """What stands behind the colon of each field of a name (lower case), folds and all, top down."""
+        wanted = CRLF + name.encode()
+        at = self._lower.find(wanted)
+        while at >= 0:
+            found = _VALUE(self._text, at + len(wanted))
+            if found is not None:  # else another name begins so
+                yield found[1]
+            at = self._lower.find(wanted, at + len(wanted))
 
     def values(self, name: str) -> list[str]:
         """The values of all fields of a name (lower case), top down, as people read them."""
-        if name not in self._known:
-            wanted = name.encode()
-            found = (one.text.partition(b":")[2] for one in self._fields if one.name == wanted)
-            self._known[name] = list(map(decoded, found))
-        return self._known[name]
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = list(map(decoded, self._written(name)))
+        return known
 
     def first(self, name: str) -> str:
         """That of the topmost one, "" for none."""
@@ -47,12 +63,10 @@ class Header:
 
     def addresses(self, name: str) -> list[str]:
         """The addresses in all fields of a name, in lower case with A-labels; what is none is left out."""
-        wanted = name.encode()
         found: list[str] = []
-        for one in self._fields:
-            if one.name == wanted:
-                written = address_list.read(one.text, one.text.index(b":") + 1).written
-                found += filter(None, (comparable(each.text) for each in written))
+        for value in self._written(name):
+            written = address_list.read(value, 0).written
+            found += filter(None, (comparable(each.text) for each in written))
         return found
 
     @property

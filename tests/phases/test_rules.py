@@ -135,6 +135,16 @@ def test_a_score_is_that_of_the_nearest_filter_and_none_is_neither_over_nor_unde
     assert met("spam score under 99", look(header)) is (points is not None)
 
 
+def test_a_field_is_known_by_its_whole_name() -> None:
+    """However it is written, and whatever other names begin so, or stand in a value."""
+    text = b"Subject-Of: 1\r\nX: a\r\n Subject: 2\r\nsUBJECT \t: three\r\n  folded\r\nSubject:\r\n"
+    header = Header(text + b"Subjects: 4\r\nTo: a@b.test\r\n")
+    assert header.values("subject") == ["three  folded", ""]
+    assert header.values("subject-of") == ["1"]
+    assert header.values("sub") == []
+    assert header.addresses("to") == ["a@b.test"]
+
+
 def test_a_score_of_a_filter_of_ours_goes_before_what_a_header_claims() -> None:
     seen = look("X-Spam-Score: -5\n")
     ours = Look(seen.head, seen.header, (), 9.0)
