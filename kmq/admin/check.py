@@ -34,7 +34,8 @@ from kmq.config import KmqSection, ReceiverSection, Settings, checks
 from kmq.config.certificates import unusable
 from kmq.config.embedded import PATH as EMBEDDED_PATH
 from kmq.config.kinds import write_endpoint
-from kmq.spool.lock import spool_held
+from kmq.run.family import LOCK
+from kmq.spool.lock import holder, spool_held
 from kmq.spool.processes import Condition, read_all
 
 #: Folders that messages are moved and linked between, so that they must be on one file system.
@@ -216,7 +217,9 @@ def _processes(section: KmqSection) -> set[int] | None:
     if hidden(section.spool):
         return None
     living = read_all(section.spool / "status", dead=False)
-    return {status.pid for status in living if status.condition is not Condition.DEAD}
+    supervisor = holder(section.run_directory / LOCK)  # it listens before the others tell of themselves
+    found = {status.pid for status in living if status.condition is not Condition.DEAD}
+    return found if supervisor is None else found | {supervisor}
 
 
 def _port(receiver: ReceiverSection, host: str, port: int, ours: set[int] | None) -> Verdict:

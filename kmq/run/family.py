@@ -29,10 +29,13 @@ LAST_RESULTS = 45.0
 
 _PAUSE = 0.05
 
+#: Below the run directory: who supervises.
+LOCK = "kmqd.lock"
+
 
 def lock_kmqd(run_directory: Path) -> Lock:
     """Makes this process the one supervisor; SpoolLocked, with its pid, when there is one."""
-    lock = Lock(run_directory / "kmqd.lock", wait=0.2)
+    lock = Lock(run_directory / LOCK, wait=0.2)
     lock.sign()
     return lock
 

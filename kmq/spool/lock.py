@@ -87,6 +87,14 @@ def held(path: Path) -> bool | None:
     return False
 
 
+def holder(path: Path) -> int | None:
+    """The process that holds a lock, as it signed; None when nobody does, or that cannot be said."""
+    try:
+        return int(path.read_text("ascii")) if held(path) else None
+    except (OSError, ValueError):
+        return None
+
+
 def spool_held(spool: Path) -> bool | None:
     """Whether a scheduler process owns this spool now; None when that cannot be said."""
     return held(spool)

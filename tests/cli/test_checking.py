@@ -17,6 +17,7 @@ from kmq.cli.parser import VERBS
 from kmq.config import load
 from kmq.errors import SpoolError
 from kmq.run import ground
+from kmq.run.family import lock_kmqd
 from kmq.spool.disk import Disk
 from kmq.spool.layout import prepare
 from kmq.spool.lock import SpoolLock
@@ -158,6 +159,20 @@ def test_a_port_that_kmqd_has_is_in_order(whole: Place) -> None:
     assert status == 0
     assert "held by the kmqd that runs" in out
     assert "kmqd runs on this spool" in out
+
+
+def test_a_port_of_a_kmqd_that_is_beginning_is_in_order(whole: Place) -> None:
+    """Its supervisor listens already; no other process has told of itself."""
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        whole.configure(port=ours.getsockname()[1])
+        folder = load(whole.path).kmq.run_directory
+        folder.mkdir(exist_ok=True)
+        lock = lock_kmqd(folder)
+        begun = whole.run("check")
+        lock.release()
+        ended = whole.run("check")
+    assert begun[0] == 0 and "held by the kmqd that runs" in begun[1]
+    assert ended[0] == 78, "the lock's file says who it was, not who it is"
 
 
 def test_a_port_that_another_program_has_beside_a_kmqd_that_runs(whole: Place) -> None:
