@@ -137,8 +137,6 @@ class Smtpd:
                 continue
             begin = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
             self._servers[address] = await begin(partial(self.carrier, self, loop), sock=listener, backlog=512)
-        if self._timer is None:
-            self._timer = loop.call_later(self.tick, self._look, loop)
 
     async def close(self, grace: float) -> None:
         """Takes nobody in any more and lets messages on their way come to their end, for `grace` seconds at most."""
@@ -170,7 +168,7 @@ class Smtpd:
         self.now = loop.time()
         for carrier in list(self._carriers):
             carrier.look(self.now)
-        self._timer = loop.call_later(self.tick, self._look, loop)
+        self._timer = loop.call_later(self.tick, self._look, loop) if self._carriers else None
 
     # --- what carriers ask ---
 
@@ -194,6 +192,10 @@ class Smtpd:
             self.counts["turned-away"] += 1
         else:
             self._carriers.add(carrier)
+            if self._timer is None:  # nobody was here, so nobody's time was looked at
+                loop = asyncio.get_running_loop()
+                self.now = loop.time()
+                self._timer = loop.call_later(self.tick, self._look, loop)
         return refusal
 
     def dismiss(self, carrier: Carrier) -> None:
