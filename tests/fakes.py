@@ -32,13 +32,15 @@ FAULT = re.compile(
 
 @dataclass
 class Received:
-    """One message that the hop has whole: sender, recipients as they stood on the wire, body with its dots undone."""
+    """One message that the hop has whole: sender, recipients as they stood on the wire, body with its dots undone;
+    client: the address that it came from."""
 
     sender: str
     recipients: list[str]
     body: bytes
     lines: list[bytes]
     answered: bool = False
+    client: str = ""
 
     @property
     def key(self) -> str:
@@ -134,9 +136,9 @@ class EvilHop:
         await self.stop()
 
     @contextmanager
-    def threaded(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator["EvilHop"]:
+    def threaded(self) -> Iterator["EvilHop"]:
         """The hop in a thread with a loop of its own, for tests that run whole processes against it."""
-        with beside(loop) as thread:
+        with beside() as thread:
             thread.run(self.start())
             try:
                 yield self
@@ -423,7 +425,8 @@ class _Session(asyncio.Protocol):
         if not self.recipients:
             self.say("554 5.5.1 no valid recipients")
             return
-        message = Received(self.sender, self.recipients, body, self.lines)
+        client, _ = self.transport.get_extra_info("peername")
+        message = Received(self.sender, self.recipients, body, self.lines, client=client)
         if hop.lmtp:
             self.whole_for_each(message)
             return

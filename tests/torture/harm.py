@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from math import inf, isinf
 from random import Random
 
 from tests.torture.image import KEEP_LOG, LOSE_LOG, Image
@@ -72,10 +73,10 @@ class Harm:
         await asyncio.to_thread(self._kmqd.ready)
 
     def _kill(self, name: str) -> None:
-        began = time.time()
+        at = time.time()
         pid = self._kmqd.kill(name)
         if pid:
-            self._watch(_died(name, began), pid, name)
+            self._watch(Death(name, at, inf, frozenset({pid})), pid, name)
 
     def _watch(self, death: Death, pid: int, name: str) -> None:
         watch = asyncio.create_task(self._await_successor(death, pid, name))
@@ -92,9 +93,8 @@ class Harm:
 
     async def _everything(self) -> None:
         """Sometimes the next blow falls while all are still starting."""
-        began = time.time()
-        self._kmqd.kill_all()
-        death = _died("all", began)
+        at = time.time()
+        death = Death("all", at, inf, self._kmqd.kill_all())
         self._kmqd.begin()
         self._watch(death, 0, "scheduler-1")
         if self._chance.random() < 0.5:
@@ -103,10 +103,9 @@ class Harm:
     async def _power(self) -> None:
         """The machine stops, and starts again: what nobody synced is gone, and so is what lies in memory alone."""
         assert self._image is not None
-        began = time.time()
+        at = time.time()
         self._image.cut(self._chance.choice((LOSE_LOG, LOSE_LOG, KEEP_LOG)))
-        self._kmqd.kill_all()
-        death = _died("power", began)
+        death = Death("power", at, inf, self._kmqd.kill_all())
         await asyncio.to_thread(self._image.unmount)
         shutil.rmtree(self._kmqd.run)
         self._image.mount()
@@ -118,16 +117,15 @@ class Harm:
     async def _supervisor(self) -> None:
         """Its children end in order, and a new kmqd waits for them. Without a scheduler process they end with results
         that nobody took."""
-        deaf = self._kmqd.status("scheduler-1") is None
-        began = time.time()
+        dying = any(one.name == "scheduler-1" and isinf(one.back) for one in self._ledger.deaths)
+        deaf = dying or self._kmqd.status("scheduler-1") is None
+        orphans = frozenset(self._kmqd.children().values())
+        at = time.time()
         self._kmqd.kill_supervisor()
-        death = _died("kmqd", began)
         self._kmqd.begin()
         await asyncio.to_thread(self._kmqd.ready, 100)
         back = time.time()
-        self._ledger.deaths.append(death._replace(back=back))
-        if deaf:
-            self._ledger.deaths.append(Death("all", back, back, back - began))
+        self._ledger.deaths.append(Death("kmqd", at, back, orphans if deaf else frozenset()))
 
     async def _pause(self, name: str) -> None:
         """Stops a process for a moment, as a debugger or a busy machine does."""
@@ -136,9 +134,3 @@ class Harm:
             await asyncio.sleep(self._chance.uniform(0.1, 1.5))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-
-
-def _died(name: str, began: float) -> Death:
-    """A death that lasts. began: Unix time at which the blow was begun; it has fallen by now, however late."""
-    now = time.time()
-    return Death(name, now, float("inf"), now - began)

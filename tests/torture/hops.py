@@ -2,12 +2,10 @@
 
 Debian's smtp-sink writes each message that it has whole to a file (and only those), before it answers; one of them
 thinks long, one refuses every recipient. EvilHop defers. So what the other side has is known whatever kmq believes.
-EvilHop shares the test's process, which may be kept from reading what has come: Looks says for how long.
+Each worker comes from an address of its own (within/whose), so it is known who brought a copy.
 """
 
-import asyncio
 import re
-import selectors
 import shutil
 import tempfile
 import time
@@ -20,6 +18,7 @@ from tests.postfix import Postfix
 from tests.torture.kmqd import Kmqd
 from tests.torture.ledger import LOCAL, REFUSING, Copy, Ledger
 from tests.torture.letters import is_notice, notice, read
+from tests.torture.within.whose import process_at
 from tests.waiting import free_port
 
 FAR = "far.test"  #: its hop takes everything
@@ -27,31 +26,17 @@ LATE = "late.test"  #: its hop thinks for a second before it answers the final d
 SLOW = "slow.test"  #: its hop defers those whose address says so, and other things that EvilHop knows
 
 _RECIPIENT = re.compile(rb"^X-Rcpt-Args: <([^>]*)>", re.MULTILINE)
-
-
-class Looks(selectors.EpollSelector):
-    """Tells when a loop looked. since: what is read now was not there at that time (Unix)."""
-
-    OFTEN = 0.02  #: seconds between two looks of a loop that is free
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.since = self._now = time.time()
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.since, self._now = self._now, time.time()
-        return super().select(self.OFTEN if timeout is None else min(timeout, self.OFTEN))
+_CLIENT = re.compile(rb"^X-Client-Addr: (\S+)", re.MULTILINE)
 
 
 class Noted(list[Received]):
-    """Messages, and between which times each was given to the hop that uses `looks`."""
+    """Messages, and when the hop had read each."""
 
-    def __init__(self, looks: Looks) -> None:
-        self.times: list[tuple[float, float]] = []
-        self._looks = looks
+    def __init__(self) -> None:
+        self.times: list[float] = []
 
     def append(self, message: Received) -> None:
-        self.times.append((self._looks.since, time.time()))
+        self.times.append(time.time())
         super().append(message)
 
 
@@ -81,14 +66,17 @@ class World:
             text = path.read_bytes()
             found = read(text)
             at = path.stat().st_mtime
-            for recipient in _RECIPIENT.findall(text.partition(b"\n\n")[0]):
-                yield Copy(found.token, recipient.decode(), found.whole, at)
+            header = text.partition(b"\n\n")[0]
+            client = _CLIENT.search(header)
+            by = process_at(client[1].decode()) if client else 0
+            for recipient in _RECIPIENT.findall(header):
+                yield Copy(found.token, recipient.decode(), found.whole, at, by)
 
     def _noted(self) -> Iterator[Copy]:
-        for message, (since, at) in zip(self._slow, self._slow.times, strict=True):
+        for message, at in zip(self._slow, self._slow.times, strict=True):
             found = read(message.body)
             for recipient in message.recipients:
-                yield Copy(found.token, recipient, found.whole, at, at - since)
+                yield Copy(found.token, recipient, found.whole, at, process_at(message.client))
 
 
 @contextmanager
@@ -97,15 +85,14 @@ def world(postfix: Postfix) -> Iterator[World]:
     dump = Path(tempfile.mkdtemp(prefix="kmq-hop."))
     dump.chmod(0o777)  # smtp-sink writes as nobody
     far, late, refusing = free_port(), free_port(), free_port()
-    looks = Looks()
-    noted = Noted(looks)
+    noted = Noted()
     slow = EvilHop(messages=noted)
     try:
         with (
             postfix.sink(far, "-d", f"{dump}/%H%M%S."),
             postfix.sink(late, "-d", f"{dump}/late.%H%M%S.", "-W", ".:1"),
             postfix.sink(refusing, "-f", "RCPT"),
-            slow.threaded(asyncio.SelectorEventLoop(looks)),
+            slow.threaded(),
         ):
             yield World(dump, noted, {FAR: far, LATE: late, REFUSING: refusing, SLOW: slow.port})
     finally:

@@ -75,6 +75,7 @@ CONNECTOR = """\
 type = smarthost
 address_spaces = {domain}
 hosts = 127.0.0.1:{port}
+source_address = 127.0.0.1
 tls = never
 slow_down = no
 
@@ -220,18 +221,20 @@ class Kmqd:
                 return 0
         return pid
 
-    def kill_all(self) -> None:
-        """Everything at once, as a power cut does to processes; returns when they are gone."""
+    def kill_all(self) -> frozenset[int]:
+        """Everything at once, as a power cut does to processes; which children there were, and they are gone."""
         assert self._process is not None
         found = self.children()
         self._process.kill()
-        for pid in {*found.values(), *self.children().values()}:
+        pids = frozenset((*found.values(), *self.children().values()))
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         self._process.wait()
-        until(lambda: not any(_role(pid) for pid in found.values()), "all processes are gone")
+        until(lambda: not any(map(_role, pids)), "all processes are gone")
+        return pids
 
     def kill_supervisor(self) -> None:
         """kmqd alone; its children end in order by themselves."""

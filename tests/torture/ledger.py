@@ -1,7 +1,8 @@
 """The ledger: what was promised to whom, and the judge who compares it with what came of it.
 
 Promise:  a violation is a sentence. No letter is forgiven for a death that could not touch it: a copy too many is
-          allowed only when a worker died after it had given the first copy away, and before that was durable.
+          allowed only when the very worker that gave one away died before that was durable, and before the other came.
+          Next hops note what they have read, and may be late on a busy machine; so order is not taken from times.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from tests.torture.letters import STRANGER
 #: Seconds within which what a worker gave away is durable, while a scheduler process is there to hear of it: the
 #: slowest hop takes one second for its answer.
 IN_FLIGHT = 2.5
-#: File times are that coarse, and a sink's clock ticks no finer.
+#: File times are that coarse.
 COARSE = 0.05
 
 REFUSING = "refuse.test"  #: the hop behind it takes nobody
@@ -31,29 +32,24 @@ class Sent:
 
 
 class Copy(NamedTuple):
-    """A letter that came to a recipient. at: Unix time by which it was there; late: seconds by which it may have come
-    before that."""
+    """A letter that came to a recipient. at: Unix time at which its taker had read it; by: the process that brought it,
+    0 where that is not known."""
 
     token: str
     recipient: str
     whole: bool
     at: float
-    late: float = 0.0
+    by: int = 0
 
 
 class Death(NamedTuple):
-    """Something that was killed. at, back: Unix time by which it was dead, and when its successor was there; late:
-    seconds by which it may have died before `at`."""
+    """Something that was killed. at, back: Unix time of the kill, and when its successor was there; pids: processes that
+    could no longer tell what they had done."""
 
     name: str
     at: float
     back: float
-    late: float = 0.0
-
-    @property
-    def takes_results(self) -> bool:
-        """Whether what a worker had done, and told nobody durably, is lost with it."""
-        return self.name.startswith("worker") or self.name in ("all", "power")
+    pids: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -101,20 +97,19 @@ class Ledger:
             yield f"WRONG NOTICE {letter.answered} {token} to {recipient}: {notices} beside {len(copies)} copies"
         if notices > 1:
             yield f"TWO NOTICES {letter.answered} {token} to {recipient}: {notices}"
-        for earlier, later in pairwise(copies):
+        for one, other in pairwise(copies):
             if recipient.endswith(LOCAL):
                 yield f"TWICE IN A MAILDIR {letter.answered} {token} to {recipient}"
-            elif not self._excused(earlier, later):
-                yield f"TWICE {letter.answered} {token} to {recipient} at {earlier.at:.3f} and {later.at:.3f}"
+            elif not self._excused(one, other) and not self._excused(other, one):
+                said = " and ".join(f"{copy.at:.3f} by {copy.by}" for copy in (one, other))
+                yield f"TWICE {letter.answered} {token} to {recipient} at {said}"
 
-    def _excused(self, earlier: Copy, later: Copy) -> bool:
-        """A worker may have died between the two, soon after the first: its result may not have been durable."""
-        came = earlier.at - earlier.late - COARSE
-        return any(
-            death.takes_results
-            and came <= death.at
-            and death.at - death.late <= later.at + COARSE
-            and death.at - earlier.at - self._deaf(earlier.at, death.at) <= self.in_flight
+    def _excused(self, first: Copy, second: Copy) -> bool:
+        """Who brought the first died soon, so that its result may not have been durable; then another brought it."""
+        return first.by != second.by and any(
+            first.by in death.pids
+            and death.at <= second.at + COARSE
+            and death.at - first.at - self._deaf(first.at, death.at) <= self.in_flight
             for death in self.deaths
         )
 

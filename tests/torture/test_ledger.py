@@ -1,18 +1,12 @@
 """The judge sees what is wrong, and forgives nothing that has no excuse."""
 
-import asyncio
-import socket
-import threading
-import time
 from random import Random
 
 import pytest
 
-from tests.fakes import EvilHop
 from tests.torture import letters
-from tests.torture.hops import Looks, Noted
 from tests.torture.ledger import Copy, Death, Ledger, Sent
-from tests.waiting import until
+from tests.torture.within.whose import address_of, process_at
 
 FAR, HERE, NOBODY = "one@far.test", "user1@local.test", "nobody@refuse.test"
 ID = "69212ad0-0000a1f3"
@@ -22,8 +16,17 @@ def ledger(*copies, answered=ID, to=(FAR,), notices=(), deaths=(), queued=()):
     return Ledger({"t1": Sent(list(to), answered)}, list(copies), list(notices), list(deaths), set(queued))
 
 
-def copy(at=100.0, to=FAR, token="t1", whole=True, late=0.0):
-    return Copy(token, to, whole, at, late)
+def copy(at=100.0, to=FAR, token="t1", whole=True, by=1):
+    return Copy(token, to, whole, at, by)
+
+
+def again(at=200.0):
+    """The same, by another process."""
+    return copy(at, by=2)
+
+
+def death(name, at, back, *pids):
+    return Death(name, at, back, frozenset(pids))
 
 
 GOOD = {
@@ -33,16 +36,16 @@ GOOD = {
     "still queued": ledger(queued=["t1"]),
     "refused, and its sender told": ledger(to=[NOBODY], notices=[("t1", [NOBODY])]),
     "a stranger's": ledger(copy(), copy(token=letters.STRANGER)),
-    "twice, since a worker died at once": ledger(copy(), copy(200.0), deaths=[Death("worker-1", 100.2, 101.0)]),
-    "twice, since all died": ledger(copy(), copy(200.0), deaths=[Death("all", 100.2, 101.0)]),
+    "twice, since a worker died at once": ledger(copy(), again(), deaths=[death("worker-1", 100.2, 101.0, 1)]),
+    "twice, since all died": ledger(copy(), again(), deaths=[death("all", 100.2, 101.0, 1, 2, 3)]),
     "twice: nobody was there to hear of it": ledger(
-        copy(), copy(200.0), deaths=[Death("scheduler-1", 99.0, 104.0), Death("worker-1", 104.2, 105.0)]
+        copy(), again(), deaths=[death("scheduler-1", 99.0, 104.0, 9), death("worker-1", 104.2, 105.0, 1)]
     ),
-    "twice: its hop read the first copy when the worker was dead already": ledger(
-        copy(100.3, late=0.4), copy(100.32), deaths=[Death("worker-1", 100.1, 101.0)]
+    "twice: its hop read the first copy late": ledger(
+        copy(100.3), again(100.32), deaths=[death("worker-1", 100.1, 101.0, 1)]
     ),
-    "twice: we were kept from noting the death in time": ledger(
-        copy(), copy(100.02), deaths=[Death("worker-1", 100.4, 101.0, late=0.5)]
+    "twice: its hop read the second copy first": ledger(
+        copy(100.3), again(100.2), deaths=[death("worker-1", 100.1, 101.0, 1)]
     ),
 }
 
@@ -52,15 +55,15 @@ BAD = {
     "HALF": ledger(copy(whole=False)),
     "NEVER SENT t9": ledger(copy(), copy(token="t9")),
     "NEVER SENT t1 to other@far.test": ledger(copy(), copy(to="other@far.test")),
-    "TWICE 69212ad0-0000a1f3 t1 to one": ledger(copy(), copy(101.0)),
+    "TWICE 69212ad0-0000a1f3 t1 to one": ledger(copy(), again(101.0)),
     "TWICE": ledger(
-        copy(), copy(101.0), deaths=[Death("scheduler-1", 100.2, 100.9), Death("receiver-1", 100.2, 100.9)]
+        copy(), again(101.0), deaths=[death("scheduler-1", 100.2, 100.9, 8), death("receiver-1", 100.2, 100.9, 9)]
     ),
-    "TWICE ": ledger(copy(), copy(200.0), deaths=[Death("worker-1", 103.0, 104.0)]),
-    " TWICE": ledger(copy(), copy(101.0), deaths=[Death("worker-1", 99.0, 99.5), Death("all", 101.5, 102.0)]),
-    "TWICE 69212ad0": ledger(copy(100.3, late=0.1), copy(100.32), deaths=[Death("worker-1", 100.1, 101.0)]),
-    "TWICE 69212ad0-": ledger(copy(), copy(100.02), deaths=[Death("worker-1", 100.4, 101.0, late=0.1)]),
-    "TWICE IN A MAILDIR": ledger(copy(to=HERE), copy(to=HERE), to=[HERE], deaths=[Death("worker-1", 100.0, 101.0)]),
+    "TWICE ": ledger(copy(), again(), deaths=[death("worker-1", 103.0, 104.0, 1)]),
+    " TWICE": ledger(copy(), again(101.0), deaths=[death("all", 101.5, 102.0, 1, 2)]),
+    "TWICE 69212ad0": ledger(copy(), again(101.0), deaths=[death("worker-2", 100.2, 100.9, 3)]),
+    "TWICE 69212ad0-": ledger(copy(), copy(101.0), deaths=[death("worker-1", 100.2, 100.9, 1)]),
+    "TWICE IN A MAILDIR": ledger(copy(to=HERE), copy(to=HERE), to=[HERE], deaths=[death("worker-1", 100.0, 101.0, 1)]),
     "TWO NOTICES": ledger(to=[NOBODY], notices=[("t1", [NOBODY]), ("t1", [NOBODY])]),
     "WRONG NOTICE": ledger(copy(), notices=[("t1", [FAR])]),
 }
@@ -89,23 +92,7 @@ def test_a_letter_proves_itself_whatever_stands_above_it(size):
     assert letters.read(b"Subject: hello\r\n\r\nhello\r\n") == (letters.STRANGER, True)
 
 
-def test_a_copy_that_lay_unread_is_known_to_have_come_before():
-    noted = Noted(looks := Looks())
-    hop, stands, go_on = EvilHop(messages=noted), threading.Event(), threading.Event()
-
-    def stand_still():
-        stands.set()
-        go_on.wait(60)
-
-    loop = asyncio.SelectorEventLoop(looks)
-    with hop.threaded(loop), socket.create_connection(hop.address) as client:
-        client.sendall(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n")
-        until(lambda: b"DATA" in hop.commands, "it waits for the text")
-        loop.call_soon_threadsafe(stand_still)
-        stands.wait(60)
-        client.sendall(b"text\r\n.\r\n")
-        came = time.time()
-        go_on.set()
-        until(lambda: noted, "it has read it")
-    ((since, at),) = noted.times
-    assert since <= came <= at
+@pytest.mark.parametrize("pid", [1, 255, 256, 65_535, 65_536, 4_194_303])
+def test_an_address_tells_the_process(pid):
+    assert process_at(address_of(pid)) == pid
+    assert process_at("127.0.0.1") == 0

@@ -22,7 +22,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.postfix
 
-_ENDED = re.compile(r"^(\S+) .*ended child=(worker-\d)", re.MULTILINE)
+_ENDED = re.compile(r"^(\S+) .*ended child=(worker-\d) pid=(\d+)", re.MULTILINE)
 
 
 class Evil(Mix):
@@ -75,8 +75,8 @@ def flow(kmqd: Kmqd, ledger: Ledger, mix: Mix, letters: int) -> None:
 def judge(kmqd: Kmqd, around: World, ledger: Ledger, evil: str) -> list[str]:
     """What is wrong, the evil one beside."""
     ledger.queued.add(evil)
-    for at, name in _ENDED.findall(kmqd.log):
-        ledger.deaths.append(Death(name, from_text(at), from_text(at)))
+    for at, name, pid in _ENDED.findall(kmqd.log):
+        ledger.deaths.append(Death(name, from_text(at), from_text(at), frozenset({int(pid)})))
     around.gather(kmqd, ledger)
     assert all(copy.token != evil for copy in ledger.copies), "the evil one was delivered"
     return ledger.judge().wrong

@@ -1,7 +1,8 @@
 """What a test changes within kmqd's own processes; Python reads this first where PYTHONPATH names this folder.
 
 Nothing of kmq is changed on disk. Each change is asked for by a variable of the environment, and made in kmqd before it
-begins, or in the child that it is for when it is born:
+begins, or in the child that it is for when it is born. A worker whose connector names any `source_address` comes from
+one that is its process's own (whose).
 
 KMQ_IMPATIENT  the supervisor begins dead children again at once, however many died before.
 KMQ_EVIL       workers meet accidents: a recipient whose address says so kills its worker (abort), makes it raise
@@ -32,6 +33,15 @@ def births() -> None:
         return good(role, number)
 
     child.live = live
+
+
+def own_address() -> None:
+    from whose import address_of
+
+    from kmq.phases import smtp_opening
+
+    good, mine = smtp_opening.bind, (address_of(os.getpid()),)
+    smtp_opening.bind = lambda sock, _: good(sock, mine)
 
 
 def impatient() -> None:
@@ -132,8 +142,7 @@ if any(word.endswith(("kmq.cli.kmqd", "/kmqd")) for word in sys.orig_argv):
     births()
     if "KMQ_IMPATIENT" in os.environ:
         impatient()
-    if "KMQ_EVIL" in os.environ:
-        evil()  # of workers, who alone categorize: before the modules that call it are read
+    AT_BIRTH["worker"] = [own_address, *([evil] if "KMQ_EVIL" in os.environ else ())]
     AT_BIRTH["scheduler"] = [
         partial(change, os.environ[name])
         for name, change in (("KMQ_GATE", gate), ("KMQ_TRAP", trap))
