@@ -201,6 +201,8 @@ class Content:
 
     def fault(self) -> bytes | None:
         """The reply that refuses the message, the gravest first; None so far."""
+        if not self.spoiled and self.hops <= self._hop_limit:
+            return None  # all else spoils the message at once
         if self._bare:
             return replies.BARE_CR_OR_LF
         if self._nul:

@@ -18,6 +18,7 @@ LINE_LIMIT = 2048  #: bytes of a command line; 512 and room for the parameters o
 DRAIN_LIMIT = 65536  #: a line beyond this is no mistake but an attack
 
 _PERMANENT = ord("5")
+_CR = ord("\r")
 
 
 class State(IntEnum):
@@ -137,13 +138,12 @@ class Conversation:
         end = kept.find(b"\n", at)
         if end < 0:
             return at < len(kept) and self._read_unfinished()
-        line = kept[at:end]
+        text = kept[at : end - 1]
         self._at = end + 1
         self.progress += 1
-        text = line[:-1]
         if self._overlong or end - at >= LINE_LIMIT:
             self._end_overlong(end - at)
-        elif b"\r" in text or line[-1:] != b"\r":
+        elif end == at or kept[end - 1] != _CR or b"\r" in text:
             self._say(replies.BARE_IN_COMMAND)
         elif b"\0" in text:
             self._say(replies.NUL_IN_COMMAND)

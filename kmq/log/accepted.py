@@ -7,6 +7,7 @@ Callers:  intake.carrier, when it hears that a message is stored; intake.introdu
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -43,14 +44,15 @@ def tell(queue_id: str, one: Accepted, tls: str | None = None) -> None:
     """It is durable. tls: what protected the conversation."""
     tracking.received(queue_id, one, tls or "")
     to = one.recipients
-    said = [
-        f" from={shown(f'<{one.sender}>')}",
-        f" to={shown(f'<{to[0]}>')}" if len(to) == 1 else "",
-        f" tls={shown(tls)}" if tls else "",
-        f" delay={one.delay}",
-        f" msgid={shown(one.message_id)}" if one.message_id else "",
-        one.by.text,
-        f" size={one.size} nrcpt={len(to)}",
-        f" reason={shown(one.reason)}" if one.reason else "",
-    ]
-    mail.say("accepted", queue_id, "".join(said))
+    only = f" to={_path(to[0])}" if len(to) == 1 else ""
+    by_tls = f" tls={shown(tls)}" if tls else ""
+    known = f" msgid={shown(one.message_id)}" if one.message_id else ""
+    why = f" reason={shown(one.reason)}" if one.reason else ""
+    said = f" from={_path(one.sender)}{only}{by_tls} delay={one.delay}{known}{one.by.text}"
+    mail.say("accepted", queue_id, f"{said} size={one.size} nrcpt={len(to)}{why}")
+
+
+@lru_cache(1024)
+def _path(address: str) -> str:
+    """An address as the line has it. The same ones come again and again."""
+    return shown(f"<{address}>")

@@ -312,6 +312,13 @@ def test_bare_lf_ends_no_command_unnoticed():
     assert client.send(b"EHLO c\nMAIL FROM:<a@b>\n") == ["500 5.5.2 Bare CR or LF received"] * 2
 
 
+@pytest.mark.parametrize("line", [b"\n", b"\r\r\n", b"NO\rOP\r\n", b"NOOP\n", b"NOOP\r\r\n"])
+def test_a_command_has_one_cr_and_that_at_its_end(line):
+    client = talk()
+    assert client.send(line) == ["500 5.5.2 Bare CR or LF received"]
+    assert client.send(b"NOOP\r\n" + line) == ["250 2.0.0 Ok", "500 5.5.2 Bare CR or LF received"]
+
+
 def test_a_message_announced_too_big_is_refused_at_mail():
     client = talk(section=receiver(size_limit=1000), greeted=True)
     assert client.codes(b"MAIL FROM:<a@b> SIZE=1000\r\nRSET\r\n") == [250, 250]
