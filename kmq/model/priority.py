@@ -30,6 +30,7 @@ WORDS: Final = ("high", "", "low")
 
 _OF: Final = {word: Priority(place) for place, word in enumerate(WORDS)}
 _KEY = b',"priority":"'
+_NORMAL: Final = int(NORMAL)
 
 
 def of(word: str) -> Priority:
@@ -37,13 +38,16 @@ def of(word: str) -> Priority:
     return _OF.get(word, NORMAL)
 
 
-def of_line(line: bytes) -> Priority:
-    """Of a head's line, or of the end of one. In a JSON text a quote is escaped, so no address can say this."""
+def of_line(line: bytes) -> int:
+    """Of a head's line, or of the end of one. In a JSON text a quote is escaped, so no address can say this.
+
+    A plain number, since it is a place in tables: an enum is a slow one.
+    """
     at = line.find(_KEY)
     if at < 0:
-        return NORMAL
+        return _NORMAL
     at += len(_KEY)
-    return of(line[at : line.index(b'"', at)].decode("ascii", "replace"))
+    return int(of(line[at : line.index(b'"', at)].decode("ascii", "replace")))
 
 
 #: Of 100 connections to a next hop, those that each may have; None: all mail is alike.

@@ -42,7 +42,6 @@ from kmq.run.share import (
     Owed,
     Share,
     ShareFacts,
-    ShareState,
     chain,
     joined,
     shared,
@@ -381,7 +380,7 @@ class Lines:
         return warned is not None and rcpt[0] in warned
 
     @staticmethod
-    def _turn(share: Share, state: ShareState) -> None:
+    def _turn(share: Share, state: int) -> None:
         if share.state is not state:
             turn(share, state)
 
@@ -483,7 +482,7 @@ class Lines:
 
 
 #: What people see of a share's state, before queue and operator are looked at.
-STATUS: Final[dict[ShareState, MessageStatus]] = {
+STATUS: Final[dict[int, MessageStatus]] = {
     READY: MessageStatus.READY,
     ALONE: MessageStatus.READY,
     OWING: MessageStatus.READY,

@@ -40,13 +40,14 @@ class ShareState(IntEnum):
     RECORDING = 6  #: the worker's result waits for its sync
 
 
-READY: Final = ShareState.READY
-ALONE: Final = ShareState.ALONE
-OWING: Final = ShareState.OWING
-WAITING: Final = ShareState.WAITING
-HELD: Final = ShareState.HELD
-ASSIGNED: Final = ShareState.ASSIGNED
-RECORDING: Final = ShareState.RECORDING
+#: The same as plain numbers: a state is a place in tables, some thirty times a message, and an enum is a slow one.
+READY: Final = int(ShareState.READY)
+ALONE: Final = int(ShareState.ALONE)
+OWING: Final = int(ShareState.OWING)
+WAITING: Final = int(ShareState.WAITING)
+HELD: Final = int(ShareState.HELD)
+ASSIGNED: Final = int(ShareState.ASSIGNED)
+RECORDING: Final = int(ShareState.RECORDING)
 
 #: A worker has it, or its result is not durable yet: nobody else may touch it.
 IN_HAND: Final = frozenset({ASSIGNED, RECORDING})
@@ -55,7 +56,7 @@ IN_HAND: Final = frozenset({ASSIGNED, RECORDING})
 _FREE = frozenset({READY, ALONE, OWING, WAITING, HELD})
 
 #: Which state may come after which. Only what waits in a line is assigned; only what is assigned has a result.
-FOLLOWING: Final[tuple[frozenset[ShareState], ...]] = (
+FOLLOWING: Final[tuple[frozenset[int], ...]] = (
     frozenset({ASSIGNED, ALONE, OWING, HELD}),  # READY
     frozenset({ASSIGNED, READY, OWING, HELD}),  # ALONE
     frozenset({ASSIGNED, ALONE, WAITING, HELD}),  # OWING: one that is to be run alone waits for its time first
@@ -95,7 +96,7 @@ class Share(msgspec.Struct, gc=False, eq=False):
     queue: HopQueue
     rcpt: tuple[int, ...]
     attempt: int = 1
-    state: ShareState = READY
+    state: int = READY
     due: int = 0
     owed: Owed | None = None
     sibling: Share | None = None
@@ -104,10 +105,12 @@ class Share(msgspec.Struct, gc=False, eq=False):
     priority: int = NORMAL
 
 
-def turn(share: Share, state: ShareState) -> None:
+def turn(share: Share, state: int) -> None:
     """The one way from a state to another; a pair that FOLLOWING does not have is a mistake in the program."""
     before = share.state
-    assert state in FOLLOWING[before], f"a share that is {before.name} can not become {state.name}"
+    assert state in FOLLOWING[before], (
+        f"a share that is {ShareState(before).name} can not become {ShareState(state).name}"
+    )
     tally = share.queue.tally
     tally[before] -= 1
     tally[state] += 1
