@@ -43,7 +43,7 @@ class Copy(NamedTuple):
 
 
 class Death(NamedTuple):
-    """Something that was killed. at, back: Unix time of the kill, and when its successor was there; pids: processes that
+    """Something that was killed. at, back: Unix time of the kill, and when its successor was there; pids: of those who
     could no longer tell what they had done."""
 
     name: str
