@@ -30,9 +30,11 @@ Live = Callable[[str, int], int]
 _HEARD = (signal.SIGTERM, signal.SIGHUP, rotation.ROTATED)
 
 
-def bear(role: str, number: int, live: Live, surroundings: Mapping[str, str], share: Collection[int]) -> int:
-    """Begins a child; -> its pid. share: its descriptors; surroundings: what its environment has beside ours. OSError
-    when there is no room for another process."""
+def bear(
+    role: str, number: int, live: Live, surroundings: Mapping[str, str], share: Collection[int]
+) -> tuple[int, int]:
+    """Begins a child; -> its pid, and a descriptor that tells of its end. share: its descriptors; surroundings: what
+    its environment has beside ours. OSError when there is no room for another process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -40,7 +42,12 @@ def bear(role: str, number: int, live: Live, surroundings: Mapping[str, str], sh
             _be_born(role, number, live, surroundings, share, before | {rotation.ROTATED})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return pid
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:  # nobody would hear of its end
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _be_born(

@@ -122,13 +122,12 @@ class Child:
         cord, theirs = Cord.pair()
         try:
             environment, descriptors = estate.share(self.role, theirs.fileno())
-            self.pid = birth.bear(self.role, self.number, live, environment, descriptors)
+            self.pid, self.pidfd = birth.bear(self.role, self.number, live, environment, descriptors)
         except OSError:
             cord.close()
             raise
         finally:
             theirs.close()
-        self.pidfd = os.pidfd_open(self.pid)
         self.cord = cord
         self.hung = False
         self.lives += 1
