@@ -17,13 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.flow import Source
 from bench.kmq import CONFIGURATION, Kmq
 from bench.load import Hop
 from bench.mta import stopping
-from kmq.phases.clamd import CLEAN, scan
+from kmq.phases.clamd import CLEAN
+from kmq.phases.clamd_session import Sessions
 from tests.debian_clamd import clamd
 from tests.postfix import Postfix, find
 from tests.waiting import free_port, until
@@ -95,14 +98,16 @@ async def _pour(port: int, numbers: range, same: bool, size: int) -> None:
 
 
 async def _scanned(path: str, numbers: range, same: bool, size: int) -> None:
-    coming = iter(numbers)
+    """As workers ask clamd, over a few connections that are kept."""
+    coming, sessions = iter(numbers), Sessions(path)
 
     async def one() -> None:
         for number in coming:
-            found = await scan(path, text(0 if same else number, size))
+            found = await sessions.scan(text(0 if same else number, size))
             assert found == CLEAN, found
 
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    sessions.close()
 
 
 #: Messages that go ahead of those that count: programs that kmq begins when they are first asked for are there then.
@@ -167,13 +172,21 @@ class _Kmq(Kmq):
         self.configuration = CONFIGURATION + more
 
 
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """In memory, as /tmp often is: ext4 remembers each file for a minute, and passes over it to make another."""
+    made = Path(tempfile.mkdtemp(prefix="kmq-clamd.", dir="/dev/shm" if os.path.isdir("/dev/shm") else folder))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def _measured(bench: Bench, folder: Path) -> bool:
     """All of it; whether the goal is met."""
     met = True
-    # In memory, as /tmp often is: ext4 remembers each scratch file for a minute, and passes over it to make another.
-    scratch = Path(tempfile.mkdtemp(prefix="kmq-clamd.", dir="/dev/shm" if os.path.isdir("/dev/shm") else folder))
-    scratch.chmod(0o755)
-    with clamd(scratch / "clamd") as path:
+    with _scratch(folder) as scratch, clamd(scratch / "clamd") as path:
         phases = PHASES.format(clamd=path)
         for same, kind in ((False, "distinct bodies"), (True, "one body")):
             alone, plain, all_on = (f"{what}, {kind}" for what in ("clamd alone", "kmq, no phases", "kmq, all phases"))
