@@ -153,6 +153,23 @@ class Assign(Frame, tag="assign"):
     edited: bool = False
 
 
+class Show(Frame, tag="show"):
+    """A message whose record is being synced, and that will be assigned in a moment (J1a): all its recipients, fresh.
+
+    raw, head, body: as in Assign. When it is assigned to the worker that was shown it, that comes without raw.
+    """
+
+    m: str
+    rcpt: str
+    head: int
+    body: int
+    configuration: int
+
+
+class Unshow(Frame, tag="unshow"):
+    """The message that was shown is not for this worker."""
+
+
 class Child(msgspec.Struct, array_like=True):
     """A message that a worker made, to be put in one record with the result that it belongs to.
 
@@ -387,8 +404,8 @@ class Look(Frame, tag="look"):
 
 
 AnyFrame = Union[  # noqa: UP007
-    Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Done, Holding, Known, Closed, Living, Reaped,
-    End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
+    Hello, Put, Reserve, Ask, Stored, Refused, Reserved, Intake, Assign, Show, Unshow, Done, Holding, Known, Closed,
+    Living, Reaped, End, Stop, Prepare, Prepared, Commit, Cancel, Beat, Reload, Reloaded, Verb, Answer,
     Changed, Indexed, Look, Etrn, Etrned,
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from kmq.phases.berths import Berth
 from kmq.phases.body import BodyDamaged, stuffed
 from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
+from kmq.phases.gate import Gate
 from kmq.phases.lmtp import LmtpTransaction
 from kmq.phases.places import Places
 from kmq.phases.rendering import Rendering
@@ -30,6 +31,7 @@ from kmq.phases.upload import Upload
 
 QUIT_PATIENCE = 5.0  #: seconds that a server has to answer QUIT
 
+_NOT_OURS = Reply(451, "4.3.0", "the message is not to be sent from here")
 _SURPLUS = Reply(451, "4.5.0", "the server sent more than it was asked for")
 
 
@@ -287,6 +289,8 @@ class Connection(asyncio.Protocol):
         delivery = self._delivery
         assert delivery is not None, "who sends has something to send"
         work, rendering = delivery.work, delivery.rendering
+        if work.gate is not None and not work.gate.open:
+            return work.gate.wait(partial(self._decided, transaction, work.gate))
         if work.body.text is None:
             self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded, rendering)
         elif rendering is None:
@@ -296,6 +300,17 @@ class Connection(asyncio.Protocol):
             assert rendering.text is not None, "a small body is rendered at once"
             self._transport.write(stuffed(rendering.text, rendering.head.dots))
             transaction.dot_sent()
+        return None
+
+    def _decided(self, transaction: Transaction, gate: Gate) -> None:
+        """The text may go, or never may. The connection may have ended meanwhile."""
+        if self._transaction is not transaction:
+            return
+        if gate.open:
+            self._since = self._clock()
+            self._send(transaction)
+        else:
+            self._lost(_NOT_OURS, aborted=True)
 
     def _moved(self, percent: int) -> None:
         self._since = self._clock()

@@ -14,6 +14,7 @@ from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit
 from kmq.model.hop import NextHop
 from kmq.model.reply import Reply
 from kmq.phases.body import BodyFile
+from kmq.phases.gate import Gate
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +44,7 @@ def read(head: Head, body: Body) -> Generator[bytes, None, None]:
 class Work(msgspec.Struct, frozen=True, gc=False):
     """Some recipients (indices into head.recipients) of one message for one next hop, in their `attempt`th try.
 
-    edits: what is changed of its header on its way out (phases.edits).
+    edits: what is changed of its header on its way out (phases.edits). gate: holds its text back; SMTP asks it.
     """
 
     head: Head
@@ -52,6 +53,7 @@ class Work(msgspec.Struct, frozen=True, gc=False):
     hop: NextHop
     attempt: int
     edits: tuple[HeaderEdit, ...] = ()
+    gate: Gate | None = None
 
 
 class Outcome(msgspec.Struct, gc=False):

@@ -13,6 +13,7 @@ from kmq.model.envelope import Head
 from kmq.model.event import Deferred, Delivered, Event, Failed, HeaderEdit, Passed, Routed
 from kmq.model.frame import Assign, Child, Done
 from kmq.phases.edits import standing
+from kmq.phases.gate import Gate
 from kmq.phases.work import Body
 from kmq.run.share import TAKEN_OUT
 
@@ -30,6 +31,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     past: steps that the message had passed when it was assigned. edits: of its header, on its way out. made, made_raw:
     messages that phases made of it, and their bytes.
 
+    gate: holds its text back until it is assigned, when it was shown before.
+
     events: of its result, for the log. taken, begun, ended: monotonic seconds at which it came, at which a connection
     was there (0 for none), and at which it had its result; at: the Unix time of that.
     """
@@ -41,6 +44,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
     routed: list[Event] = []
     past: tuple[Passed, ...] = ()
     edits: tuple[HeaderEdit, ...] = ()
+    gate: Gate | None = None
     made: list[Child] = []
     made_raw: bytes = b""
     configuration: int = 0

@@ -51,6 +51,7 @@ from kmq.run.changes import Changes
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.etrn import Etrns
+from kmq.run.headstart import HeadStart
 from kmq.run.inheritance import Inheritance
 from kmq.run.limits import limits_of
 from kmq.run.lines import SUBMISSION
@@ -80,14 +81,10 @@ from kmq.spool.rhythm import pause, until_next
 from kmq.spool.status import BEAT, StatusFile
 from kmq.spool.store import Pending, Store
 
-#: Processes that hand in messages from outside.
-_BRING_MAIL = frozenset({"receiver", "pickup"})
-#: Seconds between two looks at what is unreachable, whose lifetime may be over.
-_UNREACHABLE_LOOKS = 60.0
-#: Seconds after which a dead receiver's last puts have been read from its socket.
-_LAST_PUTS = 5.0
-#: Seconds between two looks whether a large body's files are made, which its assignment waits for.
-_MAKING = 0.01
+_BRING_MAIL = frozenset({"receiver", "pickup"})  #: processes that hand in messages from outside
+_UNREACHABLE_LOOKS = 60.0  #: seconds between two looks at what is unreachable, whose lifetime may be over
+_LAST_PUTS = 5.0  #: seconds after which a dead receiver's last puts have been read from its socket
+_MAKING = 0.01  #: seconds between two looks whether a large body's files are made, which its assignment waits for
 
 
 class ControlServer(Protocol):
@@ -180,6 +177,7 @@ class QueueProcess:
         self.operators.begin(self.settings)
         self.operators.metering = self.metering
         self.ward.closed = lambda: self.metering.closed
+        self.headstart = HeadStart(self.core, self.storage, self.roll.link, self.ward)
         self.results.grace = self.operators.grace
         self.operators.replays = Replays(self.core, self.storage, self.numbers, self.arrivals)
 
@@ -344,6 +342,8 @@ class QueueProcess:
             one.n, queue_id.text(mid), hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone,
             one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited,
         )  # fmt: skip
+        if self.headstart.has(mid, worker.link):
+            line = body = b""
         worker.link.send(frame, line, body)
 
     def _hand_out_later(self, one: Assignment) -> None:

@@ -120,6 +120,11 @@ class Roll:
                 self._settle_if_silent(worker)
                 return
 
+    def link(self, number: int) -> Link | None:
+        """To the worker of this number, if there is one."""
+        worker = self.workers.get(number)
+        return worker.link if worker is not None else None
+
     def reaped(self, reaped: Reaped) -> None:
         """The supervisor's word about a death."""
         worker = self.workers.get(reaped.n)

@@ -488,6 +488,13 @@ class Scheduler:
         return bool(lines.rota.sure or lines.rota.doubtful or lines.owing or self._suspects.waiting)
 
     @property
+    def likely(self) -> int:
+        """The worker that would get a fresh message if nothing else happened; 0 where something is under way."""
+        lines, queue = self._lines, self._lines.submission
+        idle = not (self._out or lines.unreported or queue.suspended) and self._crew.free
+        return self._crew.next(queue.carriers, lines.limits.together).number if idle else 0
+
+    @property
     def in_hand(self) -> int:
         """Assignments without a result."""
         return len(self._out)

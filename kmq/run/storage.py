@@ -61,6 +61,9 @@ class Storage:
         self.failed_syncs = 0
         self._failures: deque[float] = deque(maxlen=_SICK)  #: when syncs failed, the last ones
         self._on_durable, self._on_refused, self._on_fatal = on_durable, on_refused, on_fatal
+        #: Told of mail that is synced alone, while it is; and when all that hear of a batch have heard.
+        self.on_alone: Callable[[Pending], None] = lambda one: None
+        self.on_told: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[list[Pending] | str | None] = queue.SimpleQueue()
         self._wake = threading.Event()
@@ -157,6 +160,12 @@ class Storage:
             self._began = time.monotonic()
             self._jobs.put(batch)
             self._company.begun(sum([one.refusable for one in batch]))
+            if len(batch) == 1 and batch[0].refusable:  # a turn later: the journal's thread needs the interpreter first
+                self._loop.call_soon(self._alone, batch)
+
+    def _alone(self, batch: list[Pending]) -> None:
+        if self._batch is batch:
+            self.on_alone(batch[0])
 
     def _synced(self, batch: list[Pending], generation: int) -> None:
         self._broken = False
@@ -176,6 +185,7 @@ class Storage:
         else:
             self._go()  # the next batch is on its way before anybody is told of this one
         self._on_durable(batch)
+        self.on_told()
 
     def _unsynced(self, batch: list[Pending]) -> None:
         self._batch = []
@@ -186,6 +196,7 @@ class Storage:
                     self.store.effects.unclaim(dropped)
         self._go()
         self._on_refused(refused)
+        self.on_told()
 
     def _turned(self) -> None:
         self._turning = self._turn_asked = False

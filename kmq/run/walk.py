@@ -3,6 +3,7 @@
 Order:    `begin` -> `_inspect` (phases ahead of routing, where there are any) -> `_categorize` (fresh mail: Executing;
           `_expand` for aliases) -> `_deliver` (Local or SMTP delivery) -> `_reported` (Terminating: the notice) ->
           `finished`, which is told once for each job.
+          `show` (J1a): a message that will be assigned in a moment, up to its text; then `begin` goes on with it.
 Promise:  an exception of our own while a message is worked on is that message's crash, not the worker's.
 On crash: the status file says which phase each message was in; the walk begins again elsewhere (J9).
 Callers:  run.worker.
@@ -12,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
+from typing import cast
 
 import msgspec
 
@@ -20,11 +22,12 @@ from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients
 from kmq.model.envelope import Head
 from kmq.model.event import Event, Failed, Passed
-from kmq.model.frame import Assign, Child, Done
+from kmq.model.frame import Assign, Child, Done, Show
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
 from kmq.phases.allotment import Allotment
 from kmq.phases.executing import Categorized, categorize
+from kmq.phases.gate import Gate
 from kmq.phases.local_delivery import LocalDelivery
 from kmq.phases.rewriting import Rewriting
 from kmq.phases.smtp import Smtp
@@ -48,6 +51,18 @@ from kmq.spool.status import StatusFile, addressees
 
 #: Seconds for connections to say QUIT, and for a file that is being written.
 _CLOSE = 1.0
+
+
+class Shown(msgspec.Struct, gc=False):
+    """A message that may be assigned in a moment. assign: how, but for the number; job: what is begun of it."""
+
+    assign: Assign
+    raw: bytes
+    job: Job | None
+
+    @property
+    def gate(self) -> Gate:
+        return cast(Gate, cast(Job, self.job).gate)
 
 
 class Walk:
@@ -74,6 +89,7 @@ class Walk:
         self._status = status
         self._finished = finished
         self._ending = False
+        self._shown: Shown | None = None
         connectors = self._take(settings, Routes(settings))
         self._directories = Directories()
         self.linking = Linking(self._spool)
@@ -124,9 +140,69 @@ class Walk:
         await asyncio.gather(self.inspecting.close(), *ends)
         await self._directories.close()
 
+    # --- ahead of the assignment -------------------------------------------------------------------------------------
+
+    def show(self, said: Show, raw: bytes) -> None:
+        """A message whose record is being synced (J1a): where a server is all that it needs, the server hears of it."""
+        self.unshow()
+        fresh = Assign(0, said.m, _SUBMISSION, said.rcpt, 1, said.head, said.body, configuration=said.configuration)
+        ready = said.configuration == self.configuration and not self.inspecting.on
+        self._shown = Shown(fresh, raw, self._ahead(fresh, raw) if ready else None)
+
+    def unshow(self) -> None:
+        """What was shown is another's, or nobody's."""
+        shown, self._shown = self._shown, None
+        if shown is not None and shown.job is not None:
+            shown.gate.drop()
+
+    def _ahead(self, assign: Assign, raw: bytes) -> Job | None:
+        head = envelope.read_head(raw[: assign.head])
+        if head is None:
+            return None
+        rcpt = recipients.from_text(assign.rcpt)
+        try:
+            found = categorize(head, rcpt, self.routes.of(head).decide, assign.attempt)
+        except Exception:  # it will do the same when the message is assigned, and is its crash then
+            return None
+        only = found.only
+        target = hop.parse(only.hop) if only is not None and only.hop not in self.closed else None
+        if target is None or target.delivery_type not in _BY_SMTP or not self._open(target):
+            return None
+        job = self._job(assign, raw, head)
+        job.gate, job.routed, job.configuration = Gate(), found.events, self.configuration
+        self._guarded(job, lambda one: self._deliver(one, target, rcpt))
+        return job
+
+    def _goes_on(self, assign: Assign) -> bool:
+        """Whether it is assigned as it was shown, and is begun: then its text may go."""
+        shown = self._shown
+        if shown is None or shown.job is None or msgspec.structs.replace(shown.assign, n=assign.n) != assign:
+            return False
+        job, self._shown = shown.job, None
+        job.assign = assign
+        self.jobs[assign.n] = job
+        shown.gate.lift()
+        if job.done is not None:
+            job.done.n = assign.n
+            self._finished(job)
+        return True
+
+    def text(self, assign: Assign, raw: bytes) -> bytes:
+        """What comes along with an assignment, or came when it was shown: what was begun then ends."""
+        if raw or not assign.head:
+            return raw
+        shown = self._shown
+        assert shown is not None, "an assignment without its text"
+        self.unshow()
+        return shown.raw
+
     # --- a message's walk --------------------------------------------------------------------------------------------
 
     def begin(self, assign: Assign, raw: bytes) -> None:
+        if assign.head and not raw:
+            if self._goes_on(assign):
+                return
+            raw = self.text(assign, raw)
         path = f"{self._spool}/{layout.stem_of(assign.m, assign.home)}"
         try:
             head = envelope.read_head(raw[: assign.head] if assign.head else from_files.first_line(path + ".env"))
@@ -136,16 +212,19 @@ class Walk:
         if head is None:
             self._done_damaged(self._headless(assign), "the first line of the envelope is damaged")
             return
-        addresses = head.recipients
-        to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
-        slot = self._status.begin(assign.m, head.size, head.sender, to)
-        text: bytes | None = raw[assign.head :] if assign.body else None
-        job = Job(assign, head, Body(text, path + ".eml", head.size), slot, edits=head.edits)
-        self.jobs[assign.n] = job
+        job = self.jobs[assign.n] = self._job(assign, raw, head)
         if assign.before and (assign.edited or (assign.hop == _SUBMISSION and self.inspecting.on)):
             recall(path + ".env", assign.before, lambda past: self._recalled(job, past))
         else:
             self._guarded(job, self._work)
+
+    def _job(self, assign: Assign, raw: bytes, head: Head) -> Job:
+        addresses = head.recipients
+        to = addresses[0].address if len(addresses) == 1 else addressees(one.address for one in addresses)
+        slot = self._status.begin(assign.m, head.size, head.sender, to)
+        text: bytes | None = raw[assign.head :] if assign.body else None
+        path = f"{self._spool}/{layout.stem_of(assign.m, assign.home)}.eml"
+        return Job(assign, head, Body(text, path, head.size), slot, edits=head.edits)
 
     def _recalled(self, job: Job, past: Past) -> None:
         """What the message has been through is known."""
@@ -288,7 +367,7 @@ class Walk:
         return self.ways.ready(target)
 
     def _deliver(self, job: Job, target: NextHop, rcpt: tuple[int, ...]) -> None:
-        work = Work(job.head, job.body, rcpt, target, job.assign.attempt, job.edits)
+        work = Work(job.head, job.body, rcpt, target, job.assign.attempt, job.edits, job.gate)
         status, slot = self._status, job.slot
         report, show = partial(self._reported, job, target), partial(status.show, slot)
         if target.delivery_type is DeliveryType.MAILBOX:
@@ -303,6 +382,9 @@ class Walk:
 
     def _reported(self, job: Job, target: NextHop, outcome: Outcome) -> None:
         """Terminating: results, and the notice about those that failed."""
+        if job.gate is not None and job.gate.shut:
+            self._status.end(job.slot)
+            return
         if outcome.damaged:
             self._done_damaged(job, outcome.damaged)
             return
@@ -342,7 +424,8 @@ class Walk:
     def _done(self, job: Job, done: Done, raw: bytes = b"") -> None:
         job.done, job.raw = done, raw
         self._status.end(job.slot)
-        self._finished(job)
+        if job.gate is None or job.gate.open:
+            self._finished(job)
 
 
 def _allotment(settings: Settings, worker: int) -> Allotment:
@@ -358,6 +441,7 @@ def _with_notices(job: Job, events: list[Event], made: Notices) -> Done:
     return done
 
 
+_BY_SMTP = frozenset({DeliveryType.SMART_HOST, DeliveryType.DNS})
 _NO_HEAD = Head("", "", "", "", [], 0)
 _SUBMISSION = str(hop.SUBMISSION)
 _LOOKED_AT = ",".join(phase.value for phase in (Phase.CONTENT, Phase.ANTIVIRUS))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from kmq import log
-from kmq.model.frame import AnyFrame, Assign, Closed, Hello, Holding, Known, Stop, laden
+from kmq.model.frame import AnyFrame, Assign, Closed, Hello, Holding, Known, Show, Stop, Unshow, laden
 from kmq.routing.table import Routes
 from kmq.run import rotation
 from kmq.run.cord import Gift, Ward
@@ -78,7 +78,7 @@ class Worker:
         if said.configuration <= self.ward.number or self.ward.catch_up(said.configuration):
             self.walk.begin(said, raw)
         else:
-            self._early.append((said, raw))
+            self._early.append((said, self.walk.text(said, raw)))
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
@@ -106,6 +106,7 @@ class Worker:
     def _on_end(self, link: Link) -> None:
         if link is self._link and not self._ended.is_set():
             self._link = None
+            self.walk.unshow()
             self._connecting = asyncio.get_running_loop().create_task(self.connect())
 
     def _on_frame(self, link: Link, said: AnyFrame, raw: bytes) -> None:
@@ -115,6 +116,10 @@ class Worker:
             case Known():
                 for number in said.numbers:
                     self._known(number, said.fates.get(number, NO_FATE))
+            case Show():
+                self.walk.show(said, raw)
+            case Unshow():
+                self.walk.unshow()
             case Closed():
                 self.walk.closed = frozenset(said.hops)
             case Stop():
