@@ -102,23 +102,56 @@ def test_where_more_is_under_way_nothing_is_shown(case: str) -> None:
     assert all(not ear.heard for ear in bench.ears.values())
 
 
-def test_in_the_scheduler_process_the_showing_comes_first(tmp_path: Path) -> None:
+def test_the_showing_comes_while_the_sync_lasts_and_the_assignment_behind_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with Stage(tmp_path) as stage:
-            worker = await stage.first_worker()
-            mail = await stage.receiver.mail()
-            assign = await worker.gets(mail)
-            shown = worker.peer.heard(Show)
-            if shown:  # the sync may have ended sooner than the loop had its turn
-                assert [one.m for one in shown] == [mail]
-                assert worker.peer.frames.index(shown[0]) < worker.peer.frames.index(assign)
+            worker, _, before = await stage.begun()
+            worker.delivers(before)
+            await stage.nothing_queued()
+            worker.peer.frames.clear()
+            stage.gate.touch()
+            token = stage.receiver.put("bob@far.test")
+            await until(lambda: worker.peer.heard(Show), "it is shown")
+            assert (worker.peer.heard(Assign), stage.receiver.stored(token)) == ([], "")
+            stage.gate.unlink()
+            (shown,) = worker.peer.heard(Show)
+            assign = await worker.gets(shown.m)
             second = await stage.receiver.mail()
             await worker.gets(second)
-            assert len(worker.peer.heard(Show)) == len(shown), "it has something in hand"
+            assert worker.peer.heard(Show) == [shown], "the second has none: something is in hand"
             assert worker.peer.heard(Unshow) == []
             worker.delivers(assign)
             worker.delivers(await worker.gets(second))
             await stage.nothing_queued()
+
+    asyncio.run(story())
+
+
+def test_a_scheduler_process_that_dies_while_it_syncs_leaves_the_next_hop_an_envelope_and_no_message(
+    tmp_path: Path,
+) -> None:
+    """A real worker has told the hop who it is from and for."""
+
+    async def story() -> None:
+        async with EvilHop() as hop, Stage(tmp_path, hop=hop.port) as stage:
+            worker = stage.begin("worker")
+            await stage.scheduler(worker=worker.pid)
+            await stage.receiver.mail()
+            await stage.nothing_queued()
+            hop.messages.clear()
+            hop.writes.clear()
+            stage.gate.touch()
+            stage.receiver.put("bob@far.test")
+            await until(lambda: asked(hop), "the hop has heard of it")
+            await stage.kill_scheduler()
+            await until(lambda: hop.open == 0, "the worker ends the connection")
+            assert hop.messages == []
+            stage.gate.unlink()
+            await stage.scheduler(worker=worker.pid)
+            await stage.all_loaded()
+            await until(lambda: hop.messages, "the record was written, and survives the process")
+            await stage.nothing_queued()
+            assert len(hop.messages) == 1
 
     asyncio.run(story())
 
