@@ -48,6 +48,7 @@ from kmq.run.arrivals import Arrival, Arrivals
 from kmq.run.assignment import Assignment, Held, Start
 from kmq.run.changes import ROLE as INDEX
 from kmq.run.changes import Changes
+from kmq.run.clock import Clock
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.etrn import Etrns
@@ -77,8 +78,7 @@ from kmq.spool import layout
 from kmq.spool.disk import Disk
 from kmq.spool.lock import SpoolLock
 from kmq.spool.recovery import Recovered
-from kmq.spool.rhythm import pause, until_next
-from kmq.spool.status import BEAT, StatusFile
+from kmq.spool.status import StatusFile
 from kmq.spool.store import Pending, Store
 
 _BRING_MAIL = frozenset({"receiver", "pickup"})  #: processes that hand in messages from outside
@@ -120,7 +120,7 @@ class QueueProcess:
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  #: when it wakes us
         self._closings = -1
-        self._ticks_at = 0.0  #: of the loop's time
+        self.clock = Clock(self._tick, status)
         self._looked = 0.0
 
     # --- the start ---------------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ class QueueProcess:
         folder = self.settings.kmq.spool / "status"
         self.deaths = Deaths(self.core, self.storage, self.outcasts, self.numbers, folder, Told)
         self.showing = Showing(self.status, self.core, self.storage)
-        self.showing.rung = self._hurry
-        self.changes = Changes(store.effects.homes.touched, self._hurry)
+        self.showing.rung = self.clock.hurry
+        self.changes = Changes(store.effects.homes.touched, self.clock.hurry)
         self.metering = Metering(self.settings, self.core, self.storage, self.arrivals, self.status.counters)
         self.rerouting = Rerouting(self.core, self.storage)
         self.etrns = Etrns(self.core, self.settings)
@@ -414,7 +414,7 @@ class QueueProcess:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._tick_in(pause(now, self.status.stirred_at))  # first: whatever fails below must not stop the clock
+        self.clock.wind(now)  # first: whatever fails below must not stop the clock
         jumped = self.core.clock(now, time.time())
         if jumped:
             log.warning("the clock jumped; nothing expires because of it", seconds=int(jumped))
@@ -430,16 +430,6 @@ class QueueProcess:
         self.changes.tell()
         self.ward.tell_news()
         self._assign_soon()
-
-    def _tick_in(self, seconds: float) -> None:
-        self._next_tick = self._loop.call_later(seconds, self._tick)
-        self._ticks_at = self._loop.time() + seconds
-
-    def _hurry(self) -> None:
-        """Something happens: what was due in some seconds is due at the next one."""
-        if self._ticks_at - self._loop.time() > BEAT:
-            self._next_tick.cancel()
-            self._tick_in(until_next(BEAT, time.monotonic()))
 
     # --- a new configuration -----------------------------------------------------------------------------------------
 
