@@ -320,10 +320,7 @@ class QueueProcess:
         if self.core.closings != self._closings:
             self._closings = self.core.closings
             self.showing.changed()
-            closed = Closed(self.core.closed())
-            for worker in self.roll.workers.values():
-                if worker.link is not None:
-                    worker.link.send(closed)
+            self.roll.tell(Closed(self.core.closed()))
         self._wake_at(self.core.next_due(now), now)
 
     def _hand_out(self, one: Assignment) -> None:

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 
 from kmq import log
-from kmq.model.frame import AnyFrame, End, Hello, Living, Reaped
+from kmq.model.frame import AnyFrame, End, Frame, Hello, Living, Reaped
 from kmq.run.deaths import WorkerProcess
 from kmq.run.link import Link
 from kmq.spool.processes import read as read_status
@@ -73,6 +73,12 @@ class Roll:
         for worker in list(self.workers.values()):
             if alive.get(worker.n) != worker.pid and not _exists(worker.pid):
                 self.reaped(Reaped("worker", worker.n, worker.pid, itself=False))
+
+    def tell(self, frame: Frame) -> None:
+        """Every worker that is connected hears so."""
+        for worker in self.workers.values():
+            if worker.link is not None:
+                worker.link.send(frame)
 
     def hello(self, link: Link, hello: Hello) -> Voice:
         """A process says that it is worker n."""
