@@ -425,7 +425,8 @@ class _Session(asyncio.Protocol):
         if not self.recipients:
             self.say("554 5.5.1 no valid recipients")
             return
-        client, _ = self.transport.get_extra_info("peername")
+        peer = self.transport.get_extra_info("peername")  # a text where it came through a Unix socket
+        client = peer[0] if isinstance(peer, tuple) else ""
         message = Received(self.sender, self.recipients, body, self.lines, client=client)
         if hop.lmtp:
             self.whole_for_each(message)

@@ -77,7 +77,8 @@ def _since(at: float, since: Since) -> str:
 def _in_hand(status: ProcessStatus, page: Page) -> Iterator[str]:
     if not status.in_hand:
         if status.condition is not Condition.UNKNOWN:
-            yield "died with nothing in hand for longer than a moment" if status.condition is Condition.DEAD else "nothing in hand"
+            dead = status.condition is Condition.DEAD
+            yield "died with nothing in hand for longer than a moment" if dead else "nothing in hand"
         return
     if status.condition is Condition.DEAD:
         yield f"died with {counted(len(status.in_hand), 'message')} in hand:"

@@ -30,7 +30,7 @@ class Bound:
     each_second: float
 
 
-#: What comes alone, as here, has a head start: a turn of the scheduler process, and one of the worker, that others lack.
+#: What comes alone, as here, has a head start: one turn more of the scheduler process, and one of the worker.
 BOUNDS = {
     "receiver": Bound(functions=345, calls=37, wakes=10.5, syncs=0, written=6_000, each_second=600),
     "scheduler": Bound(functions=450, calls=50, wakes=9.5, syncs=2.5, written=20_000, each_second=8_000),

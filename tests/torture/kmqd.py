@@ -18,6 +18,7 @@ from typing import Any
 
 from kmq.spool.processes import ProcessStatus, read
 from kmq.spool.status import status_path
+from tests.torture.within.whose import ANY
 from tests.waiting import free_port, until
 
 WITHIN = Path(__file__).with_name("within")
@@ -75,7 +76,7 @@ CONNECTOR = """\
 type = smarthost
 address_spaces = {domain}
 hosts = 127.0.0.1:{port}
-source_address = 127.0.0.1
+source_address = {ANY}
 tls = never
 slow_down = no
 
@@ -130,7 +131,7 @@ class Kmqd:
         self.spool.mkdir(0o750, exist_ok=True)
         self.run.mkdir(exist_ok=True)
         connectors = "".join(
-            CONNECTOR.format(name=f"to-{number}", domain=domain, port=port)
+            CONNECTOR.format(ANY=ANY, name=f"to-{number}", domain=domain, port=port)
             for number, (domain, port) in enumerate(self.hops.items())
         )
         text = CONFIGURATION.format(**{**vars(self), "connectors": connectors})

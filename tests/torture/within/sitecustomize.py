@@ -1,8 +1,8 @@
 """What a test changes within kmqd's own processes; Python reads this first where PYTHONPATH names this folder.
 
 Nothing of kmq is changed on disk. Each change is asked for by a variable of the environment, and made in kmqd before it
-begins, or in the child that it is for when it is born. A worker whose connector names any `source_address` comes from
-one that is its process's own (whose).
+begins, or in the child that it is for when it is born. A worker whose connector names `whose.ANY` as its source address
+comes from one that is its process's own.
 
 KMQ_IMPATIENT  the supervisor begins dead children again at once, however many died before.
 KMQ_EVIL       workers meet accidents: a recipient whose address says so kills its worker (abort), makes it raise
@@ -36,12 +36,12 @@ def births() -> None:
 
 
 def own_address() -> None:
-    from whose import address_of
+    from whose import ANY, address_of
 
     from kmq.phases import smtp_opening
 
     good, mine = smtp_opening.bind, (address_of(os.getpid()),)
-    smtp_opening.bind = lambda sock, _: good(sock, mine)
+    smtp_opening.bind = lambda sock, named: good(sock, mine if named == (ANY,) else named)
 
 
 def impatient() -> None:

@@ -1,5 +1,8 @@
 """A loopback address for each process, so that who takes mail can say which worker brought it."""
 
+#: What a connector names as its source address where each worker is to come from one of its own.
+ANY = "127.0.0.1"
+
 
 def address_of(pid: int) -> str:
     return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
