@@ -104,6 +104,9 @@ class Session(asyncio.Protocol):
         self._transport.write(_BEGIN)
 
     def data_received(self, data: bytes) -> None:
+        if self._answer is None:  # nobody asked
+            self.close()
+            return
         heard = self._heard = self._heard + data if self._heard else data
         end = heard.find(b"\0")
         if end < 0 and len(heard) < REPLY_LIMIT:
@@ -117,7 +120,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
-        self._told(self._heard)
+        # "COMMAND READ TIMED OUT\n", without a zero byte, is no answer: the question crossed it.
+        self._told(self._heard if self._heard.startswith(self._number) else b"")
 
     def _told(self, reply: bytes) -> None:
         answer, self._answer = self._answer, None

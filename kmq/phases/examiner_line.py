@@ -41,11 +41,11 @@ class Line(asyncio.Protocol):
             late.cancel()
 
     def close(self) -> None:
-        """Nobody listens any more."""
+        """It is of no use any more; who waits for an answer hears that it ends."""
         self.gone = True
         if self._transport is not None:
             self._transport.close()
-        self._answers.cancel()
+        self._end(EOFError())
 
     # --- told by the loop --------------------------------------------------------------------------------------------
 
@@ -81,3 +81,4 @@ class Line(asyncio.Protocol):
     def _end(self, why: Exception) -> None:
         if not self._answers.done():
             self._answers.set_exception(why)
+            self._answers.exception()  # nobody need wait for it

@@ -66,8 +66,8 @@ def examiners_of(section: ContentSection, spool: str) -> "Examiners":
 
 @dataclass(slots=True, eq=False)
 class _Asked:
-    """A question of somebody who waits. by, among: whom it was asked, and what was asked together; alone: it has to be
-    asked by itself."""
+    """A question of somebody who waits. by, among: who is at work on it, and on what together with it; alone: it has to
+    be asked by itself."""
 
     question: Question
     body: bytes | Callable[[], int]
@@ -142,6 +142,7 @@ class Examiners:
         children, self._all, self._idle = list(self._all), set(), []
         for task in list(self._rounds):
             task.cancel()
+        self._rounds.clear()  # they end later; who asks now needs another one
         while self._waiting:
             self._waiting.popleft().answer.cancel()
         await asyncio.gather(*(child.end() for child in children))
@@ -207,6 +208,9 @@ class Examiners:
             for one in batch:
                 one.answer.cancel()
             raise
+        finally:
+            for one in batch:
+                one.by = None  # it is at work on something else at once
         for one, answer in zip(batch, answers, strict=False):
             if not one.answer.done():
                 one.answer.set_result(answer)

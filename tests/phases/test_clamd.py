@@ -1,6 +1,7 @@
 """clamd's language: what is said to it, and what its answers mean; against Debian's own, and against a bad one."""
 
 import asyncio
+import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -170,6 +171,46 @@ def test_one_that_clamd_ends_costs_no_answer(tmp_path: Path, loop_runner: Run[An
     fake = FakeClamd(tmp_path / "s", brief=1)
     with fake.running():
         loop_runner(play(fake))
+
+
+TIMED_OUT = b"COMMAND READ TIMED OUT\n"
+
+
+@pytest.mark.parametrize("crossed", [True, False])
+def test_one_that_clamd_ends_with_a_word_costs_no_answer(tmp_path: Path, loop_runner: Run[Any], crossed: bool) -> None:
+    """It crosses the question, or comes while nobody asks: then nothing more is sent there."""
+
+    async def play() -> None:
+        asked: list[int] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(0)
+            await reader.readuntil(TEXT + b"\0\0\0\0")
+            asked[-1] += 1
+            writer.write(b"1: stream: OK\0")
+            number = len(asked)
+            if not crossed:
+                await asyncio.sleep(0.05)
+                writer.write(TIMED_OUT)  # and does not end yet
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                await reader.readuntil(TEXT + b"\0\0\0\0")
+                asked[number - 1] += 1
+                writer.write(TIMED_OUT)
+            writer.close()
+
+        async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+            sessions = Sessions(str(tmp_path / "s"))
+            assert await sessions.scan(TEXT) == Verdict(Result.CLEAN)
+            if not crossed:
+                (kept,) = sessions._idle
+                async with asyncio.timeout(10):
+                    while not kept.gone:
+                        await asyncio.sleep(0.01)
+            assert await sessions.scan(TEXT) == Verdict(Result.CLEAN)
+            assert asked == [2 if crossed else 1, 1]
+            sessions.close()
+
+    loop_runner(play())
 
 
 def test_an_answer_for_which_nobody_waits_is_that_of_no_other_question(tmp_path: Path, loop_runner: Run[Any]) -> None:

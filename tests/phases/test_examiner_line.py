@@ -77,6 +77,19 @@ def test_the_end_is_no_answer_and_known_to_whoever_asks_later() -> None:
     told(story)
 
 
+def test_who_waits_hears_that_it_is_closed() -> None:
+    """And is not cancelled: that would end what he does."""
+
+    async def story(line: Line, its: socket.socket) -> None:
+        waiting = asyncio.ensure_future(line.answers(LONG))
+        await asyncio.sleep(0)
+        line.close()
+        with pytest.raises(EOFError):
+            await waiting
+
+    told(story)
+
+
 def test_one_who_says_nothing_is_not_waited_for() -> None:
     async def story(line: Line, its: socket.socket) -> None:
         with pytest.raises(TimeoutError):

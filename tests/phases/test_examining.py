@@ -21,6 +21,7 @@ from kmq.model.event import Deferred
 from kmq.phases import examining
 from kmq.phases.body import BodyDamaged
 from kmq.phases.examiner_child import Child
+from kmq.phases.examiner_line import Line
 from kmq.phases.examining import Examiners, examiners_of, without_facts
 from kmq.phases.facts import Cause, Facts, Trouble, Verdict
 from kmq.phases.inspection import Matter
@@ -438,6 +439,74 @@ def test_who_does_not_wait_any_more_takes_his_examiner_along(spool: Path) -> Non
         await facts_of(examiners, MAIL)
 
     told(spool, story)
+
+
+def test_who_does_not_wait_any_more_leaves_nobody_behind_him_waiting(spool: Path) -> None:
+    """With nobody who asks later, and so begins another round."""
+
+    async def story(examiners: Examiners) -> None:
+        pid, asking, behind = await _one_asked_and_one_behind(examiners)
+        asking.cancel()
+        assert (await asyncio.wait_for(behind, 30)).attachments[0].name == "behind"
+        assert child_of(examiners).pid != pid
+
+    told(spool, story, ContentSection(examiners=1))
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_stops_waiting_as_he_is_answered_leaves_the_next_one_his_examiner(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """Ahead of his answer, which has been heard, or behind it: the examiner is at work on something else then."""
+    stops: list[Callable[[], object]] = []
+    hear = Line.data_received
+
+    def data_received(line: Line, data: bytes) -> None:
+        hear(line, data)
+        if line._answers.done() and stops:
+            stop = stops.pop()
+            if answered:
+                line._answers.add_done_callback(lambda _: stop())
+            else:
+                stop()
+
+    monkeypatch.setattr(Line, "data_received", data_received)
+
+    async def story(examiners: Examiners) -> None:
+        pid, asking, behind = await _one_asked_and_one_behind(examiners)
+        stops.append(asking.cancel)
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (await asyncio.wait_for(behind, 30)).attachments[0].name == "behind"
+        assert child_of(examiners).pid == pid
+
+    told(spool, story, ContentSection(examiners=1))
+
+
+def test_who_asks_while_it_is_closed_has_an_answer(spool: Path) -> None:
+    async def story(examiners: Examiners) -> None:
+        _, asking, behind = await _one_asked_and_one_behind(examiners)
+        closing = asyncio.create_task(examiners.close())
+        later = asyncio.create_task(facts_of(examiners, MAIL))
+        await asyncio.wait_for(asyncio.gather(closing, later), 30)
+        ended = await asyncio.gather(asking, behind, return_exceptions=True)
+        assert [type(one) for one in ended] == [asyncio.CancelledError] * 2
+
+    told(spool, story, ContentSection(examiners=1))
+
+
+async def _one_asked_and_one_behind(examiners: Examiners) -> tuple[int, asyncio.Task[Facts], asyncio.Task[Facts]]:
+    """An examiner that stands, what it has been asked, and what waits for it."""
+    await facts_of(examiners, multipart(TEXT))
+    pid = child_of(examiners).pid
+    os.kill(pid, signal.SIGSTOP)
+    asking = asyncio.create_task(facts_of(examiners, multipart(attachment("asked", b"x"))))
+    await _taken(examiners)
+    behind = asyncio.create_task(facts_of(examiners, multipart(attachment("behind", b"x"))))
+    await asyncio.sleep(0)
+    assert len(examiners._waiting) == 1
+    return pid, asking, behind
 
 
 # --- what a phase makes of it -----------------------------------------------------------------------------------------
