@@ -379,6 +379,7 @@ class Supervisor:
 def main(settings: Settings, live: Live) -> int:
     """kmqd's whole life in this process; -> its exit status. live: that of a child, whose modules have been read.
     KmqError when it cannot begin."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who begins us may ignore it: nobody could be waited for then
     os.umask(_UMASK)
     faulthandler.enable()  # systemd's watchdog ends us with SIGABRT
     notify, given = Notify(), activation.received()

@@ -266,6 +266,12 @@ def test_while_all_stop_a_dead_scheduler_process_is_begun_again_and_nobody_else(
     assert len(crowd.noted("born", "worker-2")) == len(crowd.noted("born", "receiver-1")) == 1
 
 
+def test_whoever_began_it_may_have_ignored_the_ends_of_children(kmqd: Kmqd) -> None:
+    kmqd.start(before=["env", "--ignore-signal=CHLD"])
+    os.kill(kmqd.pid("worker-1"), signal.SIGKILL)
+    until(lambda: len(kmqd.noted("ready", "worker-1")) == 2, "another worker is there")
+
+
 def test_who_does_not_end_is_killed_with_a_word_about_it(kmqd: Kmqd) -> None:
     kmqd.order("worker-1", "deaf")
     kmqd.start(STAGES={"receiver": 9, "worker": 0.1, "index": 9, "scheduler": 9})
