@@ -44,16 +44,25 @@ class Disk:
         return found
 
 
-def memory() -> Figures:
-    """Percent of the memory that we may have that our processes have for themselves, and of the machine's that is not
-    available to anybody."""
-    total, available = _meminfo()
-    first, *children = map(_private, _family())
-    own = first + sum(max(0, one - first) for one in children)  # what a child was born with is its parent's (run/birth)
-    return {
-        Resource.OWN_MEMORY: 100 * own / min(total, allowed()),
-        Resource.SYSTEM_MEMORY: 100 * (total - available) / total,
-    }
+class Memory:
+    """That of our processes, and the machine's. What a child was born with is its parent's (run/birth): as much as the
+    parent had when the child was seen first, or less since; what the parent gets later is no child's."""
+
+    def __init__(self) -> None:
+        self._born: dict[int, int] = {}
+
+    def look(self) -> Figures:
+        """Percent of the memory that we may have that our processes have for themselves, and of the machine's that is
+        not available to anybody."""
+        total, available = _meminfo()
+        parent, *children = _family()
+        own = first = _private(parent)
+        self._born = {child: min(first, self._born.get(child, first)) for child in children}
+        own += sum(max(0, _private(child) - born) for child, born in self._born.items())
+        return {
+            Resource.OWN_MEMORY: 100 * own / min(total, allowed()),
+            Resource.SYSTEM_MEMORY: 100 * (total - available) / total,
+        }
 
 
 def _meminfo() -> tuple[int, int]:

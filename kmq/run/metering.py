@@ -21,8 +21,7 @@ from kmq.model.frame import Answer
 from kmq.model.reply import Reply
 from kmq.run import memory
 from kmq.run.arrivals import Arrivals
-from kmq.run.gauges import Disk, Figures, Probe
-from kmq.run.gauges import memory as memory_left
+from kmq.run.gauges import Disk, Figures, Memory, Probe
 from kmq.run.lines import SUBMISSION
 from kmq.run.pressure import Change, Gauged, Level, Measure, Pressure, Resource, fitted, thresholds_of
 from kmq.run.scheduler import Scheduler
@@ -80,7 +79,7 @@ class Metering:
         every = self._settings.back_pressure.metering_interval
         kmq = self._settings.kmq
         spool = Disk(str(kmq.spool), Resource.SPOOL_SPACE, Resource.SPOOL_INODES)
-        self._probes = [Probe(f"the disk of {kmq.spool}", spool.look, every), Probe("the memory", memory_left, every)]
+        self._probes = [Probe(f"the disk of {kmq.spool}", spool.look, every), Probe("the memory", Memory().look, every)]
         folder = _log_folder(kmq)
         if folder:
             self._log_disk = Disk(folder, Resource.LOG_SPACE, Resource.LOG_INODES)
@@ -98,7 +97,7 @@ class Metering:
         sizes: Figures = self._log_disk.sizes if self._log_disk is not None else {}
         return {one: fitted(one, four, sizes[one]) if one in sizes else four for one, four in found.items()}
 
-    # --- each second -------------------------------------------------------------------------------------------------
+    # --- each second, or each five at rest ---------------------------------------------------------------------------
 
     def tick(self, now: float, stopped: Reply | None) -> None:
         """Looks when it is time, and says what changed. stopped: no mail is taken in, on an operator's word."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmq.run import gauges
-from kmq.run.gauges import Disk, Figures, Probe, memory
+from kmq.run.gauges import Disk, Figures, Memory, Probe
 from kmq.run.pressure import Resource
 from tests.waiting import until
 
@@ -22,11 +22,27 @@ def test_a_disk_says_what_is_free_and_how_large_it_is(tmp_path: Path) -> None:
 
 
 def test_memory_is_a_part_of_the_machine_s(tmp_path: Path) -> None:
-    found = memory()
+    memory = Memory()
+    found = memory.look()
     assert 0 < found[Resource.OWN_MEMORY] < 100 and 0 < found[Resource.SYSTEM_MEMORY] < 100
     block = bytearray(os.urandom(1 << 20)) * 64
-    assert memory()[Resource.OWN_MEMORY] > found[Resource.OWN_MEMORY]
+    assert memory.look()[Resource.OWN_MEMORY] > found[Resource.OWN_MEMORY]
     del block
+
+
+def test_what_the_supervisor_gets_later_is_no_child_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {1: 100, 2: 150, 3: 120}
+    monkeypatch.setattr(gauges, "_meminfo", lambda: (1000, 500))
+    monkeypatch.setattr(gauges, "allowed", lambda: 1000)
+    monkeypatch.setattr(gauges, "_family", lambda: list(sizes))
+    monkeypatch.setattr(gauges, "_private", lambda pid: sizes[pid])
+    memory = Memory()
+    assert memory.look()[Resource.OWN_MEMORY] == pytest.approx(17.0)
+    sizes[1] = 200  # a reload
+    assert memory.look()[Resource.OWN_MEMORY] == pytest.approx(27.0)
+    del sizes[3]
+    sizes[4] = 210  # who is born now has all of it
+    assert memory.look()[Resource.OWN_MEMORY] == pytest.approx(26.0)
 
 
 def test_memory_that_the_service_manager_allows(tmp_path: Path) -> None:
