@@ -187,6 +187,20 @@ def test_a_forked_process_says_nothing_of_what_its_parent_has_to_say(tmp_path: P
     ]
 
 
+def test_what_its_parent_lost_a_forked_process_does_not_count_again() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    log = Log(Descriptor(full), "parent")
+    log.event("lost", "", {})
+    assert log.lost == 1
+    log.anew()
+    assert log.lost == 0
+    told: list[OSError] = []
+    log.on_trouble = told.append
+    log.event("lost", "", {})
+    assert log.lost == 1 and len(told) == 1, "and it tells of its own trouble"
+    os.close(full)
+
+
 def test_lines_are_gathered_and_trouble_is_written_at_once(written: Written) -> None:
     async def story() -> None:
         written.log.gather(asyncio.get_running_loop())

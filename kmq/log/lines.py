@@ -3,7 +3,7 @@
 Promise:  a call costs about two microseconds, never raises and never waits for the reader. Lines are written 50 ms
           later at most; warnings and errors at once. Lines that cannot be written are counted and mail goes on; when
           writing works again, the log says how many are missing.
-On crash: the last 50 ms of a killed process are not in the log.
+On crash: the last 50 ms of a killed process are not in the log; who gathers before he says a line adds his own time.
 Callers:  kmq.log; from any thread.
 """
 
@@ -33,16 +33,16 @@ class Log:
     """
 
     def __init__(self, outlet: Outlet | None = None, name: str = "kmq", level: str = "info") -> None:
-        self.lost = 0
         self.outlet: Outlet = outlet or Descriptor()
         self.on_trouble: Callable[[OSError], None] | None = None
-        self._told = 0
-        self._failing = False
         self.call(name, level)
         self._writing = Lock()
         self._begin()
 
     def _begin(self) -> None:
+        self.lost = 0
+        self._told = 0
+        self._failing = False
         self._lines: list[str] = []
         self._volume = 0
         self._rest = b""
@@ -52,7 +52,10 @@ class Log:
         self._due = False
 
     def anew(self) -> list[int]:
-        """In a forked process: its parent writes what was gathered. -> the descriptors that lines go on to."""
+        """In a forked process: its parent writes what was gathered, and counts what it lost.
+
+        -> the descriptors that lines go on to.
+        """
         self._begin()
         return self.outlet.anew()
 
