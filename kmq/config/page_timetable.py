@@ -61,5 +61,6 @@ counts the first time.
 counts hours that pass, whatever clocks show: from midnight, or from the beginning of each range of
 .BR between ,
 so on these days too nothing is left out and nothing is sent twice in a moment. The end of a range does not belong to
-it, and a range that is skipped altogether does not take place.
+it, and a range that is skipped altogether does not take place. Where nothing has happened for a while, a time
+or a range may begin up to five seconds late.
 """

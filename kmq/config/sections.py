@@ -87,7 +87,8 @@ class KmqSection:
     loop_limit: float = option(
         kinds.duration("1s", "1h"),
         default="2m",
-        doc="A process, other than a worker, whose loop stands still for longer is ended, and begun again.",
+        doc="A process, other than a worker, whose loop stands still for longer is ended, up to ten seconds after that,"
+        " and begun again.",
     )
     postmaster: str = option(
         kinds.address(),

@@ -171,7 +171,7 @@ class Submission:
         self._judge()
 
     def tick(self) -> None:
-        """Once a second: who has waited too long hears 451."""
+        """Each second, or each five at rest: who has waited too long hears 451."""
         late = self._now() - PATIENCE
         while self._waiting and self._waiting[0].since < late:
             one = self._waiting.popleft()

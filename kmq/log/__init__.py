@@ -5,7 +5,8 @@ Shape:    `2026-11-22T05:50:11.123Z receiver-1[4242]: checkpoint generation=7 ms
           and keys never change; it goes to standard error too, or where `mail_log` says.
 Promise:  a call costs about two microseconds, never raises and never waits for the reader of the log. No foreign text
           forges a line (kmq.log.text). Lines that cannot be written are counted and mail goes on (kmq.log.lines).
-On crash: the last 50 ms of a killed process are not in the log; envelopes hold what happened to each message.
+On crash: the last 50 ms of a killed process are not in the log, nor what deliveries came to in the last 75 (they are
+          told together, run/telling); envelopes hold what happened to each message.
 Callers:  everybody above the model, from any thread.
 """
 

@@ -339,7 +339,7 @@ class Cancel(Frame, tag="cancel"):
 
 
 class Beat(Frame, tag="beat"):
-    """From a child, each second: its loop runs.
+    """From a child, each five seconds, and when it has news: its loop runs.
 
     configuration: the number of the one it works by; ready: it does its work. From the scheduler process: queued:
     messages; closed: what of mail is not taken in now (back pressure), "" when all is.

@@ -2,11 +2,13 @@
 
 What:     `bear` gives a process of its own to what a child does from its birth to its end. It shares with its parent
           and brothers the memory in which the modules lie. So all of them run the very program that kmqd was started
-          with, whatever an upgrade has done to the files meanwhile.
+          with, whatever an upgrade has done to the files meanwhile; not so examiners, which workers begin from the
+          files (phases/examiner_child).
 Promise:  a child has standard output and error, the descriptors that are its share, and no other of its parent's. It
-          has a process group of its own, since Ctrl-C in a terminal is the supervisor's; it hears signals as a program
-          does that was just begun. It never comes back into what its parent was about to do: `os._exit` ends it, so
-          that no object of its parent's is taken apart in it (a lock that is released here would be released there).
+          has a process group of its own, since Ctrl-C in a terminal is the supervisor's; it ignores SIGINT, and hears
+          other signals as a program does that was just begun. It never comes back into what its parent was about to
+          do: `os._exit` ends it, so that no object of its parent's is taken apart in it (a lock that is released here
+          would be released there).
 On crash: of a child: its parent reaps it. The parent has one thread, so nobody's lock stays locked in a child.
 Callers:  run/children, below a callback of the supervisor's loop.
 """

@@ -210,7 +210,7 @@ class Taking:
     # --- when --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Once a second."""
+        """Each second, or each five at rest."""
         self._pump()
         if self._leaving and self._folder is not None and (self._watching is None or self._watching.done()):
             self._watching = self._spawn(self._watch_leaving(self._folder))

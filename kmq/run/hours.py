@@ -153,7 +153,8 @@ class Timetable:
         return self._of.get(connector)
 
     def look(self, now: float, wall: float, queues: Mapping[str, HopQueue], rota: Rota) -> list[HopQueue]:
-        """Each second, where there are any hours: the queues whose time has come, which are in the rota now."""
+        """Each second, or each five at rest, where there are any hours: the queues whose time has come, which are in
+        the rota now."""
         come = [hours for hours in self._of.values() if hours.look(now, wall)]
         for hours in self._of.values():
             hours.settle(now)

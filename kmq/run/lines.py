@@ -162,7 +162,8 @@ class Lines:
                 self._mark(queue.hop, False)
 
     def look(self, now: float, wall: float) -> None:
-        """Every second: queues whose time has come are sent; how fast they fill and empty is measured now and then."""
+        """Each second, or each five at rest: queues whose time has come are sent; how fast they fill and empty is
+        measured now and then."""
         if self.timetable:
             for queue in self.timetable.look(now, wall, self.queues, self.rota):
                 self.alarm(queue, now)

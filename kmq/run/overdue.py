@@ -66,7 +66,7 @@ class Brakeman:
         self._told = False
 
     def look(self) -> int:
-        """Called each second; -> 1 while expiry is stopped."""
+        """Called each second, or each five at rest; -> 1 while expiry is stopped."""
         stopped = self._brake.stopped
         if stopped != self._told:
             self._told = stopped

@@ -164,7 +164,8 @@ class Roll:
     # --- who must go -------------------------------------------------------------------------------------------------
 
     def watch(self, now: float, limit: float) -> None:
-        """Once a second: ends workers without a socket, and those whose loop stands still for more than `limit`."""
+        """Each second, or each five at rest: ends workers without a socket, and those whose loop stands still for more
+        than `limit`."""
         for worker in self.workers.values():
             if worker.came and worker.link is None and worker.reaped is None and now > worker.ended_at + _WITHOUT_LINK:
                 self._ask_to_end(worker, hung=False)

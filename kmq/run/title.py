@@ -1,8 +1,9 @@
 """What a process is called in ps and top: a forked child has its parent's command line, until it is given its own.
 
 Promise:  ps shows `kmqd: worker-1` (cut, where the command that started kmqd was shorter than that). The process's
-          name, which top and pgrep show, is `kmqd-worker`: nobody but the supervisor is `kmqd`, so a signal for that
-          name reaches it alone. Where the kernel does not tell where a command line lies, it stays as it is.
+          name, which top shows, is `kmqd-worker`: nobody but the supervisor is just `kmqd`, so `pkill -x kmqd` and
+          `killall kmqd` reach it alone (without -x, pkill and pgrep mean each name that has `kmqd` in it). Where the
+          kernel does not tell where a command line lies, it stays as it is.
 Callers:  run/birth.
 """
 
