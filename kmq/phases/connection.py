@@ -228,6 +228,8 @@ class Connection(asyncio.Protocol):
 
     def _opens(self, delivery: Delivery) -> bool:
         """Writes the commands for the next recipients; False when none is left that this server could be told."""
+        if delivery.work.gate is not None and delivery.work.gate.shut:
+            delivery.judge_left(_NOT_OURS, "")
         if delivery.left and delivery.unrendered(self._offers.eight_bit) and not self._renders(delivery):
             return True
         while delivery.left:

@@ -339,7 +339,7 @@ class QueueProcess:
             one.n, queue_id.text(mid), hop, rcpt, one.attempt, len(line), len(body), "queue", one.alone,
             one.expire, one.delay, one.warn, self.ward.number, one.share.forced, before, edited,
         )  # fmt: skip
-        if self.headstart.has(mid, worker.link):
+        if line and self.headstart.has(mid, worker.link):
             line = body = b""
         worker.link.send(frame, line, body)
 

@@ -147,6 +147,9 @@ class Storage:
 
     def _go(self) -> None:
         self._kicked = False
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._turning:
             return
         if self.store.effects.behind > FAR_BEHIND:

@@ -21,7 +21,7 @@ from kmq import log
 from kmq.config import ConnectorSection, Settings
 from kmq.model import envelope, hop, recipients
 from kmq.model.envelope import Head
-from kmq.model.event import Event, Failed, Passed
+from kmq.model.event import Deferred, Event, Failed, Passed, Routed
 from kmq.model.frame import Assign, Child, Done, Show
 from kmq.model.hop import DeliveryType, NextHop
 from kmq.model.phase import Phase
@@ -178,6 +178,8 @@ class Walk:
         shown = self._shown
         if shown is None or shown.job is None or msgspec.structs.replace(shown.assign, n=assign.n) != assign:
             return False
+        if self._came_to_nothing(shown.job):
+            return False
         job, self._shown = shown.job, None
         job.assign = assign
         self.jobs[assign.n] = job
@@ -186,6 +188,12 @@ class Walk:
             job.done.n = assign.n
             self._finished(job)
         return True
+
+    def _came_to_nothing(self, job: Job) -> bool:
+        """Whether what was begun is worth nothing: the hop was closed while the record was synced, or the server did
+        not wait as long as our disk, for which the message must not wait until its next attempt."""
+        closed = any(isinstance(event, Routed) and event.hop in self.closed for event in job.routed)
+        return closed or (job.done is not None and any(isinstance(event, Deferred) for event in job.events))
 
     def text(self, assign: Assign, raw: bytes) -> bytes:
         """What comes along with an assignment, or came when it was shown: what was begun then ends."""

@@ -178,8 +178,10 @@ class Worker:
             log.warning("stopped with messages in hand; they are tried again", count=len(self.jobs))
         self._ended.set()
         self.walk.abandon()
-        await self.walk.close()
-        self.teller.close()
+        try:
+            await self.walk.close()
+        finally:
+            self.teller.close()
         if self._link is not None:
             self._link.close()
         self.ward.close()

@@ -130,10 +130,17 @@ def troubled(folder: Path) -> Iterator[World]:
         stack.callback(kmqd.close)
         kmqd.start()
         settings = load(str(kmqd.folder / "kmq.conf"))
+        until(lambda: _serves(kmqd), "it has looked at the files of its connectors")
         (folder / "lost").unlink()
         kmqd.mail.mkdir(exist_ok=True)
         (kmqd.mail / "carol").write_text("this is no folder\n")
         yield World(kmqd, settings)
+
+
+def _serves(kmqd: Kmqd) -> bool:
+    """Its receiver has looked at all that it needs."""
+    status = kmqd.status("receiver-1")
+    return status is not None and "sessions" in status.counters
 
 
 def _named(name: str, domain: str, port: int, more: str) -> str:

@@ -94,4 +94,4 @@ def test_the_scheduler_reads_it_off_the_head_and_no_address_can_say_it() -> None
         head = Head(
             "", "", "", forged, [Recipient('a,"priority":"high"@b')], 5, envid=',"priority":"high"', priority=word
         )
-        assert priority.of_line(head_line("69212ad0-00000001", "00", head_tail(head))) is meant
+        assert priority.of_line(head_line("69212ad0-00000001", "00", head_tail(head))) == meant

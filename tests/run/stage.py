@@ -67,7 +67,7 @@ retry_interval = {retry}
 retry_interval_max = 1h
 retry_jitter = 0
 effects_delay = 1ms
-per_hop = 1
+per_hop = {per_hop}
 minimum_free = 0
 minimum_free_inodes = 0
 
@@ -270,14 +270,17 @@ class Hop:
 class Stage:
     """One spool, and whoever plays on it."""
 
-    def __init__(self, folder: Path, mutant: str = "", retry: str = "1h", hop: int = 9) -> None:
+    def __init__(self, folder: Path, mutant: str = "", retry: str = "1h", hop: int = 9, per_hop: int = 1) -> None:
         self.folder = folder
         self.spool = folder / "spool"
         self.spool.mkdir(0o750)
         self.gate = folder / "gate"
         self.mutant = mutant
         path = folder / "kmq.conf"
-        path.write_text(CONFIGURATION.format(spool=self.spool, workers=2, retry=retry, port=free_port(), hop=hop))
+        text = CONFIGURATION.format(
+            spool=self.spool, workers=2, retry=retry, port=free_port(), hop=hop, per_hop=per_hop
+        )
+        path.write_text(text)
         self.settings = load(str(path))
         disk = Disk(self.spool)
         layout.prepare(disk)

@@ -193,7 +193,7 @@ def test_a_reload_changes_limits_and_directories(kmqd: Kmqd) -> None:
     (elsewhere / "y.eml").write_bytes(LETTER % b"y")
     until(lambda: os.listdir(elsewhere) == [".kmq"], "and the old one stays")
     reload(kmqd, f"directory = {elsewhere}/missing\n", "directory =\n")
-    until(lambda: "pickup-1" not in kmqd.children(), "without a directory there is no process")
+    until(lambda: "ended child=pickup-1" in kmqd.log, "without a directory there is no process")
     reload(kmqd, "directory =\n", f"directory = {elsewhere}/missing\n")
     until(lambda: kmqd.log.count("make it: install -d -m 770") == 2, "a wrong one is refused then, too")
     reload(kmqd, f"directory = {elsewhere}/missing\n", f"directory = {elsewhere}\n")

@@ -133,7 +133,7 @@ def test_a_scheduler_process_that_dies_while_it_syncs_leaves_the_next_hop_an_env
     """A real worker has told the hop who it is from and for."""
 
     async def story() -> None:
-        async with EvilHop() as hop, Stage(tmp_path, hop=hop.port) as stage:
+        async with EvilHop() as hop, Stage(tmp_path, hop=hop.port, per_hop=2) as stage:  # one for each worker
             worker = stage.begin("worker")
             await stage.scheduler(worker=worker.pid)
             await stage.receiver.mail()
@@ -252,6 +252,45 @@ def test_a_refusal_that_comes_sooner_is_told_when_the_message_is_assigned(tmp_pa
         assert (job.done.n, [type(one) for one in job.events]) == (7, [Routed, Failed])
 
     play(tmp_path, story, EvilHop(refusals={"bob@far.test": "550 5.1.1 nobody"}))
+
+
+def test_a_server_that_does_not_wait_for_the_sync_is_asked_anew(tmp_path: Path) -> None:
+    """Our slow disk is no reason to put the message off until its next attempt."""
+
+    async def story(hands: Hands, hop: EvilHop) -> None:
+        hands.shown()
+        await until(lambda: asked(hop), "the server has heard of it")
+        for session in list(hop._sessions):
+            session.transport.close()
+        shown = hands.walk._shown
+        assert shown is not None
+        assert shown.job is not None
+        job = shown.job
+        await until(lambda: job.done is not None, "it was cut off")
+        hands.assigned()
+        await until(lambda: hands.ended, "its result")
+        assert [[type(event) for event in one.events] for one in hands.ended] == [[Routed, Delivered]]
+        assert len(hop.messages) == 1
+
+    play(tmp_path, story, EvilHop())
+
+
+def test_a_hop_that_was_closed_meanwhile_gets_no_text(tmp_path: Path) -> None:
+    async def story(hands: Hands, hop: EvilHop) -> None:
+        hands.shown()
+        await until(lambda: asked(hop), "the server has heard of it")
+        shown = hands.walk._shown
+        assert shown is not None
+        assert shown.job is not None
+        (routed,) = shown.job.routed
+        assert isinstance(routed, Routed)
+        hands.walk.closed = frozenset({routed.hop})
+        hands.assigned()
+        await until(lambda: hands.ended and hop.open == 0, "it waits, and the connection ends")
+        assert [[type(event) for event in one.events] for one in hands.ended] == [[Routed]]
+        assert hop.messages == []
+
+    play(tmp_path, story, EvilHop())
 
 
 @pytest.mark.parametrize("case", ["alone", "configuration"])

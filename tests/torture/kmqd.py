@@ -71,11 +71,11 @@ directory =
 [replay]
 directory ="""
 
-CONNECTOR = """\
-[{name} : connector]
+CONNECTOR = f"""\
+[{{name}} : connector]
 type = smarthost
-address_spaces = {domain}
-hosts = 127.0.0.1:{port}
+address_spaces = {{domain}}
+hosts = 127.0.0.1:{{port}}
 source_address = {ANY}
 tls = never
 slow_down = no
@@ -131,7 +131,7 @@ class Kmqd:
         self.spool.mkdir(0o750, exist_ok=True)
         self.run.mkdir(exist_ok=True)
         connectors = "".join(
-            CONNECTOR.format(ANY=ANY, name=f"to-{number}", domain=domain, port=port)
+            CONNECTOR.format(name=f"to-{number}", domain=domain, port=port)
             for number, (domain, port) in enumerate(self.hops.items())
         )
         text = CONFIGURATION.format(**{**vars(self), "connectors": connectors})

@@ -160,6 +160,7 @@ def troubled(folder: Path) -> Iterator[Scene]:
         for number in range(25):
             scene.send(f"user{number}@gone.example")
         until(lambda: "expiry is stopped" in "".join(scene.run("kmq queues")), "expiry is stopped")
+        until(lambda: "?" not in "".join(scene.run("kmq pressure")), "the memory was looked at")
         yield scene
 
 
