@@ -10,7 +10,8 @@ from collections.abc import Sequence
 _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[ ]?[+-]\d\d:?\d\d| UTC)?"), "TIME"),
     (re.compile(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d+ \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}"), "TIME"),
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b(\d\d-\d\d )?\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DATE"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "CHECKSUM"),
     (re.compile(r'"sum":"[0-9a-f]{8}"'), "CHECKSUM"),
     (re.compile(r"\[\d{2,7}\]"), "[PID]"),
