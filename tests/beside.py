@@ -4,11 +4,22 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 PATIENCE = 10.0
+
+
+class Server(Protocol):
+    """What is started and stopped within a loop."""
+
+    async def start(self) -> Any: ...
+
+    async def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Server)
 
 
 class Beside:
@@ -34,3 +45,14 @@ def beside(loop: asyncio.AbstractEventLoop | None = None) -> Iterator[Beside]:
         one.loop.call_soon_threadsafe(one.loop.stop)
         thread.join(PATIENCE)
         one.loop.close()
+
+
+@contextmanager
+def served(server: S) -> Iterator[S]:
+    """The server in a thread with a loop of its own, for tests that run whole processes against it."""
+    with beside() as thread:
+        thread.run(server.start())
+        try:
+            yield server
+        finally:
+            thread.run(server.stop())

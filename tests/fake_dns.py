@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,7 +14,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from tests.beside import beside
+from tests.beside import served
 
 RCODES = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED, "formerr": dns.rcode.FORMERR}
 
@@ -62,15 +61,9 @@ class FakeDNS:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    @contextmanager
-    def threaded(self) -> Iterator["FakeDNS"]:
+    def threaded(self) -> AbstractContextManager["FakeDNS"]:
         """The resolver in a thread with a loop of its own, for tests that run whole processes."""
-        with beside() as thread:
-            thread.run(self.start())
-            try:
-                yield self
-            finally:
-                thread.run(self.stop())
+        return served(self)
 
     @property
     def address(self) -> tuple[str, int]:

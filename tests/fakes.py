@@ -10,15 +10,14 @@ import base64
 import hmac
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 from hashlib import sha256
 from ssl import SSLContext
 from typing import cast
 
-from tests.beside import beside
+from tests.beside import served
 
 EXTENSIONS = ("PIPELINING", "SIZE 100000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
@@ -135,15 +134,9 @@ class EvilHop:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    @contextmanager
-    def threaded(self) -> Iterator["EvilHop"]:
+    def threaded(self) -> AbstractContextManager["EvilHop"]:
         """The hop in a thread with a loop of its own, for tests that run whole processes against it."""
-        with beside() as thread:
-            thread.run(self.start())
-            try:
-                yield self
-            finally:
-                thread.run(self.stop())
+        return served(self)
 
     @property
     def address(self) -> tuple[str, int]:

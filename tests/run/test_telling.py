@@ -152,7 +152,7 @@ def test_deferred_failed_and_its_notice(shared: Site) -> None:
     (notice,) = site.told(1, "notice")
     assert failed["notice"] == notice.id and notice["parent"] == name
     assert (notice["from"], notice["to"], notice["nrcpt"]) == ("<>", "<me@local.test>", "1")
-    (deferred,) = site.lines("deferred")
+    (deferred,) = site.told_of(name, 1, "deferred")
     assert deferred["status"] == "deferred" and deferred["dsn"].startswith("4") and deferred["until"].endswith("Z")
     (last,) = site.told_of(name, 1, "delivered")
     assert last["attempt"] == "2"

@@ -220,6 +220,8 @@ class Kmqd:
                 os.kill(pid, number)
             except ProcessLookupError:
                 return 0
+        if pid and number == signal.SIGKILL:  # else who looks right behind it may still find it there
+            until(lambda: not _role(pid), f"{name} is gone")
         return pid
 
     def kill_all(self) -> frozenset[int]:
