@@ -11,19 +11,23 @@ from typing import NamedTuple
 
 from kmq.admin.modes import group_name, kmqd_s_uid, may_read, may_run
 from kmq.admin.verdict import Grade, Verdict
-from kmq.config import Settings
+from kmq.config import ConnectorSection, ReceiverSection, Settings
 from kmq.config.people import FILE
 
-_OF_RECEIVERS = ("tls_certificate", "tls_key")
-_OF_CONNECTORS = ("password_file", "token_file", "tls_ca_file", "tls_certificate", "tls_key")
+#: Options that name a program and its arguments; all others name a file that is read.
 _PROGRAMS = ("command", "token_command")
+_OF_RECEIVERS = ("tls_certificate", "tls_key")
+_OF_CONNECTORS = ("password_file", "token_file", "tls_ca_file", "tls_certificate", "tls_key", *_PROGRAMS)
 
 
 class _Named(NamedTuple):
     section: str
     option: str
     path: str
-    program: bool = False
+
+    @property
+    def program(self) -> bool:
+        return self.option in _PROGRAMS
 
 
 def files(settings: Settings) -> Iterator[Verdict]:
@@ -47,20 +51,18 @@ def _named(settings: Settings) -> Iterator[_Named]:
     for path in settings.kmq.alias_files:
         yield _Named("kmq", "alias_files", path)
     for receiver in settings.receivers:
-        yield from (
-            _Named(receiver.name, one, getattr(receiver, one)) for one in _OF_RECEIVERS if getattr(receiver, one)
-        )
+        yield from _named_by(receiver, _OF_RECEIVERS)
     for connector in settings.connectors:
-        yield from (
-            _Named(connector.name, one, getattr(connector, one)) for one in _OF_CONNECTORS if getattr(connector, one)
-        )
-        yield from (
-            _Named(connector.name, one, getattr(connector, one)[0], program=True)
-            for one in _PROGRAMS
-            if getattr(connector, one)
-        )
+        yield from _named_by(connector, _OF_CONNECTORS)
         if isinstance(connector.users, str) and connector.users.startswith(FILE):
             yield _Named(connector.name, "users", connector.users.removeprefix(FILE))
+
+
+def _named_by(section: ReceiverSection | ConnectorSection, options: tuple[str, ...]) -> Iterator[_Named]:
+    for option in options:
+        value = getattr(section, option)
+        if value:
+            yield _Named(section.name, option, value[0] if option in _PROGRAMS else value)
 
 
 def _shut(settings: Settings, named: _Named, user: struct_passwd) -> Verdict:
