@@ -75,12 +75,9 @@ def instream(text: bytes) -> bytes:
     return b"".join((_COMMAND, _LENGTH.pack(len(text)), text, _END)) if text else _COMMAND + _END
 
 
-async def scan(peer: Peer, pieces: bytes | AsyncIterator[bytes]) -> Verdict | Unanswered:
-    """What clamd says of a text: whole, or in pieces of less than 4 GiB each."""
-    if isinstance(pieces, bytes):
-        said = await _asked(peer, instream(pieces))
-    else:
-        said = await _asked(peer, _COMMAND, pieces)
+async def scan(peer: Peer, pieces: AsyncIterator[bytes]) -> Verdict | Unanswered:
+    """What clamd says of a text, in pieces of less than 4 GiB each."""
+    said = await _asked(peer, _COMMAND, pieces)
     return said if isinstance(said, Unanswered) else verdict_of(said)
 
 

@@ -43,8 +43,8 @@ def test_a_clean_text_and_a_virus_in_pieces(real: str, loop_runner: Run[Any]) ->
     async def play() -> list[object]:
         cut = len(EICAR) // 2
         return [
-            await scan(real, TEXT),
-            await scan(real, TEXT + EICAR + b"\r\n"),
+            await scan(real, pieces(TEXT)),
+            await scan(real, pieces(TEXT + EICAR + b"\r\n")),
             await scan(real, pieces(TEXT, EICAR[:cut], b"", EICAR[cut:])),
             await scan(real, pieces()),
         ]
@@ -73,7 +73,7 @@ def test_an_archive_with_a_password_is_a_verdict_of_its_own(real: str, loop_runn
     central += len(data).to_bytes(4, "little") * 2 + len(name).to_bytes(2, "little") + b"\0" * 16 + name
     end = b"PK\5\6" + b"\0" * 4 + b"\1\0\1\0" + len(central).to_bytes(4, "little")
     end += len(local).to_bytes(4, "little") + b"\0\0"
-    verdict = loop_runner(scan(real, local + central + end))
+    verdict = loop_runner(scan(real, pieces(local + central + end)))
     assert verdict == Verdict(Result.ENCRYPTED, "Heuristics.Encrypted.Zip")
 
 
@@ -103,13 +103,13 @@ def test_each_answer_means_one_thing(
     tmp_path: Path, loop_runner: Run[Any], mood: str, answer: object, large: bool
 ) -> None:
     with FakeClamd(tmp_path / "s", mood).running():
-        text = pieces(*[b"x" * 65536] * 50) if large else TEXT
+        text = pieces(*[b"x" * 65536] * 50) if large else pieces(TEXT)
         assert loop_runner(scan(str(tmp_path / "s"), text)) == answer
 
 
 def test_an_endless_answer_is_read_up_to_a_bound(tmp_path: Path, loop_runner: Run[Any]) -> None:
     with FakeClamd(tmp_path / "s", "endless").running():
-        said = loop_runner(scan(str(tmp_path / "s"), TEXT))
+        said = loop_runner(scan(str(tmp_path / "s"), pieces(TEXT)))
     assert isinstance(said, Unanswered)
     assert said.why.startswith("it says nonsense: xxxx")
     assert len(said.why) < 200
@@ -119,10 +119,10 @@ def test_nobody_there_is_told_in_the_words_of_the_system(tmp_path: Path, loop_ru
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound and not listening: refused
-        assert loop_runner(scan(("127.0.0.1", port), TEXT)) == Unanswered("connection refused", True)
-    assert loop_runner(scan(str(tmp_path / "s"), TEXT)) == Unanswered("no such file or directory", True)
+        assert loop_runner(scan(("127.0.0.1", port), pieces(TEXT))) == Unanswered("connection refused", True)
+    assert loop_runner(scan(str(tmp_path / "s"), pieces(TEXT))) == Unanswered("no such file or directory", True)
     (tmp_path / "file").touch()
-    assert loop_runner(scan(str(tmp_path / "file"), TEXT)) == Unanswered("connection refused", True)
+    assert loop_runner(scan(str(tmp_path / "file"), pieces(TEXT))) == Unanswered("connection refused", True)
 
 
 def test_a_crowd_at_the_socket_waits_for_its_turn(tmp_path: Path, loop_runner: Run[Any]) -> None:
@@ -131,7 +131,7 @@ def test_a_crowd_at_the_socket_waits_for_its_turn(tmp_path: Path, loop_runner: R
     async def play() -> list[Verdict | Unanswered]:
         with FakeClamd(tmp_path / "s").running():
             async with asyncio.timeout(60):
-                return await asyncio.gather(*(scan(str(tmp_path / "s"), TEXT) for _ in range(300)))
+                return await asyncio.gather(*(scan(str(tmp_path / "s"), pieces(TEXT)) for _ in range(300)))
 
     assert set(loop_runner(play())) == {Verdict(Result.CLEAN)}
 
@@ -310,4 +310,4 @@ def test_a_reply_is_what_it_is(reply: bytes, verdict: object) -> None:
 
 
 def test_word_is_a_signature_of_its_own(real: str, loop_runner: Run[Any]) -> None:
-    assert loop_runner(scan(real, TEXT + WORD)) == Verdict(Result.INFECTED, "Kmq.Test-1.UNOFFICIAL")
+    assert loop_runner(scan(real, pieces(TEXT + WORD))) == Verdict(Result.INFECTED, "Kmq.Test-1.UNOFFICIAL")
