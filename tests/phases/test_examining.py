@@ -238,6 +238,14 @@ def test_mail_that_is_made_to_hurt_ends_in_a_verdict(spool: Path, monkeypatch: p
 # --- what becomes of mail that it dies of -----------------------------------------------------------------------------
 
 
+async def _stopped(examiners: Examiners) -> int:
+    """The pid of an examiner that has answered once, and stands still from now on."""
+    await facts_of(examiners, multipart(TEXT))
+    pid = child_of(examiners).pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
 async def _taken(examiners: Examiners) -> None:
     """All that is asked has been told to an examiner."""
     await asyncio.sleep(0)
@@ -247,9 +255,7 @@ async def _taken(examiners: Examiners) -> None:
 
 async def _asked_while_it_stands(examiners: Examiners, then: Callable[[int], None]) -> Facts | Trouble:
     """Asks about a message of which the examiner does nothing, until `then` has been done to it."""
-    await facts_of(examiners, multipart(TEXT))
-    pid = child_of(examiners).pid
-    os.kill(pid, signal.SIGSTOP)
+    pid = await _stopped(examiners)
     asking = asyncio.create_task(examiners.facts(head_of(MAIL), small(MAIL)))
     await _taken(examiners)
     then(pid)
@@ -286,9 +292,7 @@ def test_who_is_ended_by_somebody_says_nothing_about_the_message(spool: Path) ->
 
 def test_what_it_was_asked_together_with_what_it_dies_of_is_asked_again(spool: Path) -> None:
     async def story(examiners: Examiners) -> None:
-        await facts_of(examiners, multipart(TEXT))
-        pid = child_of(examiners).pid
-        os.kill(pid, signal.SIGSTOP)
+        pid = await _stopped(examiners)
         bodies = [multipart(attachment(f"{number}.txt", b"x")) for number in range(5)]
         asking = [asyncio.create_task(facts_of(examiners, one)) for one in bodies]
         await _taken(examiners)
@@ -303,9 +307,7 @@ def test_what_it_was_asked_together_with_what_it_dies_of_is_asked_again(spool: P
 
 def test_who_does_not_wait_any_more_leaves_others_their_answers(spool: Path) -> None:
     async def story(examiners: Examiners) -> None:
-        await facts_of(examiners, multipart(TEXT))
-        pid = child_of(examiners).pid
-        os.kill(pid, signal.SIGSTOP)
+        pid = await _stopped(examiners)
         bodies = [multipart(attachment(f"{number}.txt", b"x")) for number in range(12)]
         asking = [asyncio.create_task(facts_of(examiners, one)) for one in bodies]
         await asyncio.sleep(0)
@@ -427,9 +429,7 @@ def test_no_examiner_where_there_is_no_room_for_its_file(spool: Path) -> None:
 
 def test_who_does_not_wait_any_more_takes_his_examiner_along(spool: Path) -> None:
     async def story(examiners: Examiners) -> None:
-        await facts_of(examiners, multipart(TEXT))
-        pid = child_of(examiners).pid
-        os.kill(pid, signal.SIGSTOP)
+        pid = await _stopped(examiners)
         asking = asyncio.create_task(examiners.facts(head_of(MAIL), small(MAIL)))
         await _taken(examiners)
         asking.cancel()
@@ -498,9 +498,7 @@ def test_who_asks_while_it_is_closed_has_an_answer(spool: Path) -> None:
 
 async def _one_asked_and_one_behind(examiners: Examiners) -> tuple[int, asyncio.Task[Facts], asyncio.Task[Facts]]:
     """An examiner that stands, what it has been asked, and what waits for it."""
-    await facts_of(examiners, multipart(TEXT))
-    pid = child_of(examiners).pid
-    os.kill(pid, signal.SIGSTOP)
+    pid = await _stopped(examiners)
     asking = asyncio.create_task(facts_of(examiners, multipart(attachment("asked", b"x"))))
     await _taken(examiners)
     behind = asyncio.create_task(facts_of(examiners, multipart(attachment("behind", b"x"))))
