@@ -1,5 +1,6 @@
 """A child of kmqd: what it is given, what it belongs to, and then what its role does until the end.
 
+What:     reading this module reads all that children need. cli.kmqd does so ahead of the first fork, and they share it.
 Promise:  what is wrong is in the log, and an exit status: 78 configuration or spool, 75 not now, 70 our own mistake. It
           begins nothing when its supervisor is dead already.
 On crash: see run.supervisor; faulthandler tells where.
@@ -7,76 +8,44 @@ Callers:  cli.kmqd, by way of run.birth.
 """
 
 import faulthandler
-import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 
-from kmq import log
-from kmq.errors import KmqError
-from kmq.run import family, memory
-from kmq.run.inheritance import Inheritance, inherit
+import uvloop  # noqa: F401  # each role imports it where it begins its loop: read here, it is shared, too
 
-#: What a role does from here to its end; -> its exit status.
-Life = Callable[[], int]
+from kmq import log
+from kmq.admin.control import Control
+from kmq.admin.looks import Looks
+from kmq.admin.rights import rights_of
+from kmq.errors import KmqError
+from kmq.run import family, indexer, pickup, queue, receiver, worker
+from kmq.run.inheritance import Inheritance, inherit
 
 #: Threads wait for the interpreter no longer than this, so that a sync which is done is heard of at once.
 _SWITCH = 0.0005
 
 
-def _scheduler(given: Inheritance, number: int, started: float) -> Life:
-    from kmq.admin.control import Control
-    from kmq.admin.rights import rights_of
-    from kmq.run import queue
-
+def _scheduler(given: Inheritance, number: int, started: float) -> int:
     rights = rights_of(given.settings.kmq)
-    return lambda: queue.main(given, number, started, lambda ask: Control(ask, rights))
+    return queue.main(given, number, started, lambda ask: Control(ask, rights))
 
 
-def _receiver(given: Inheritance, number: int, started: float) -> Life:
-    from kmq.run import receiver
-
-    return lambda: receiver.main(given, number, started)
-
-
-def _worker(given: Inheritance, number: int, started: float) -> Life:
-    from kmq.run import worker
-
-    return lambda: worker.main(given, number, started)
+def _index(given: Inheritance, number: int, started: float) -> int:
+    looks = Looks(rights_of(given.settings.kmq), given.settings)
+    return indexer.main(given, number, started, looks)
 
 
-def _pickup(given: Inheritance, number: int, started: float) -> Life:
-    from kmq.run import pickup
-
-    return lambda: pickup.main(given, number, started)
-
-
-def _index(given: Inheritance, number: int, started: float) -> Life:
-    from kmq.admin.looks import Looks
-    from kmq.admin.rights import rights_of
-    from kmq.run import indexer
-
-    rights = rights_of(given.settings.kmq)
-    return lambda: indexer.main(given, number, started, Looks(rights, given.settings))
-
-
-_ROLES: dict[str, Callable[[Inheritance, int, float], Life]] = {
+#: What a role does to its end; -> its exit status.
+_ROLES: dict[str, Callable[[Inheritance, int, float], int]] = {
     "scheduler": _scheduler,
-    "receiver": _receiver,
-    "pickup": _pickup,
-    "worker": _worker,
+    "receiver": receiver.main,
+    "pickup": pickup.main,
+    "worker": worker.main,
     "index": _index,
 }
-
-
-def read_modules() -> None:
-    """Those that children need, in the process that they will be forked from."""
-    import uvloop  # noqa: F401
-
-    from kmq.admin import control, looks, rights  # noqa: F401
-    from kmq.run import indexer, pickup, queue, receiver, worker  # noqa: F401
 
 
 def live(role: str, number: int) -> int:
@@ -92,10 +61,7 @@ def live(role: str, number: int) -> int:
     try:
         if not family.follow(given.life, run_directory, role):
             return 0
-        life = _ROLES[role](given, number, started)
-        gc.freeze()  # what is imported stays for ever: no collection needs to look at it
-        memory.give_back()
-        return life()
+        return _ROLES[role](given, number, started)
     except KmqError as error:
         for line in str(error).splitlines():
             log.error(line)

@@ -25,10 +25,9 @@ def main() -> int:
         log.begin("kmqd", settings.kmq)
         if sys.stdout.isatty():
             print(welcome(settings), flush=True)
-        from kmq.cli import child  # what follows reads all modules: not for a configuration that is wrong
+        from kmq.cli import child  # reads all modules: not for a configuration that is wrong
         from kmq.run import supervisor
 
-        child.read_modules()
         return supervisor.main(settings, child.live)
     except ConfigError as error:
         hint = "" if arguments.config or arguments.trial else "\nkmqd --try needs no configuration: man kmqd"

@@ -4,7 +4,7 @@ Does:     a burst of mail leaves the heap full of holes: bodies on their way to 
           does the reading of modules. glibc gives back whole free pages only when it is asked to.
 Promise:  costs less than a millisecond (12 ms were seen once, behind a burst); nothing happens where the C library has
           no malloc_trim.
-Callers:  every process when its modules are read; the scheduler process, after recovery and loading and with each
+Callers:  the supervisor when all modules are read; the scheduler process, after recovery and loading and with each
           checkpoint; any thread.
 """
 

@@ -161,6 +161,16 @@ def test_what_is_wrong_is_said_on_standard_error(
     assert text in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("--version",), ("-c", "wrong.conf")])
+def test_modules_of_children_are_not_read_for_nothing(here: Here, arguments: tuple[str, ...]) -> None:
+    (here.folder / "wrong.conf").write_text("[kmq]\nspol = /var/spool/kmq\n")
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], *arguments]
+    done = subprocess.run(command, cwd=here.folder, capture_output=True, text=True, timeout=60)
+    read = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "kmq.config" in read
+    assert not read & {"kmq.cli.child", "kmq.run.worker", "uvloop"}
+
+
 def test_a_spool_that_is_not_there_is_not_made_beside_the_right_one(here: Here) -> None:
     (here.folder / "spool").rmdir()
     done = here.run("-c", str(here.path))
