@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import cast
 
 import msgspec
 
@@ -54,15 +53,13 @@ _CLOSE = 1.0
 
 
 class Shown(msgspec.Struct, gc=False):
-    """A message that may be assigned in a moment. assign: how, but for the number; job: what is begun of it."""
+    """A message that may be assigned in a moment. assign: how, but for the number; job: what is begun of it, with its
+    text behind the gate."""
 
     assign: Assign
     raw: bytes
+    gate: Gate
     job: Job | None
-
-    @property
-    def gate(self) -> Gate:
-        return cast(Gate, cast(Job, self.job).gate)
 
 
 class Walk:
@@ -147,15 +144,16 @@ class Walk:
         self.unshow()
         fresh = Assign(0, said.m, _SUBMISSION, said.rcpt, 1, said.head, said.body, configuration=said.configuration)
         ready = said.configuration == self.configuration and not self.inspecting.on
-        self._shown = Shown(fresh, raw, self._ahead(fresh, raw) if ready else None)
+        gate = Gate()
+        self._shown = Shown(fresh, raw, gate, self._ahead(fresh, raw, gate) if ready else None)
 
     def unshow(self) -> None:
         """What was shown is another's, or nobody's."""
         shown, self._shown = self._shown, None
-        if shown is not None and shown.job is not None:
+        if shown is not None:
             shown.gate.drop()
 
-    def _ahead(self, assign: Assign, raw: bytes) -> Job | None:
+    def _ahead(self, assign: Assign, raw: bytes, gate: Gate) -> Job | None:
         head = envelope.read_head(raw[: assign.head])
         if head is None:
             return None
@@ -169,7 +167,7 @@ class Walk:
         if target is None or target.delivery_type not in _BY_SMTP or not self._open(target):
             return None
         job = self._job(assign, raw, head)
-        job.gate, job.routed, job.configuration = Gate(), found.events, self.configuration
+        job.gate, job.routed, job.configuration = gate, found.events, self.configuration
         self._guarded(job, lambda one: self._deliver(one, target, rcpt))
         return job
 
