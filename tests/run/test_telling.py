@@ -146,7 +146,8 @@ def test_a_message_s_lines_from_its_coming_to_its_end(shared: Site) -> None:
 
 def test_deferred_failed_and_its_notice(shared: Site) -> None:
     site = shared
-    name = site.send("450-at-rcpt-1@far.test", "550-at-rcpt.x@far.test", sender="me@local.test")
+    site.hop.refusals["later@far.test"] = "450 4.2.0 later"
+    name = site.send("later@far.test", "550-at-rcpt.x@far.test", sender="me@local.test")
     (failed,) = site.told_of(name, 1, "failed")
     assert (failed.id, failed["status"], failed["to"]) == (name, "bounced", "<550-at-rcpt.x@far.test>")
     (notice,) = site.told(1, "notice")
@@ -154,6 +155,7 @@ def test_deferred_failed_and_its_notice(shared: Site) -> None:
     assert (notice["from"], notice["to"], notice["nrcpt"]) == ("<>", "<me@local.test>", "1")
     (deferred,) = site.told_of(name, 1, "deferred")
     assert deferred["status"] == "deferred" and deferred["dsn"].startswith("4") and deferred["until"].endswith("Z")
+    del site.hop.refusals["later@far.test"]
     (last,) = site.told_of(name, 1, "delivered")
     assert last["attempt"] == "2"
     site.told_of(notice.id, 1, "delivered")

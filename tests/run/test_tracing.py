@@ -83,7 +83,10 @@ def test_lives_of_messages(site: Site, capsys: pytest.CaptureFixture[str]) -> No
     sent = site.send("b@far.test")
     both = site.send("c@far.test", "carol@local.test")
     failed = site.send("550-at-rcpt@far.test")
-    again = site.send("450-at-rcpt-1@far.test")
+    site.hop.refusals["later@far.test"] = "450 4.2.0 later"
+    again = site.send("later@far.test")
+    until(lambda: "DEFER" in site.of(again), "it is put off")
+    del site.hop.refusals["later@far.test"]
     stays = site.send("d@nowhere.test")
     site.until_ended(sent, both, failed, again)
     until(lambda: "RESOLVE" in site.of(stays), "it is routed")
