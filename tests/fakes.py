@@ -75,6 +75,8 @@ class EvilHop:
     recipients_limit:   RCPTs above it are answered with too_many. data: reply instead of 354.
     refusals:           recipient -> reply instead of ours.
     connections_limit:  connections above it hear 421. messages_limit: closes after so many messages, unasked.
+    behind:             what becomes of commands that come with a text, behind its dot: "deaf" they are not read, "drop"
+                        the connection ends once the text is answered, NNN the first of them is answered so.
     reading:            False: what comes behind 354 is not read.
     lmtp:               it speaks LMTP (RFC 2033): a reply for each recipient behind the dot.
     """
@@ -97,6 +99,7 @@ class EvilHop:
     refusals: dict[str, str] = field(default_factory=dict)
     connections_limit: int = 10_000
     messages_limit: int = 1_000_000
+    behind: str = ""
     reading: bool = True
     lmtp: bool = False
     host: str = "127.0.0.1"
@@ -110,6 +113,7 @@ class EvilHop:
     quits: int = 0  #: said goodbye in good order
     commands: list[bytes] = field(default_factory=list)  #: every line that was no message text
     writes: list[bytes] = field(default_factory=list)  #: what came in one read while commands were expected
+    announced: list[bytes] = field(default_factory=list)  #: commands that came in one read with a text, behind its dot
     _times: Counter[str] = field(default_factory=Counter)
     _server: asyncio.Server | None = None
     _sessions: set["_Session"] = field(default_factory=set)
@@ -409,7 +413,21 @@ class _Session(asyncio.Protocol):
             body += b"\r\n"
         self.buffer, self.in_data = rest, False
         self.whole(body)
+        if rest:
+            self.hop.announced.append(rest)
+            self.mind()
         return True
+
+    def mind(self) -> None:
+        """Commands stand behind the dot."""
+        if self.hop.behind == "deaf":
+            self.buffer = b""
+        elif self.hop.behind == "drop":
+            self.end(abort=False)
+        elif self.hop.behind:
+            self.say(f"{self.hop.behind} {self.hop.behind[0]}.5.0 one after the other, please")
+            self.buffer = self.buffer.partition(b"\r\n")[2]
+            self.lines, self.recipients = [b""], []
 
     def whole(self, body: bytes) -> None:
         assert b"\n" not in body.replace(b"\r\n", b"") and b"\r" not in body.replace(b"\r\n", b""), "bare CR or LF"

@@ -51,13 +51,17 @@ class BodyFile:
             self._fd = -1
 
 
-def stuffed(text: bytes, dots: bool) -> bytes:
-    """A whole body as DATA wants it: dots doubled at line starts (when there are any), the final dot behind it."""
+def stuffed(text: bytes, dots: bool, behind: bytes = b"") -> bytes:
+    """A whole body as DATA wants it: dots doubled at line starts (when there are any), the final dot behind it.
+
+    behind: what is to go out in the same write.
+    """
     if dots:
         text = text.replace(b"\r\n.", b"\r\n..")
         if text[:1] == b".":
             text = b"." + text
-    return text + (b".\r\n" if text[-2:] == b"\r\n" or not text else b"\r\n.\r\n")
+    end = b".\r\n" if text[-2:] == b"\r\n" or not text else b"\r\n.\r\n"
+    return text + (end + behind)
 
 
 class Stuffing:

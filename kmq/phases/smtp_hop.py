@@ -4,6 +4,9 @@ Promise:  never more connections than are allotted, to the queue and to its conn
           want. While the hop
           fails, one connection at a time is tried. A hop that refuses a further connection while others live is not
           down: the living ones carry what waits. Only when none is left and none can be opened, all that wait are told.
+          While the hop answers quickly, messages that come together share connections: the text of one and the
+          announcement of the next are one write (phases.connection). A hop that does not take well to that is told one
+          message at a time for a while.
           A message whose kept connection turned out to be dead is tried once more at once, over a new one.
           The servers are tried one after the other until one will talk. What the DNS says for good is a result of
           those that wait; all else is a trouble of the queue.
@@ -27,6 +30,10 @@ from kmq.phases.targets import Target
 from kmq.phases.waiting import Waiting, priority_of
 
 WIDEN_AFTER = 10.0  #: seconds before a hop that refused a further connection is asked for one again
+FOLLOWERS = 4  #: messages that may wait for a connection although others are idle
+QUICK = 0.01  #: seconds that a hop needs for a message when waiting is worth it
+SLOW = 1.0  #: what a hop is thought to need that we know nothing of
+APART = 600.0  #: seconds for which a hop that minds it hears of one message at a time
 OPENING_LIMIT = 600.0  #: seconds after which an opening tries no further target
 
 
@@ -43,6 +50,10 @@ class SmtpHop:
         self._connections: set[Connection] = set()
         self._openings: set[asyncio.Task[None]] = set()
         self._held: dict[asyncio.Task[None], Places] = {}  # what openings took, and no connection has yet
+        self._leader: Connection | None = None  # the last one that was idle, which further messages may wait for
+        self._room = 0  # how many more
+        self._pace = SLOW  # seconds for a message, a moving mean
+        self._apart_until = 0.0
         self._failed = False  # the last opening did
         self._widen_at = 0.0
         self.measure()
@@ -91,11 +102,23 @@ class SmtpHop:
         if self._waiting.parts is not None:
             self._waiting.append(delivery)
             return self.open_more()
+        if self._has_leader():
+            return self._waiting.append(delivery)
         connection = self._usable()
         if connection is not None:
+            self._leader, self._room = connection, FOLLOWERS
             return connection.begin(delivery)
         self._waiting.append(delivery)
         return self.open_more()
+
+    def _has_leader(self) -> bool:
+        """A message that comes now is sooner done behind another one that just began than over an idle connection."""
+        if not self._room or self._pace > QUICK or self._apart_until:
+            return False
+        if self._leader is None or not self._leader.announcing:
+            return False
+        self._room -= 1
+        return True
 
     def _usable(self) -> Connection | None:
         """A connection that was idle; whoever asks has something for it."""
@@ -112,6 +135,8 @@ class SmtpHop:
         for connection in tuple(self._connections):
             connection.expire(now)
         self._idle = [connection for connection in self._idle if connection.usable]
+        if now >= self._apart_until:
+            self._apart_until = 0.0
         if self.outlet.places.wanted and not self._waiting:
             self.rest()
         self.open_more()
@@ -160,6 +185,20 @@ class SmtpHop:
             asyncio.get_running_loop().call_soon(self._yield, connection)
         return None
 
+    def following(self, connection: Connection) -> Delivery | None:
+        """A message that waits and may be announced while this connection sends another one."""
+        if not self._waiting.count or self._apart_until or (connection.berth is not None and connection.berth.wanted):
+            return None
+        return self._waiting.next(self._busy(connection))
+
+    def took(self, seconds: float) -> None:
+        """A message with a small text took so long, from MAIL to the last reply."""
+        self._pace += (seconds - self._pace) / 8
+
+    def apart(self) -> None:
+        """The hop did not take well to a message that was announced behind another's text."""
+        self._apart_until = asyncio.get_running_loop().time() + APART
+
     def _busy(self, but: Connection | None = None) -> list[int]:
         """Connections by the priority of what they carry; asked only where that matters."""
         busy = [0, 0, 0]
@@ -198,8 +237,7 @@ class SmtpHop:
 
     def open_more(self) -> None:
         """As many connections as messages want one and there may be."""
-        if self._waiting.parts is not None:
-            self._use_idle()
+        self._use_idle()
         while len(self._openings) < self._wanting() and self._may_open() and self.outlet.places.take(self):
             opening = asyncio.create_task(self._open())
             self._openings.add(opening)
@@ -208,7 +246,8 @@ class SmtpHop:
             opening.add_done_callback(partial(self._ended, self.outlet))
 
     def _use_idle(self) -> None:
-        """One that is idle may be there for a priority that had no connection left a moment ago."""
+        """One that is idle may be there for a priority that had no connection left a moment ago, or for a message whose
+        leader did not get on."""
         while self._idle and self._waiting.wanting(busy := self._busy()):
             connection = self._usable()
             delivery = self._waiting.next(busy) if connection is not None else None

@@ -9,7 +9,7 @@ On crash: nothing is kept. `uncertain` says whether the server may have the mess
 Callers:  phases.connection.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from kmq.model.reply import Reply
@@ -42,6 +42,8 @@ class Deed(Enum):
     CLOSE = 5  #: the transaction is over and the connection is of no use any more
 
 
+_OPENINGS = frozenset((Stage.RESET, Stage.MAIL, Stage.RCPT, Stage.DATA))
+
 LONE_DOT = b".\r\n"
 RESET = b"RSET\r\n"
 DATA = b"DATA\r\n"
@@ -53,6 +55,7 @@ class Transaction:
     verdicts:  (index, reply) of every recipient that has got one.
     over:      recipients for a further transaction.
     farewell:  with CLOSE, why the connection is of no use any more.
+    sender_refused: MAIL was.
     unclean:   the server may still have the sender in mind: RSET goes ahead of the next MAIL.
     """
 
@@ -66,6 +69,7 @@ class Transaction:
         "farewell",
         "out",
         "over",
+        "sender_refused",
         "stage",
         "unclean",
         "verdicts",
@@ -76,6 +80,7 @@ class Transaction:
         self.accepted: list[int] = []
         self.over: list[int] = []
         self.unclean = True
+        self.sender_refused = False
         self.farewell: Reply | None = None
         self.stage = Stage.RESET if reset else Stage.MAIL
         self._mail = mail
@@ -95,6 +100,15 @@ class Transaction:
     def begun(self) -> bool:
         """The server has answered something of this transaction."""
         return self.stage is not Stage.RESET and self.stage is not Stage.MAIL
+
+    @property
+    def opening(self) -> bool:
+        """The text is still to come."""
+        return self.stage in _OPENINGS
+
+    def partial(self, left: Sequence[int]) -> bool:
+        """Of these recipients some need a further transaction."""
+        return bool(self.over) or len(left) > len(self._rcpt)
 
     @property
     def uncertain(self) -> bool:
@@ -140,6 +154,7 @@ class Transaction:
     def _sender_refused(self, code: int, text: bytes) -> Deed:
         reply = as_reply(code, text)
         self.verdicts.extend((index, reply) for index, _ in self._rcpt)
+        self.sender_refused = True
         self.stage = Stage.SKIP
         return Deed.WAIT if self._pipelining else self._end(Deed.END)
 

@@ -19,27 +19,31 @@ def priority_of(delivery: Delivery) -> Priority:
 
 
 class Waiting:
-    """parts, width: of the connections; None: all mail is alike."""
+    """parts, width: of the connections; None: all mail is alike. count: of the messages."""
 
-    __slots__ = ("_lines", "parts", "width")
+    __slots__ = ("_lines", "count", "parts", "width")
 
     def __init__(self, parts: Parts, width: int) -> None:
         self.parts = parts
         self.width = width
+        self.count = 0
         self._lines: tuple[deque[Delivery], ...] = (deque(), deque(), deque())
 
     def append(self, delivery: Delivery) -> None:
         self._line(delivery).append(delivery)
+        self.count += 1
 
     def put_back(self, deliveries: Iterable[Delivery]) -> None:
         """They go ahead of others like them, in this order."""
         for delivery in reversed([*deliveries]):
             self._line(delivery).appendleft(delivery)
+            self.count += 1
 
     def next(self, busy: Sequence[int]) -> Delivery | None:
         """The next one that may have a connection. busy: connections by the priority of what they carry."""
         for priority, line in enumerate(self._lines):
             if line and self._may(priority, busy):
+                self.count -= 1
                 return line.popleft()
         return None
 
@@ -53,6 +57,7 @@ class Waiting:
     def clear(self) -> None:
         for line in self._lines:
             line.clear()
+        self.count = 0
 
     def _line(self, delivery: Delivery) -> deque[Delivery]:
         return self._lines[NORMAL if self.parts is None else priority_of(delivery)]
@@ -64,4 +69,4 @@ class Waiting:
         return (delivery for line in self._lines for delivery in line)
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines))
+        return self.count

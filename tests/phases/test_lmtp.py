@@ -16,18 +16,18 @@ from kmq.phases.work import Outcome
 from tests.dovecot import Dovecot, dovecot
 from tests.fakes import EvilHop
 from tests.phases.mailboxes import local, locally, work
-from tests.phases.sending import LOOPS, kinds, outcome, results
+from tests.phases.sending import LOOPS, kinds, outcome, results, send
 
 Story = Callable[[EvilHop, Smtp], Awaitable[None]]
 
 
-def against(story: Story, loop: str = "uvloop", patience: float = 60.0, **options: Any) -> None:
+def against(story: Story, loop: str = "uvloop", patience: float = 60.0, connections: int = 5, **options: Any) -> None:
     """Plays a story with a server that speaks LMTP, and who talks to it."""
 
     async def play() -> None:
         async with EvilHop(lmtp=True, **options) as hop, asyncio.timeout(120):
             section = local("lmtp", hosts=(hop.address,), connection_idle=30.0, final_timeout=patience)
-            phase = Smtp({"local": section}, "mx.here.test", Allotment(5))
+            phase = Smtp({"local": section}, "mx.here.test", Allotment(connections))
             await story(hop, phase)
             await phase.close(1)
 
@@ -68,6 +68,18 @@ def test_one_connection_carries_one_message_after_the_other() -> None:
         assert b"RSET" not in hop.commands, "a server that answered for everybody has forgotten the message"
 
     against(story)
+
+
+def test_the_next_message_is_announced_behind_the_text_and_answered_when_everybody_was() -> None:
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        to = (("alice@here.test", "550-at-dot@here.test", "bob@here.test"), ("carol@here.test",), ("dave@here.test",))
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(send(phase, work(*names)) for names in to))
+        assert [kinds(one) for one in found] == ["DFD", "D", "D"]
+        assert saved(hop) == ["alice", "bob", "carol", "dave"]
+        assert len(hop.announced) == 2
+
+    against(story, connections=1)
 
 
 def test_who_was_answered_for_keeps_his_answer_when_the_connection_breaks() -> None:
