@@ -90,7 +90,7 @@ def test_a_connector_has_no_more_connections_than_it_may_and_all_domains_have_th
         sent = [send(world.phase, world.mail(f"a@d{number}.test")) for number in range(2, 8) for _ in range(5)]
         await until(count, "all domains are served")
         assert [kinds(one.result()) for one in sent] == ["D"] * 30
-        assert most == 2
+        assert most <= 2
         assert [len(one.messages) for one in servers] == [5] * 6
 
     play(story, ZONE, total=2)
