@@ -10,13 +10,15 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UPDATE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_MOST_PARTS = 1024  #: that the kernel takes at once (IOV_MAX)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1
@@ -47,11 +49,15 @@ class Disk:
         while done < len(text):
             done += os.write(fd, text[done:])
 
-    def write_at(self, fd: int, text: bytes, offset: int) -> None:
-        """All of it at a place of its own."""
-        done = os.pwrite(fd, text, offset)
-        while done < len(text):
-            done += os.pwrite(fd, text[done:], offset + done)
+    def write_at(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
+        """All of them at a place of their own, one behind the other. The kernel gathers them, since joining them would
+        be one more copy."""
+        for first in range(0, len(parts), _MOST_PARTS):
+            some = parts[first : first + _MOST_PARTS]
+            length, done = sum(map(len, some)), os.pwritev(fd, some, offset)
+            while done < length:  # seldom, so that a copy does no harm
+                done += os.pwritev(fd, [b"".join(some)[done:]], offset + done)
+            offset += length
 
     def append(self, name: str, text: bytes) -> None:
         """One write at the end of a file that exists; what the kernel did not take is an OSError (J4: a torn line)."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from kmq.model.envelope import seal, unseal
 from kmq.spool import record
 from kmq.spool.disk import Disk
+from kmq.spool.record import Payload
 
 BLOCK = 4096
 RESERVE = 2
@@ -172,20 +173,20 @@ class Journal:
         """The first segment; nothing may be written before."""
         self._open(self._take(self.generation, 0), 1)
 
-    def write(self, payloads: list[bytes]) -> int:
+    def write(self, payloads: list[Payload]) -> int:
         """Writes and syncs a batch; -> the generation that holds it. OSError: nothing of it counts, see `abandon`."""
-        length = _padded(sum(map(len, payloads)) + record.HEADER.size * len(payloads))
+        length = _padded(sum([one.length for one in payloads]) + record.HEADER.size * len(payloads))
         if self._offset + length > self.size:
             self.turn()
         at, number, generation = self._offset, self.number, self.generation
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         for payload in payloads:
-            heading = record.heading(payload, generation, number, at)
-            parts += (heading, payload)
-            at += len(heading) + len(payload)
+            parts.append(record.heading(payload, generation, number, at))
+            parts += payload.parts
+            at += record.HEADER.size + payload.length
             number += 1
         parts.append(bytes(self._offset + length - at))
-        self.disk.write_at(self._fd, b"".join(parts), self._offset)
+        self.disk.write_at(self._fd, parts, self._offset)
         self._sync()
         self._offset += length
         self.number = number
@@ -217,15 +218,16 @@ class Journal:
 
         A block of zeros ends it, so that nothing that the file held before can be taken for its next record.
         """
-        parts, at = [header(old.generation, serial, old.first)], BLOCK
+        parts: list[bytes | memoryview] = [header(old.generation, serial, old.first)]
+        at = BLOCK
         for number, payload in old.records:
-            parts.append(record.frame(bytes(payload), old.generation, number, at))
-            at += len(parts[-1])
+            parts += (record.heading(Payload([payload], len(payload)), old.generation, number, at), payload)
+            at += record.HEADER.size + len(payload)
         parts.append(bytes(_padded(at) - at + BLOCK))
         spare = self.pool.pop() if self.pool else self._fill()
         fd = self.disk.update(spare)
         try:
-            self.disk.write_at(fd, b"".join(parts), 0)
+            self.disk.write_at(fd, parts, 0)
             self.disk.sync(fd)
         finally:
             self.disk.close_file(fd)
@@ -236,7 +238,7 @@ class Journal:
 
     def _open(self, fd: int, first: int) -> None:
         self._fd, self._offset, self.number = fd, BLOCK, first
-        self.disk.write_at(fd, header(self.generation, self._serial, first), 0)
+        self.disk.write_at(fd, [header(self.generation, self._serial, first)], 0)
         self._sync()
 
     def _sync(self) -> None:
@@ -294,7 +296,7 @@ class Journal:
         try:
             zeros = bytes(min(self.size, 1 << 20))
             for at in range(0, self.size, len(zeros)):
-                self.disk.write_at(fd, zeros[: self.size - at], at)
+                self.disk.write_at(fd, [zeros[: self.size - at]], at)
             self.disk.sync(fd)
         except OSError:
             with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from operator import methodcaller
 from struct import Struct
 from zlib import crc32
@@ -48,6 +49,18 @@ class Dropped:
         return found is not None and (found.st_ino, found.st_mtime_ns) == (self.inode, self.mtime_ns)
 
 
+class Payload(msgspec.Struct, gc=False, frozen=True):
+    """What a record holds, in parts that lie one behind the other. A body is one of them as it came: the kernel alone
+    copies it."""
+
+    parts: list[bytes | memoryview]
+    length: int
+
+
+#: Of a record that is never written.
+NOTHING = Payload([], 0)
+
+
 class Put(msgspec.Struct, gc=False):
     """A new message. body is None when it lies in incoming/; a view when it was read from a segment."""
 
@@ -58,14 +71,14 @@ class Put(msgspec.Struct, gc=False):
     incoming: str = ""
     dropped: Dropped | None = None
 
-    def encode(self) -> bytes:
+    def parts(self) -> tuple[bytes | memoryview, ...]:
         line, body, extra = self.line, self.body or b"", self.token
         if self.incoming or self.dropped:
             place: dict[str, object] = {"incoming": self.incoming} if self.incoming else {}
             if self.dropped:
                 place["dropped"] = [self.dropped.name, self.dropped.inode, self.dropped.mtime_ns]
             extra += json.dumps(place).encode()
-        return b"".join((_OPERATION.pack(PUT, self.id, len(extra), len(line), len(body)), extra, line, body))
+        return b"".join((_OPERATION.pack(PUT, self.id, len(extra), len(line), len(body)), extra, line)), body
 
 
 class Append(msgspec.Struct, gc=False):
@@ -75,8 +88,8 @@ class Append(msgspec.Struct, gc=False):
     seq: int
     line: bytes
 
-    def encode(self) -> bytes:
-        return _OPERATION.pack(APPEND, self.id, self.seq, len(self.line), 0) + self.line
+    def parts(self) -> tuple[bytes, ...]:
+        return (_OPERATION.pack(APPEND, self.id, self.seq, len(self.line), 0) + self.line,)
 
 
 class Move(msgspec.Struct, gc=False):
@@ -87,8 +100,8 @@ class Move(msgspec.Struct, gc=False):
     line: bytes
     home: str
 
-    def encode(self) -> bytes:
-        return _OPERATION.pack(MOVE, self.id, self.seq, len(self.line), self.home == "poison") + self.line
+    def parts(self) -> tuple[bytes, ...]:
+        return (_OPERATION.pack(MOVE, self.id, self.seq, len(self.line), self.home == "poison") + self.line,)
 
 
 class Remove(msgspec.Struct, gc=False):
@@ -96,8 +109,8 @@ class Remove(msgspec.Struct, gc=False):
 
     id: int
 
-    def encode(self) -> bytes:
-        return _OPERATION.pack(REMOVE, self.id, 0, 0, 0)
+    def parts(self) -> tuple[bytes, ...]:
+        return (_OPERATION.pack(REMOVE, self.id, 0, 0, 0),)
 
 
 class Keep(msgspec.Struct, gc=False):
@@ -106,8 +119,8 @@ class Keep(msgspec.Struct, gc=False):
     id: int
     day: str
 
-    def encode(self) -> bytes:
-        return _OPERATION.pack(KEEP, self.id, 0, 0, _number_of(self.day))
+    def parts(self) -> tuple[bytes, ...]:
+        return (_OPERATION.pack(KEEP, self.id, 0, 0, _number_of(self.day)),)
 
 
 class Mark(msgspec.Struct, gc=False):
@@ -118,8 +131,8 @@ class Mark(msgspec.Struct, gc=False):
     line: bytes
     day: str
 
-    def encode(self) -> bytes:
-        return _OPERATION.pack(MARK, self.id, self.seq, len(self.line), _number_of(self.day)) + self.line
+    def parts(self) -> tuple[bytes, ...]:
+        return (_OPERATION.pack(MARK, self.id, self.seq, len(self.line), _number_of(self.day)) + self.line,)
 
 
 class Archive(msgspec.Struct, gc=False):
@@ -130,19 +143,20 @@ class Archive(msgspec.Struct, gc=False):
     seq: int
     place: str
 
-    def encode(self) -> bytes:
+    def parts(self) -> tuple[bytes, ...]:
         place = self.place.encode()
-        return _OPERATION.pack(ARCHIVE, self.id, self.seq, len(place), 0) + place
+        return (_OPERATION.pack(ARCHIVE, self.id, self.seq, len(place), 0) + place,)
 
 
 Operation = Put | Append | Move | Remove | Keep | Mark | Archive
 
-_encode: Callable[[Operation], bytes] = methodcaller("encode")
+_parts: Callable[[Operation], tuple[bytes | memoryview, ...]] = methodcaller("parts")
 
 
-def encode(operations: Iterable[Operation]) -> bytes:
+def encode(operations: Iterable[Operation]) -> Payload:
     """The payload of a record."""
-    return b"".join(map(_encode, operations))
+    parts = list(chain.from_iterable(map(_parts, operations)))
+    return Payload(parts, sum(map(len, parts)))
 
 
 def _number_of(day: str) -> int:
@@ -154,16 +168,13 @@ def _day_of(number: int) -> str:
     return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
 
 
-def heading(payload: bytes, generation: int, number: int, offset: int) -> bytes:
+def heading(payload: Payload, generation: int, number: int, offset: int) -> bytes:
     """What stands before a payload, in this one place."""
-    length = len(payload)
-    total = crc32(payload, crc32(_POSITION.pack(generation, number, length, offset)))
+    length = payload.length
+    total = crc32(_POSITION.pack(generation, number, length, offset))
+    for part in payload.parts:
+        total = crc32(part, total)
     return HEADER.pack(MAGIC, length, generation, number, total)
-
-
-def frame(payload: bytes, generation: int, number: int, offset: int) -> bytes:
-    """The record of a payload, for this one place."""
-    return heading(payload, generation, number, offset) + payload
 
 
 def unframe(text: bytes | memoryview, offset: int, generation: int, number: int) -> memoryview | None:

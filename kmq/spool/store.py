@@ -24,18 +24,18 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Put, Remove
+from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Payload, Put, Remove
 
 
 class Pending(msgspec.Struct, gc=False):
     """A record that is not durable yet. ticket: the caller's own; refusable: a put that may be answered with 451;
-    text: its bytes in the journal, if there is one."""
+    payload: its bytes in the journal, if there is one."""
 
     operations: list[Operation]
     ticket: object
     at: float
     refusable: bool
-    text: bytes
+    payload: Payload
 
 
 class Store:
@@ -67,8 +67,8 @@ class Store:
         self.pending.append(Pending(operations, ticket, at, refusable, self._encoded(operations)))
 
     @staticmethod
-    def _encoded(operations: Iterable[Operation]) -> bytes:
-        return b""
+    def _encoded(operations: Iterable[Operation]) -> Payload:
+        return record.NOTHING
 
     def take(self) -> list[Pending] | None:
         """The next batch to sync, None when there is nothing or one is in flight."""
@@ -76,7 +76,7 @@ class Store:
             return None
         count, room, heading = 0, self._room(), record.HEADER.size
         for one in islice(self.pending, self.batch_size):
-            room -= len(one.text) + heading
+            room -= one.payload.length + heading
             if room < 0 and count:
                 break
             count += 1
@@ -157,9 +157,9 @@ class JournalStore(Store):
 
     def sync(self, batch: list[Pending]) -> int:
         """Writes and syncs; -> generation. OSError: `abandon` must succeed before anything else is written."""
-        payloads = [one.text for one in batch]
+        payloads = [one.payload for one in batch]
         generation = self.log.write(payloads)
-        self.written_bytes += sum(map(len, payloads))
+        self.written_bytes += sum([one.length for one in payloads])
         self._ended = generation - 1
         return generation
 

@@ -18,7 +18,9 @@ from tests.torture.traced import traced
 from tests.waiting import until
 
 #: What changes a file of the spool; `write` is left out, since sockets use it too.
-CHANGES = "pwrite64,fdatasync,fsync,syncfs,fallocate,linkat,unlinkat,renameat,renameat2,mkdirat,ftruncate"
+CHANGES = (
+    "pwrite64,pwritev,pwritev2,fdatasync,fsync,syncfs,fallocate,linkat,unlinkat,renameat,renameat2,mkdirat,ftruncate"
+)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kmq.run.headstart import HeadStart
 from kmq.run.job import Job
 from kmq.run.lines import SUBMISSION
 from kmq.run.walk import Walk
-from kmq.spool.record import Put, Remove
+from kmq.spool.record import NOTHING, Put, Remove
 from kmq.spool.status import StatusFile
 from kmq.spool.store import Pending
 from tests.fakes import EvilHop
@@ -62,7 +62,7 @@ class Bench:
 
     def syncs(self, *, body: bytes | None = BODY, recipients: int = 1) -> None:
         arrival = Arrival(cast(Any, None), "00" * 16, bytes(16), NUMBER, NAME, recipients, 0)
-        self.storage.on_alone(Pending([Put(NUMBER, line(), body)], arrival, 0.0, True, b""))
+        self.storage.on_alone(Pending([Put(NUMBER, line(), body)], arrival, 0.0, True, NOTHING))
 
 
 def test_the_worker_that_would_get_it_is_shown_it_and_gets_it_without_its_text() -> None:
@@ -96,7 +96,7 @@ def test_where_more_is_under_way_nothing_is_shown(case: str) -> None:
         bench.desk.scheduler.accepted(NUMBER - 1, 1, 0.0)
         bench.desk.scheduler.assign(0.0)
     if case == "a result":
-        bench.storage.on_alone(Pending([Remove(NUMBER)], object(), 0.0, False, b""))
+        bench.storage.on_alone(Pending([Remove(NUMBER)], object(), 0.0, False, NOTHING))
     else:
         bench.syncs(body=None if case == "large" else BODY)
     assert all(not ear.heard for ear in bench.ears.values())

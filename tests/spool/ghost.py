@@ -160,8 +160,8 @@ class GhostDisk(Disk):
         self._put(fd, "write", bytes(text), self._open[fd].at)
         self._open[fd].at += len(text)
 
-    def write_at(self, fd: int, text: bytes, offset: int) -> None:
-        self._put(fd, "write_at", text, offset)
+    def write_at(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
+        self._put(fd, "write_at", b"".join(parts), offset)
 
     def append(self, name: str, text: bytes) -> None:
         number, node = self._file(name)

@@ -59,15 +59,15 @@ class Mutant:
             other.apply(patch)
 
 
-def spread(self: journal.Journal, payloads: list[bytes]) -> int:
+def spread(self: journal.Journal, payloads: list[record.Payload]) -> int:
     """Journal.write, as it would be if a batch could begin in one segment and end in the next with one sync."""
     for payload in payloads:
         at = self._offset
-        if at + journal._padded(len(payload) + record.HEADER.size) > self.size:
+        if at + journal._padded(payload.length + record.HEADER.size) > self.size:
             self.turn()
             at = self._offset
-        text = record.frame(payload, self.generation, self.number, at)
-        self.disk.write_at(self._fd, text.ljust(journal._padded(len(text)), b"\0"), at)
+        text = b"".join((record.heading(payload, self.generation, self.number, at), *payload.parts))
+        self.disk.write_at(self._fd, [text.ljust(journal._padded(len(text)), b"\0")], at)
         self._offset += journal._padded(len(text))
         self.number += 1
     self._sync()

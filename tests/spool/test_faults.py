@@ -376,14 +376,28 @@ def test_the_store_without_a_journal_takes_back_what_it_cannot_finish() -> None:
 
 def test_short_writes_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(tmp_path)
-    write, pwrite = os.write, os.pwrite
+    write, pwritev = os.write, os.pwritev
     monkeypatch.setattr(os, "write", lambda fd, text: write(fd, text[: max(1, len(text) // 3)]))
-    monkeypatch.setattr(os, "pwrite", lambda fd, text, at: pwrite(fd, text[: max(1, len(text) // 3)], at))
+
+    def a_third(fd: int, parts: list[bytes], at: int) -> int:
+        text = b"".join(parts)
+        return pwritev(fd, [text[: max(1, len(text) // 3)]], at)
+
+    monkeypatch.setattr(os, "pwritev", a_third)
     fd = disk.create("a")
     disk.write(fd, b"0123456789" * 50)
-    disk.write_at(fd, b"x" * 100, 200)
+    disk.write_at(fd, [b"x" * 30, b"", memoryview(b"y" * 60), b"z" * 10], 200)
     disk.close_file(fd)
-    assert disk.read("a") == b"0123456789" * 20 + b"x" * 100 + b"0123456789" * 20
+    assert disk.read("a") == b"0123456789" * 20 + b"x" * 30 + b"y" * 60 + b"z" * 10 + b"0123456789" * 20
+
+
+def test_more_parts_than_the_kernel_takes_at_once_are_written_whole(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    parts = [b"%d," % number for number in range(2 * os.sysconf("SC_IOV_MAX") + 1)]
+    fd = disk.create("a")
+    disk.write_at(fd, parts, 0)
+    disk.close_file(fd)
+    assert disk.read("a") == b"".join(parts)
 
 
 def test_a_short_append_is_an_error_and_spoils_only_its_own_line(tmp_path: Path) -> None:
@@ -437,14 +451,14 @@ def test_a_ghost_is_as_harsh_as_it_says() -> None:
     names = {tuple(GhostDisk(kernel.after_cut(seed)).names("a")) for seed in range(200)}
     assert names == {(), ("one",), ("two",), ("one", "two")}
     disk.fault = Failing("datasync")
-    disk.write_at(fd, b"y" * 512, 0)
+    disk.write_at(fd, [b"y" * 512], 0)
     with pytest.raises(OSError):
         disk.datasync(fd)
     disk.datasync(fd)
     assert disk.read("a/two")[:512] == b"y" * 512
     found = {GhostDisk(kernel.after_cut(seed)).read("a/two")[:1] for seed in range(60) if there(kernel, seed)}
     assert found >= {b"x", b"y"}
-    disk.write_at(fd, b"z" * 512, 0)
+    disk.write_at(fd, [b"z" * 512], 0)
     disk.datasync(fd)
     found = {GhostDisk(kernel.after_cut(seed)).read("a/two")[:1] for seed in range(60) if there(kernel, seed)}
     assert found == {b"z"}

@@ -5,7 +5,7 @@ the very numbers that are expected next. (Rule J2.)
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -13,7 +13,7 @@ import pytest
 
 from kmq.spool import journal, record
 from kmq.spool.journal import BLOCK, Journal, read_segment
-from kmq.spool.record import Append, Put, Remove
+from kmq.spool.record import Append, Payload, Put, Remove
 from tests.spool.ghost import SECTOR, GhostDisk, Kernel
 from tests.spool.mutants import Mutant
 from tests.spool.world import event, message
@@ -31,14 +31,14 @@ class Writes(GhostDisk):
         self.make_folder("journal")
         self.seen: list[tuple[str, int, bytes, bytes]] = []  # segment, offset, the file before, the file after
 
-    def write_at(self, fd: int, text: bytes, offset: int) -> None:
+    def write_at(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
         name = self._open[fd].name
         before = self.read(name)
-        super().write_at(fd, text, offset)
+        super().write_at(fd, parts, offset)
         self.seen.append((name, offset, before, self.read(name)))
 
 
-def payloads(rng: Random, generation: int, count: int) -> list[bytes]:
+def payloads(rng: Random, generation: int, count: int) -> list[Payload]:
     """A batch as it comes: puts with bodies of all sizes, events, removes; the same sizes in every generation."""
     made = []
     for place in range(count):
@@ -49,7 +49,7 @@ def payloads(rng: Random, generation: int, count: int) -> list[bytes]:
             Append(number, 1, event(1, "deferred", rcpt="0")),
             Remove(number),
         ]
-        made.append(operations[place % 3].encode())
+        made.append(record.encode([operations[place % 3]]))
     return made
 
 
@@ -63,7 +63,7 @@ def run(generations: int, seed: int) -> Iterator[tuple[Writes, Journal, list[byt
         for _ in range(4):
             batch = payloads(rng, generation, rng.randrange(3, 8))
             assert log.write(batch) == generation
-            written += batch
+            written += [b"".join(one.parts) for one in batch]
             yield disk, log, written
         log.turn()
         log.recycle(file for made, _, file in journal.segment_names(disk) if made <= generation)
