@@ -24,14 +24,13 @@ from kmq.phases.commands import opening
 from kmq.phases.delivery import Delivery
 from kmq.phases.gate import Gate
 from kmq.phases.lmtp import LmtpTransaction
+from kmq.phases.patience import QUIT_PATIENCE, stage_limits
 from kmq.phases.places import Places
 from kmq.phases.rendering import Rendering
 from kmq.phases.replies import Replies, as_reply
 from kmq.phases.smtp_opening import Opened
 from kmq.phases.transaction import Deed, Stage, Transaction
 from kmq.phases.upload import Upload
-
-QUIT_PATIENCE = 5.0  #: seconds that a server has to answer QUIT
 
 _NOT_OURS = Reply(451, "4.3.0", "the message is not to be sent from here")
 _SURPLUS = Reply(451, "4.5.0", "the server sent more than it was asked for")
@@ -75,20 +74,6 @@ class Follower(NamedTuple):
     transaction: Transaction | None
 
 
-def stage_limits(section: ConnectorSection) -> dict[Stage, float]:
-    """How long each stage may last without progress, in seconds (RFC 5321 4.5.3.2)."""
-    return {
-        Stage.RESET: section.mail_timeout,
-        Stage.MAIL: section.mail_timeout,
-        Stage.RCPT: section.rcpt_timeout,
-        Stage.SKIP: section.rcpt_timeout,
-        Stage.DATA: section.data_timeout,
-        Stage.BODY: section.data_timeout,
-        Stage.DOT: section.final_timeout,
-        Stage.EMPTY: section.final_timeout,
-    }
-
-
 class Connection(asyncio.Protocol):
     """See above. label: `host[address]:port`, as results name it; tls: as phases.tls describes it; berth: where it is
     counted, when queues share its server; places: where it is counted among those of its connector."""
@@ -122,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._transaction: Transaction | None = None
         self._upload: Upload | None = None
         self._follower: Follower | None = None
-        self._followed = False  # the transaction was announced behind another's dot
+        self._followed = False  # the transaction was announced behind another's dot, its text not yet asked for
         self._behind = 0  # bytes that were written behind the last dot
         self._unclean = False
         self._stuck = False  # something of the body, and so the dot, never left this machine
@@ -135,9 +120,10 @@ class Connection(asyncio.Protocol):
         return self.carried == self._before
 
     @property
-    def carries(self) -> Delivery | None:
-        """The message that is on its way."""
-        return self._delivery if self.state is State.BUSY else None
+    def carries(self) -> tuple[Delivery, ...]:
+        """The message that is on its way, and the one that follows it."""
+        follows = () if self._follower is None else (self._follower.delivery,)
+        return follows if self._delivery is None else (self._delivery, *follows)
 
     @property
     def usable(self) -> bool:
@@ -167,6 +153,18 @@ class Connection(asyncio.Protocol):
     def retire(self) -> None:
         """It takes no further message: what it was opened by does not count any more."""
         self._most = 0
+
+    def take_back(self, since: float) -> Delivery | None:
+        """The message that follows one whose last reply is waited for since then or longer. Its text was not asked for,
+        and will not be sent from here: what the server still says of it ends the connection."""
+        follower = self._follower
+        if follower is None or self._since > since:
+            return None
+        self._follower = None
+        self.carried -= 1
+        if follower.transaction is not None:
+            self.retire()
+        return follower.delivery
 
     def close(self) -> None:
         """Ends a connection that nobody was given."""
@@ -287,13 +285,13 @@ class Connection(asyncio.Protocol):
         self._delivery, self._transaction, self.state = delivery, transaction, State.BUSY
         self._followed = followed
         self._since = self._began = self._clock()
+        self._behind = 0
 
     def _follow(self, transaction: Transaction) -> bytes:
         """Takes up the next message, if one waits; -> its commands, to go behind the final dot of this one."""
-        self._behind = 0
         if not self._offers.pipelining or self.carried >= self._most:
             return b""
-        if transaction.partial(cast(Delivery, self._delivery).left):
+        if not transaction.final(cast(Delivery, self._delivery).left):
             return b""
         delivery = self._owner.following(self)
         if delivery is None:
@@ -353,6 +351,7 @@ class Connection(asyncio.Protocol):
     def _send(self, transaction: Transaction) -> None:
         delivery = self._delivery
         assert delivery is not None, "who sends has something to send"
+        self._followed = False
         work, rendering = delivery.work, delivery.rendering
         if work.gate is not None and not work.gate.open:
             return work.gate.wait(partial(self._decided, transaction, work.gate))
@@ -405,7 +404,7 @@ class Connection(asyncio.Protocol):
         delivery = self._delivery
         assert delivery is not None, "a transaction is some message's"
         self._unclean = transaction.unclean
-        if self._followed and transaction.sender_refused:
+        if self._followed and (transaction.misplaced or early):
             return self._apart(delivery, early)
         delivery.judge(transaction.verdicts, self.label, self.tls)
         if not self._offers.dsn:
@@ -433,7 +432,8 @@ class Connection(asyncio.Protocol):
             self._begin(follower.delivery, follower.transaction, followed=True)
 
     def _apart(self, delivery: Delivery, early: bool) -> None:
-        """MAIL was refused that came behind a dot. It may be the place that the server minded: it is said once more."""
+        """What came behind a dot was refused, perhaps for its place, or by a reply to something else: it is said once
+        more where nothing stands before it."""
         self._owner.apart()
         if early:
             return self._lost(_SURPLUS, aborted=True)
@@ -461,7 +461,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         if delivery is None or transaction is None:
             return self._owner.gone(self, delivery)
-        confused = self._followed and transaction.opening  # by what went before, perhaps
+        confused = self._followed  # the server, or we, by what went before
         if follower is not None or confused:
             self._owner.apart()
         if confused or (reused and not transaction.begun):  # or dead before we wrote: no fault of the message

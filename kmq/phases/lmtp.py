@@ -6,6 +6,8 @@ On crash: see phases.transaction.
 Callers:  phases.connection.
 """
 
+from collections.abc import Sequence
+
 from kmq.model.reply import Reply
 from kmq.phases.replies import as_reply
 from kmq.phases.transaction import Deed, Stage, Transaction
@@ -16,11 +18,16 @@ _NOBODY = Reply(451, "4.5.0", "the server wants a message that is for nobody (RF
 class LmtpTransaction(Transaction):
     """See phases.transaction."""
 
-    __slots__ = ("_answers",)
+    __slots__ = ("_answers", "_refusing")
 
     def __init__(self, mail: bytes, rcpt: list[tuple[int, bytes]], pipelining: bool, reset: bool = False) -> None:
         super().__init__(mail, rcpt, pipelining, reset)
         self._answers = 0
+        self._refusing = False
+
+    def final(self, left: Sequence[int]) -> bool:
+        """Of several replies one may be missing; what came next would be taken for it, and a recipient for served."""
+        return len(self.accepted) == 1 and super().final(left)
 
     def replied(self, code: int, text: bytes) -> Deed:
         """The next reply; what to do now."""
@@ -33,7 +40,8 @@ class LmtpTransaction(Transaction):
     def _answered_for_one(self, code: int, text: bytes) -> Deed:
         self.verdicts.append((self.accepted[self._answers], as_reply(code, text)))
         self._answers += 1
+        self._refusing = self._refusing or code // 100 != 2
         if self._answers < len(self.accepted):
             return Deed.WAIT
-        self.unclean = False
+        self.unclean = self._refusing
         return self._end(Deed.END)

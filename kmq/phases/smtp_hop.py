@@ -33,6 +33,7 @@ WIDEN_AFTER = 10.0  #: seconds before a hop that refused a further connection is
 FOLLOWERS = 4  #: messages that may wait for a connection although others are idle
 QUICK = 0.01  #: seconds that a hop needs for a message when waiting is worth it
 SLOW = 1.0  #: what a hop is thought to need that we know nothing of
+OVERDUE = 2.0  #: seconds that a text waits for its reply before who was announced behind it goes another way
 APART = 600.0  #: seconds for which a hop that minds it hears of one message at a time
 OPENING_LIMIT = 600.0  #: seconds after which an opening tries no further target
 
@@ -135,11 +136,23 @@ class SmtpHop:
         for connection in tuple(self._connections):
             connection.expire(now)
         self._idle = [connection for connection in self._idle if connection.usable]
+        self._take_back(now - OVERDUE)
         if now >= self._apart_until:
             self._apart_until = 0.0
         if self.outlet.places.wanted and not self._waiting:
             self.rest()
         self.open_more()
+
+    def _take_back(self, since: float) -> None:
+        """Whom a connection keeps waiting for another's reply is sent over one that is idle, if there is any."""
+        overdue: list[Delivery] = []
+        for connection in self._connections:
+            if len(overdue) == len(self._idle):
+                break
+            delivery = connection.take_back(since)
+            if delivery is not None:
+                overdue.append(delivery)
+        self._waiting.put_back(overdue)
 
     def replace(self, outlet: Outlet) -> None:
         """The configuration changed: each further message goes by it; what is on its way ends as it began."""
@@ -200,13 +213,12 @@ class SmtpHop:
         self._apart_until = asyncio.get_running_loop().time() + APART
 
     def _busy(self, but: Connection | None = None) -> list[int]:
-        """Connections by the priority of what they carry; asked only where that matters."""
+        """Connections by the priorities of what they carry, and carry next; asked only where that matters."""
         busy = [0, 0, 0]
         if self._waiting.parts is not None:
             for connection in self._connections:
-                carried = connection.carries
-                if connection is not but and carried is not None:
-                    busy[priority_of(carried)] += 1
+                for priority in {priority_of(each) for each in connection.carries if connection is not but}:
+                    busy[priority] += 1
         return busy
 
     def _yield(self, connection: Connection) -> None:
@@ -229,6 +241,8 @@ class SmtpHop:
     def part(self, connection: Connection) -> None:
         """A connection is another queue's, or nobody's."""
         self._connections.discard(connection)
+        if connection is self._leader:
+            self._leader = None  # what it announces from now on is another queue's
         if connection in self._idle:
             self._idle.remove(connection)
         self.open_more()

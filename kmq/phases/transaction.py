@@ -44,6 +44,10 @@ class Deed(Enum):
 
 _OPENINGS = frozenset((Stage.RESET, Stage.MAIL, Stage.RCPT, Stage.DATA))
 
+BAD_SEQUENCE = 503  #: never about a recipient
+
+_FOREIGN = Reply(451, "4.5.0", "the server refused the sender, and took recipients")
+
 LONE_DOT = b".\r\n"
 RESET = b"RSET\r\n"
 DATA = b"DATA\r\n"
@@ -55,21 +59,22 @@ class Transaction:
     verdicts:  (index, reply) of every recipient that has got one.
     over:      recipients for a further transaction.
     farewell:  with CLOSE, why the connection is of no use any more.
-    sender_refused: MAIL was.
+    misplaced: MAIL or DATA was refused, or a command for its place in line: it need not be about the message.
     unclean:   the server may still have the sender in mind: RSET goes ahead of the next MAIL.
     """
 
     __slots__ = (
         "_at",
+        "_foreign",
         "_mail",
         "_pipelining",
         "_rcpt",
         "_waiting",
         "accepted",
         "farewell",
+        "misplaced",
         "out",
         "over",
-        "sender_refused",
         "stage",
         "unclean",
         "verdicts",
@@ -80,12 +85,13 @@ class Transaction:
         self.accepted: list[int] = []
         self.over: list[int] = []
         self.unclean = True
-        self.sender_refused = False
+        self.misplaced = False
         self.farewell: Reply | None = None
         self.stage = Stage.RESET if reset else Stage.MAIL
         self._mail = mail
         self._rcpt = rcpt
         self._at = 0
+        self._foreign = False  # recipients were accepted though MAIL was refused: those of an earlier transaction
         self._pipelining = pipelining
         if pipelining:
             lines = [RESET, mail] if reset else [mail]
@@ -106,9 +112,9 @@ class Transaction:
         """The text is still to come."""
         return self.stage in _OPENINGS
 
-    def partial(self, left: Sequence[int]) -> bool:
-        """Of these recipients some need a further transaction."""
-        return bool(self.over) or len(left) > len(self._rcpt)
+    def final(self, left: Sequence[int]) -> bool:
+        """One reply to its dot, and these recipients, who are left of the message, all have their verdicts."""
+        return not self.over and len(left) <= len(self._rcpt)
 
     @property
     def uncertain(self) -> bool:
@@ -154,7 +160,7 @@ class Transaction:
     def _sender_refused(self, code: int, text: bytes) -> Deed:
         reply = as_reply(code, text)
         self.verdicts.extend((index, reply) for index, _ in self._rcpt)
-        self.sender_refused = True
+        self.misplaced = True
         self.stage = Stage.SKIP
         return Deed.WAIT if self._pipelining else self._end(Deed.END)
 
@@ -165,6 +171,7 @@ class Transaction:
     def _refused(self, code: int, text: bytes) -> Deed:
         index = self._rcpt[self._at][0]
         reply = as_reply(code, text)
+        self.misplaced = self.misplaced or code == BAD_SEQUENCE
         if not _too_many(reply):
             self.verdicts.append((index, reply))
         elif self.accepted:
@@ -174,6 +181,7 @@ class Transaction:
         return self._after_rcpt()
 
     def _skipped(self, code: int, text: bytes) -> Deed:
+        self._foreign = self._foreign or code // 100 == 2
         self._at += 1
         if self._at == len(self._rcpt):
             self.stage = Stage.DATA
@@ -194,11 +202,14 @@ class Transaction:
         if self.accepted:
             self.stage = Stage.BODY
             return Deed.SEND
+        if self._foreign:
+            return self._close(_FOREIGN)  # a dot would send them nothing, in the name of somebody else
         self.stage = Stage.EMPTY  # RFC 2920 3.1: the server waits for text although it accepted nobody
         self.out = LONE_DOT
         return Deed.WRITE
 
     def _data_refused(self, code: int, text: bytes) -> Deed:
+        self.misplaced = self.misplaced or bool(self.accepted)
         self._judge_accepted(code, text)
         return self._end(Deed.END)
 
@@ -209,8 +220,10 @@ class Transaction:
         return self._end(Deed.CLOSE)
 
     def _answered(self, code: int, text: bytes) -> Deed:
+        """A refusal ends the transaction as well (RFC 5321 4.1.1.4), but not with every server: Postfix that refuses
+        by smtpd_end_of_data_restrictions answers 503 to the next MAIL."""
         self._judge_accepted(code, text)
-        self.unclean = False
+        self.unclean = code // 100 != 2
         return self._end(Deed.END)
 
     def _emptied(self, code: int, text: bytes) -> Deed:

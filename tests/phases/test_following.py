@@ -1,8 +1,11 @@
 """SMTP delivery: a message is announced together with the text of the one before it (RFC 2920 3.1)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor as Threads
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,8 @@ from kmq.phases.outlet import Outlet
 from kmq.phases.smtp import Smtp
 from kmq.phases.smtp_hop import SmtpHop
 from kmq.phases.smtp_opening import Opened
+from kmq.phases.transaction import Stage
+from kmq.phases.waiting import Waiting
 from kmq.phases.work import Outcome, Work
 from tests.fakes import EXTENSIONS, EvilHop
 from tests.phases.sending import against, kinds, outcome, section, send, until, work
@@ -274,6 +279,9 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         pass
 
+    def abort(self) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return False
 
@@ -297,6 +305,185 @@ def test_a_dot_that_left_is_told_from_commands_behind_it_that_did_not(more: int)
         await hop.stop(Reply(421, "4.3.2", "the test is over"))
 
     asyncio.run(play())
+
+
+class Reports(list[Outcome]):
+    """What was reported, in this order."""
+
+    def delivery(self, number: int) -> Delivery:
+        return Delivery(one(number), self.append, lambda *_: None)
+
+
+def wired(**options: Any) -> tuple[SmtpHop, Callable[[], Connection]]:
+    """A hop that opens nothing by itself, and a way to give it one more connection."""
+    connector = replace(section(("127.0.0.1", 25)), **options)
+    hop = SmtpHop(Outlet(connector, "kmq.test", Allotment(1), Threads(), None), "")
+    hop._width = 0
+
+    def connect() -> Connection:
+        opened = Opened(Wire(), Offers(pipelining=True), "evil.test")
+        connection = Connection(opened, connector, hop, Threads())
+        hop._connections.add(connection)
+        hop._idle.append(connection)
+        return connection
+
+    return hop, connect
+
+
+def played(story: Callable[[], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with asyncio.timeout(10):
+            await story()
+
+    asyncio.run(play())
+
+
+ASKED = b"250 ok\r\n250 ok\r\n354 go ahead\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"554 no\r\n",
+        b"554 no\r\n421 bye\r\n",
+        b"554 no\r\n503 no\r\n503 no\r\n421 bye\r\n",
+        b"554 no\r\n503 no\r\n354 go ahead\r\n",
+        b"250 ok\r\n503 MAIL first\r\n503 no\r\n",
+        b"250 ok\r\n550 no\r\n503 no\r\n250 and another\r\n",
+        b"250 ok\r\n250 ok\r\n550 no\r\n",
+        b"250 ok\r\n250 ok\r\n354 go ahead\r\n250 and another\r\n",
+    ],
+)
+def test_until_its_text_is_asked_for_nothing_that_ends_the_connection_is_about_a_follower(said: bytes) -> None:
+    async def story() -> None:
+        hop, connect = wired()
+        connection, reports = connect(), Reports()
+        hop.take(reports.delivery(0))
+        hop._waiting.append(second := reports.delivery(1))
+        connection.data_received(ASKED)
+        connection.data_received(b"250 ok\r\n" + said)
+        connection.connection_lost(None)
+        assert letters(reports) == "D"
+        assert [*hop._orphans] == [second]
+
+    played(story)
+
+
+def test_nothing_is_announced_where_several_replies_are_waited_for() -> None:
+    """A server that answers once for two recipients would have its answer to MAIL taken for the second one's."""
+
+    async def story() -> None:
+        hop, connect = wired(type="lmtp")
+        connection, reports = connect(), Reports()
+        hop.take(Delivery(work("a@b.test", "b@b.test"), reports.append, lambda *_: None))
+        hop._waiting.append(second := reports.delivery(1))
+        connection.data_received(b"250 ok\r\n" + ASKED)
+        assert [*hop._waiting] == [second]
+        connection.data_received(b"250 saved\r\n")
+        connection.connection_lost(None)
+        assert letters(reports) == "Dd"
+
+    played(story)
+
+
+def test_who_waits_is_not_kept_by_a_connection_that_is_another_queue_s() -> None:
+    async def story() -> None:
+        (hop, connect), (other, _) = wired(), wired()
+        kept, reports = connect(), Reports()
+        hop._pace = 0.0
+        hop.take(reports.delivery(0))
+        kept.data_received(ASKED)
+        kept.data_received(b"250 ok\r\n")
+        hop._idle.remove(kept)
+        kept.hand_over(other, "evil.test")
+        kept.begin(reports.delivery(1))
+        connect()
+        hop.take(second := reports.delivery(2))
+        assert [connection.carries for connection in hop._connections] == [(second,)]
+
+    played(story)
+
+
+def test_a_follower_counts_for_its_priority() -> None:
+    """Else another connection would take one more of it, and they had more than their part."""
+
+    async def story() -> None:
+        hop, connect = wired()
+        reports = Reports()
+        hop._waiting = Waiting((100, 100, 1), 2)
+        first, second = connect(), connect()
+        low = [Delivery(work("a@b.test", priority="low"), reports.append, lambda *_: None) for _ in range(2)]
+        hop._idle.clear()
+        first.begin(reports.delivery(0))
+        second.begin(reports.delivery(1))
+        for each in low:
+            hop._waiting.append(each)
+        first.data_received(ASKED)
+        second.data_received(ASKED)
+        second.data_received(b"250 ok\r\n")
+        assert first.carries[1] is low[0]
+        assert [*hop._waiting] == [low[1]], "the second connection is idle rather than take it"
+
+    played(story)
+
+
+def test_a_text_that_did_not_leave_is_certain_not_to_be_there(tmp_path: Path) -> None:
+    """What was once written behind another's dot is not taken for what stands behind this one's."""
+
+    async def story() -> None:
+        hop, connect = wired()
+        connection, reports = connect(), Reports()
+        large = work("l@b.test", text=text(1), file=tmp_path / "body")
+        hop.take(reports.delivery(0))
+        hop._waiting.append(Delivery(large, reports.append, lambda *_: None))
+        connection.data_received(ASKED)
+        connection.data_received(b"250 ok\r\n" + ASKED)
+        await until(lambda: connection._transaction and connection._transaction.stage is Stage.DOT, "the dot is sent")
+        connection._transport.unsent = 3  # type: ignore[attr-defined]
+        connection.connection_lost(None)
+        assert not reports[1].uncertain
+
+    played(story)
+
+
+def test_who_was_announced_behind_a_text_without_an_answer_goes_over_an_idle_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(phase_module, "SWEEP", 0.02)
+    monkeypatch.setattr(smtp_hop, "OVERDUE", 0.05)
+
+    async def story(hop: EvilHop, phase: Smtp) -> None:
+        await warm(phase, hop, 3)
+        monkeypatch.setattr(smtp_hop, "QUICK", 100.0)
+        stuck = send(phase, one(0, "hang-at-dot"))
+        assert letters(await all_of(phase, [one(1)])) == "D"
+        assert not stuck.done()
+        await phase.close(0)
+        assert (await stuck).uncertain
+
+    against(EvilHop(), story, connections=3, connection_idle=60.0)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_server_says_of_a_message_that_was_taken_back_is_about_nothing(together: bool) -> None:
+    async def story() -> None:
+        hop, connect = wired()
+        connection, reports = connect(), Reports()
+        hop.take(reports.delivery(0))
+        hop._waiting.append(second := reports.delivery(1))
+        connection.data_received(ASKED)
+        idle = connect()
+        hop.expire(asyncio.get_running_loop().time() + smtp_hop.OVERDUE + 1)
+        assert idle.carries == (second,)
+        for said in [b"250 ok\r\n" + ASKED] if together else [b"250 ok\r\n", ASKED]:
+            connection.data_received(said)
+        assert letters(reports) == "D"
+        assert [*hop._connections] == [idle], "the other one is over"
+        idle.data_received(ASKED)
+        idle.data_received(b"250 ok\r\n")
+        assert letters(reports) == "DD"
+
+    played(story)
 
 
 @pytest.mark.parametrize("connections", [1, 3])

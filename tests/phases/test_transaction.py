@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from kmq.model.reply import Reply
+from kmq.phases.lmtp import LmtpTransaction
 from kmq.phases.transaction import TABLE, Deed, Stage, Transaction
 
 MAIL = b"MAIL FROM:<s@x>\r\n"
@@ -54,6 +55,17 @@ def test_without_pipelining_each_command_waits_for_its_reply() -> None:
     assert codes(transaction) == {0: 250, 1: 250}
 
 
+@pytest.mark.parametrize("said", ["450", "552"])
+def test_after_a_refused_text_the_session_is_reset(said: str) -> None:
+    """Postfix keeps the sender in mind when its smtpd_end_of_data_restrictions refuse, and minds the next MAIL."""
+    transaction = begun(1)
+    play(transaction, "250", "250", "354", said)
+    assert transaction.unclean
+    of_lmtp = LmtpTransaction(MAIL, [(0, b"RCPT TO:<0@x>\r\n"), (1, b"RCPT TO:<1@x>\r\n")], pipelining=True)
+    play(of_lmtp, "250", "250", "250", "354", said, "250")
+    assert of_lmtp.unclean
+
+
 # (replies with pipelining, verdicts, deeds, over). One row for each way in which a transaction of three can go.
 PIPELINED = [
     (["250", "250", "550", "250", "354", "250"], {0: 250, 1: 550, 2: 250}, [Deed.SEND, Deed.END], []),
@@ -64,7 +76,11 @@ PIPELINED = [
     (["250", "550", "550", "550", "354", "250"], {0: 550, 1: 550, 2: 550}, [Deed.WRITE, Deed.END], []),
     # MAIL refused: the replies to what was already sent say nothing
     (["550", "503", "503", "503", "503"], {0: 550, 1: 550, 2: 550}, [Deed.END], []),
-    (["450", "250", "250", "250", "354", "554"], {0: 450, 1: 450, 2: 450}, [Deed.WRITE, Deed.END], []),
+    (["450", "503", "503", "503", "354", "554"], {0: 450, 1: 450, 2: 450}, [Deed.WRITE, Deed.END], []),
+    # ... or that the server goes on with an earlier sender's: a lone dot would be a message from him
+    (["503", "250", "250", "250", "354"], {0: 503, 1: 503, 2: 503}, [Deed.CLOSE], []),
+    (["503", "503", "250", "503", "354"], {0: 503, 1: 503, 2: 503}, [Deed.CLOSE], []),
+    (["450", "250", "250", "250", "503"], {0: 450, 1: 450, 2: 450}, [Deed.END], []),
     # DATA refused after recipients were accepted
     (["250", "250", "550", "250", "554"], {0: 554, 1: 550, 2: 554}, [Deed.END], []),
     (["250", "250", "250", "250", "451"], {0: 451, 1: 451, 2: 451}, [Deed.END], []),
