@@ -348,6 +348,7 @@ ASKED = b"250 ok\r\n250 ok\r\n354 go ahead\r\n"
         b"554 no\r\n421 bye\r\n",
         b"554 no\r\n503 no\r\n503 no\r\n421 bye\r\n",
         b"554 no\r\n503 no\r\n354 go ahead\r\n",
+        b"503 one is under way\r\n250 ok\r\n354 go ahead\r\n",
         b"250 ok\r\n503 MAIL first\r\n503 no\r\n",
         b"250 ok\r\n550 no\r\n503 no\r\n250 and another\r\n",
         b"250 ok\r\n250 ok\r\n550 no\r\n",
