@@ -25,20 +25,8 @@ from tests.torture.traced import traced
 from tests.waiting import until
 
 #: What changes files, and what opens them.
-CALLS = (
-    "fdatasync",
-    "pwritev2",
-    "pwrite64",
-    "renameat",
-    "linkat",
-    "unlinkat",
-    "openat",
-    "fsync",
-    "write",
-    "syncfs",
-    "mkdirat",
-)
-DAILY = ("fdatasync", "pwritev2", "pwrite64", "renameat", "linkat", "unlinkat", "openat", "fsync", "write")
+CALLS = ("fdatasync", "pwritev2", "renameat", "linkat", "unlinkat", "openat", "fsync", "write", "syncfs", "mkdirat")
+DAILY = ("fdatasync", "pwritev2", "renameat", "linkat", "unlinkat", "openat", "fsync", "write")
 LETTERS = 40  #: that flow while a step is waited for
 PATIENCE = 2.5  #: seconds until a step that does not come is given up
 
