@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from kmq.model.envelope import seal, unseal
 from kmq.spool import record
 from kmq.spool.disk import Disk
-from kmq.spool.record import Payload
+from kmq.spool.record import Encoded
 
 BLOCK = 4096
 RESERVE = 2
@@ -173,7 +173,7 @@ class Journal:
         """The first segment; nothing may be written before."""
         self._open(self._take(self.generation, 0), 1)
 
-    def write(self, payloads: list[Payload]) -> int:
+    def write(self, payloads: list[Encoded]) -> int:
         """Writes and syncs a batch; -> the generation that holds it. OSError: nothing of it counts, see `abandon`."""
         length = _padded(sum([one.length for one in payloads]) + record.HEADER.size * len(payloads))
         if self._offset + length > self.size:
@@ -221,7 +221,7 @@ class Journal:
         parts: list[bytes | memoryview] = [header(old.generation, serial, old.first)]
         at = BLOCK
         for number, payload in old.records:
-            parts += (record.heading(Payload([payload], len(payload)), old.generation, number, at), payload)
+            parts += (record.heading(Encoded([payload], len(payload)), old.generation, number, at), payload)
             at += record.HEADER.size + len(payload)
         parts.append(bytes(_padded(at) - at + BLOCK))
         spare = self.pool.pop() if self.pool else self._fill()

@@ -49,16 +49,16 @@ class Dropped:
         return found is not None and (found.st_ino, found.st_mtime_ns) == (self.inode, self.mtime_ns)
 
 
-class Payload(msgspec.Struct, gc=False, frozen=True):
-    """What a record holds, in parts that lie one behind the other. A body is one of them as it came: the kernel alone
-    copies it."""
+class Encoded(msgspec.Struct, gc=False, frozen=True):
+    """The payload of a record, in parts that lie one behind the other. A body is one of them as it came: the kernel
+    alone copies it."""
 
     parts: list[bytes | memoryview]
     length: int
 
 
 #: Of a record that is never written.
-NOTHING = Payload([], 0)
+NOTHING = Encoded([], 0)
 
 
 class Put(msgspec.Struct, gc=False):
@@ -153,10 +153,10 @@ Operation = Put | Append | Move | Remove | Keep | Mark | Archive
 _parts: Callable[[Operation], tuple[bytes | memoryview, ...]] = methodcaller("parts")
 
 
-def encode(operations: Iterable[Operation]) -> Payload:
+def encode(operations: Iterable[Operation]) -> Encoded:
     """The payload of a record."""
     parts = list(chain.from_iterable(map(_parts, operations)))
-    return Payload(parts, sum(map(len, parts)))
+    return Encoded(parts, sum(map(len, parts)))
 
 
 def _number_of(day: str) -> int:
@@ -168,7 +168,7 @@ def _day_of(number: int) -> str:
     return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
 
 
-def heading(payload: Payload, generation: int, number: int, offset: int) -> bytes:
+def heading(payload: Encoded, generation: int, number: int, offset: int) -> bytes:
     """What stands before a payload, in this one place."""
     length = payload.length
     total = crc32(_POSITION.pack(generation, number, length, offset))

@@ -24,7 +24,7 @@ from kmq.spool.checkpoint import Note
 from kmq.spool.disk import Disk
 from kmq.spool.effects import Durable, Effects
 from kmq.spool.journal import Journal
-from kmq.spool.record import Append, Archive, Keep, Mark, Move, Operation, Payload, Put, Remove
+from kmq.spool.record import Append, Archive, Encoded, Keep, Mark, Move, Operation, Put, Remove
 
 
 class Pending(msgspec.Struct, gc=False):
@@ -35,7 +35,7 @@ class Pending(msgspec.Struct, gc=False):
     ticket: object
     at: float
     refusable: bool
-    payload: Payload
+    payload: Encoded
 
 
 class Store:
@@ -67,7 +67,7 @@ class Store:
         self.pending.append(Pending(operations, ticket, at, refusable, self._encoded(operations)))
 
     @staticmethod
-    def _encoded(operations: Iterable[Operation]) -> Payload:
+    def _encoded(operations: Iterable[Operation]) -> Encoded:
         return record.NOTHING
 
     def take(self) -> list[Pending] | None:

@@ -59,7 +59,7 @@ class Mutant:
             other.apply(patch)
 
 
-def spread(self: journal.Journal, payloads: list[record.Payload]) -> int:
+def spread(self: journal.Journal, payloads: list[record.Encoded]) -> int:
     """Journal.write, as it would be if a batch could begin in one segment and end in the next with one sync."""
     for payload in payloads:
         at = self._offset

@@ -13,7 +13,7 @@ import pytest
 
 from kmq.spool import journal, record
 from kmq.spool.journal import BLOCK, Journal, read_segment
-from kmq.spool.record import Append, Payload, Put, Remove
+from kmq.spool.record import Append, Encoded, Put, Remove
 from tests.spool.ghost import SECTOR, GhostDisk, Kernel
 from tests.spool.mutants import Mutant
 from tests.spool.world import event, message
@@ -38,7 +38,7 @@ class Writes(GhostDisk):
         self.seen.append((name, offset, before, self.read(name)))
 
 
-def payloads(rng: Random, generation: int, count: int) -> list[Payload]:
+def payloads(rng: Random, generation: int, count: int) -> list[Encoded]:
     """A batch as it comes: puts with bodies of all sizes, events, removes; the same sizes in every generation."""
     made = []
     for place in range(count):
