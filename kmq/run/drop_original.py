@@ -39,6 +39,7 @@ class Once:
             return letter
         if self._since(letter.original) < MOMENT:
             raise NotYet(f"it is a copy of {letter.original}, which still waits here")
+        del self._seen[letter.original]  # whoever puts it here again has removed the original, perhaps just now
         raise BadFile(
             f"it is a copy of {letter.original}, which still waits here for {twice}: kmq remove {letter.original}"
             " first, or take the line X-kmq-Original out, then rename this file to .eml"
