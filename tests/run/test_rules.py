@@ -344,6 +344,7 @@ async def a_pending_removal_outlives_the_scheduler_process(folder: Path, mutant:
         holds([line["Result"] for line in answer.lines] == ["pending"], "said to be removed while it is delivered")
         await stage.kill_scheduler()
         await stage.scheduler(worker)
+        await stage.all_loaded()
         holds(stage.envelope(mail), "removed while somebody may have it in hand")
         await worker.come(has)
         await stage.rounds(worker)
