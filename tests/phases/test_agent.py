@@ -412,13 +412,13 @@ def test_one_that_leaves_and_never_answers_is_ended_all_the_same(tmp_path: Path)
 
     async def story(world: World) -> None:
         first = world.send(work(number=1))
-        await until(lambda: born(tmp_path), "it is there", LONG)
+        await until(lambda: "has" in notes(tmp_path), "it has the first one", LONG)
         world.configure(agent(tmp_path / "new", GOOD))
         assert kinds(await first) == "d"
         assert kinds(await world.outcome(work(number=2))) == "D"
         await until(lambda: not lives(born(tmp_path)[0]), "the old one is gone", LONG)
 
-    text = HELLO + "signal.pause()\n"
+    text = HELLO + 'for _ in messages():\n    note("has")\n    signal.pause()\n'
     play(tmp_path, story, agent(tmp_path, text, in_flight=3, answer_timeout=1.0))
 
 

@@ -273,9 +273,9 @@ def test_debian_s_knows_sessions_and_new_signatures_count_in_them(real: str, loo
         assert await sessions.scan(TEXT + EICAR) == Verdict(Result.INFECTED, "Eicar-Test-Signature.UNOFFICIAL")
         debian_clamd.sign(signatures, EICAR, WORD, word)
         async with asyncio.timeout(60):
-            await asyncio.to_thread(_reload, real)
             while await sessions.scan(TEXT + word) == Verdict(Result.CLEAN):
-                await asyncio.sleep(0.02)
+                await asyncio.to_thread(_reload, real)  # one that comes while another is under way is forgotten
+                await asyncio.sleep(0.2)
         sessions.close()
 
     try:
