@@ -361,10 +361,14 @@ def test_a_program_that_stands_still_is_ended_with_its_children(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("hasty")
+#: It takes a message, and stands still.
+HOLDS = 'for _ in messages():\n    note("has")\n    signal.pause()\n'
+
+
 def test_a_program_that_stands_still_occupies_its_own_messages_only(tmp_path: Path) -> None:
     """Other connectors go on, and so does another agent."""
     (tmp_path / "other").mkdir()
-    stuck = agent(tmp_path, HELLO + "signal.pause()\n")
+    stuck = agent(tmp_path, HELLO + HOLDS)
     good = agent(tmp_path / "other")
     other = type(good)(**{n: getattr(good, n) for n in good.__dataclass_fields__} | {"name": "sms"})
 
@@ -375,6 +379,7 @@ def test_a_program_that_stands_still_occupies_its_own_messages_only(tmp_path: Pa
             sms = type(one)(one.head, one.body, one.rcpt, one.hop._replace(connector="sms", domain="sms"), 1)
             assert kinds(await world.outcome(sms)) == "D"
         assert not any(one.done() for one in waiting)
+        await until(lambda: "has" in notes(tmp_path), "it has the first one", LONG)
         await world.ways.close(0.0)
         assert [kinds(one.result()) for one in waiting[:1]] == ["d"]
         assert all(one.result().unavailable for one in waiting[1:])
@@ -418,7 +423,7 @@ def test_one_that_leaves_and_never_answers_is_ended_all_the_same(tmp_path: Path)
         assert kinds(await world.outcome(work(number=2))) == "D"
         await until(lambda: not lives(born(tmp_path)[0]), "the old one is gone", LONG)
 
-    text = HELLO + 'for _ in messages():\n    note("has")\n    signal.pause()\n'
+    text = HELLO + HOLDS
     play(tmp_path, story, agent(tmp_path, text, in_flight=3, answer_timeout=1.0))
 
 
