@@ -340,6 +340,10 @@ def test_what_is_overdue_keeps_its_place(tmp_path: Path) -> None:
     assert notes(tmp_path)[1:] == ["alone 3"]
 
 
+#: It takes a message, and stands still.
+HOLDS = 'for _ in messages():\n    note("has")\n    signal.pause()\n'
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_program_that_stands_still_is_ended_with_its_children(tmp_path: Path) -> None:
     text = HELLO + (
@@ -361,10 +365,6 @@ def test_a_program_that_stands_still_is_ended_with_its_children(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("hasty")
-#: It takes a message, and stands still.
-HOLDS = 'for _ in messages():\n    note("has")\n    signal.pause()\n'
-
-
 def test_a_program_that_stands_still_occupies_its_own_messages_only(tmp_path: Path) -> None:
     """Other connectors go on, and so does another agent."""
     (tmp_path / "other").mkdir()
