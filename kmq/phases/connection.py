@@ -357,12 +357,10 @@ class Connection(asyncio.Protocol):
             return work.gate.wait(partial(self._decided, transaction, work.gate))
         if work.body.text is None:
             self._upload = Upload(self._transport, work, self._threads, self._moved, self._uploaded, rendering)
-        elif rendering is None:
-            self._transport.write(stuffed(work.body.text, work.head.dots, self._follow(transaction)))
-            transaction.dot_sent()
         else:
-            assert rendering.text is not None, "a small body is rendered at once"
-            self._transport.write(stuffed(rendering.text, rendering.head.dots, self._follow(transaction)))
+            text, head = (work.body.text, work.head) if rendering is None else (rendering.text, rendering.head)
+            assert text is not None, "a small body is rendered at once"
+            self._transport.write(stuffed(text, head.dots, self._follow(transaction)))
             transaction.dot_sent()
         return None
 

@@ -18,12 +18,11 @@ _NOBODY = Reply(451, "4.5.0", "the server wants a message that is for nobody (RF
 class LmtpTransaction(Transaction):
     """See phases.transaction."""
 
-    __slots__ = ("_answers", "_refusing")
+    __slots__ = ("_answers",)
 
     def __init__(self, mail: bytes, rcpt: list[tuple[int, bytes]], pipelining: bool, reset: bool = False) -> None:
         super().__init__(mail, rcpt, pipelining, reset)
         self._answers = 0
-        self._refusing = False
 
     def final(self, left: Sequence[int]) -> bool:
         """Of several replies one may be missing; what came next would be taken for it, and a recipient for served."""
@@ -40,8 +39,7 @@ class LmtpTransaction(Transaction):
     def _answered_for_one(self, code: int, text: bytes) -> Deed:
         self.verdicts.append((self.accepted[self._answers], as_reply(code, text)))
         self._answers += 1
-        self._refusing = self._refusing or code // 100 != 2
         if self._answers < len(self.accepted):
             return Deed.WAIT
-        self.unclean = self._refusing
+        self.unclean = not all(reply.done for _, reply in self.verdicts[-self._answers :])
         return self._end(Deed.END)

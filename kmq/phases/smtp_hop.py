@@ -104,6 +104,7 @@ class SmtpHop:
             self._waiting.append(delivery)
             return self.open_more()
         if self._has_leader():
+            self._room -= 1
             return self._waiting.append(delivery)
         connection = self._usable()
         if connection is not None:
@@ -116,10 +117,7 @@ class SmtpHop:
         """A message that comes now is sooner done behind another one that just began than over an idle connection."""
         if not self._room or self._pace > QUICK or self._apart_until:
             return False
-        if self._leader is None or not self._leader.announcing:
-            return False
-        self._room -= 1
-        return True
+        return self._leader is not None and self._leader.announcing
 
     def _usable(self) -> Connection | None:
         """A connection that was idle; whoever asks has something for it."""

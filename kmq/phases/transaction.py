@@ -69,7 +69,6 @@ class Transaction:
         "_mail",
         "_pipelining",
         "_rcpt",
-        "_waiting",
         "accepted",
         "farewell",
         "misplaced",

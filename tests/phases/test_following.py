@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor as Threads
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from kmq.model.event import Deferred
-from kmq.model.reply import Reply
 from kmq.phases import smtp as phase_module
 from kmq.phases import smtp_hop
 from kmq.phases.allotment import Allotment
@@ -286,27 +285,6 @@ class Wire(asyncio.Transport):
         return False
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_dot_that_left_is_told_from_commands_behind_it_that_did_not(more: int) -> None:
-    """The kernel took the text and a part of what was announced behind it: the server may have the message."""
-
-    async def play() -> None:
-        wire, hop = Wire(), SmtpHop(Outlet(section(("127.0.0.1", 25)), "kmq.test", Allotment(1), Threads(), None), "")
-        connection = Connection(Opened(wire, Offers(pipelining=True), "evil.test"), hop.outlet.section, hop, Threads())
-        hop._connections.add(connection)
-        reports: list[Outcome] = []
-        connection.begin(Delivery(one(0), reports.append, lambda *_: None))
-        hop._waiting.append(Delivery(one(1), reports.append, lambda *_: None))
-        connection.data_received(b"250 ok\r\n250 ok\r\n354 go ahead\r\n")
-        wire.unsent = len(envelope(1)) - len(f" SIZE={len(text(1))}") + more
-        connection.connection_lost(None)
-        (found,) = reports
-        assert found.uncertain is not bool(more)
-        await hop.stop(Reply(421, "4.3.2", "the test is over"))
-
-    asyncio.run(play())
-
-
 class Reports(list[Outcome]):
     """What was reported, in this order."""
 
@@ -341,6 +319,31 @@ def played(story: Callable[[], Awaitable[None]]) -> None:
 ASKED = b"250 ok\r\n250 ok\r\n354 go ahead\r\n"
 
 
+def announced(hop: SmtpHop, connection: Connection) -> tuple[Reports, Delivery]:
+    """Its text was sent, and the next message with it; what is reported, and that next one."""
+    reports = Reports()
+    hop.take(reports.delivery(0))
+    hop._waiting.append(second := reports.delivery(1))
+    connection.data_received(ASKED)
+    return reports, second
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_dot_that_left_is_told_from_commands_behind_it_that_did_not(more: int) -> None:
+    """The kernel took the text and a part of what was announced behind it: the server may have the message."""
+
+    async def story() -> None:
+        hop, connect = wired()
+        connection = connect()
+        reports, _ = announced(hop, connection)
+        cast(Wire, connection._transport).unsent = len(envelope(1)) - len(f" SIZE={len(text(1))}") + more
+        connection.connection_lost(None)
+        (found,) = reports
+        assert found.uncertain is not bool(more)
+
+    played(story)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -358,10 +361,8 @@ ASKED = b"250 ok\r\n250 ok\r\n354 go ahead\r\n"
 def test_until_its_text_is_asked_for_nothing_that_ends_the_connection_is_about_a_follower(said: bytes) -> None:
     async def story() -> None:
         hop, connect = wired()
-        connection, reports = connect(), Reports()
-        hop.take(reports.delivery(0))
-        hop._waiting.append(second := reports.delivery(1))
-        connection.data_received(ASKED)
+        connection = connect()
+        reports, second = announced(hop, connection)
         connection.data_received(b"250 ok\r\n" + said)
         connection.connection_lost(None)
         assert letters(reports) == "D"
@@ -469,10 +470,8 @@ def test_who_was_announced_behind_a_text_without_an_answer_goes_over_an_idle_con
 def test_what_a_server_says_of_a_message_that_was_taken_back_is_about_nothing(together: bool) -> None:
     async def story() -> None:
         hop, connect = wired()
-        connection, reports = connect(), Reports()
-        hop.take(reports.delivery(0))
-        hop._waiting.append(second := reports.delivery(1))
-        connection.data_received(ASKED)
+        connection = connect()
+        reports, second = announced(hop, connection)
         idle = connect()
         hop.expire(asyncio.get_running_loop().time() + smtp_hop.OVERDUE + 1)
         assert idle.carries == (second,)
