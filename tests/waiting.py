@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 
 #: Most processes of one run of the tests (pytest -n) that find their own ports.
@@ -30,20 +31,27 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+_told: deque[int] = deque(maxlen=100)
+
+
 def free_port(host: str = "127.0.0.1", lowest: int = 20000, above: int = 32000) -> int:
     """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up).
 
     Tests that run beside each other are told of different ones: each of eight processes has its part of the range.
+    The same one is not told twice in a row: it may not be listened on yet.
     """
     part = (above - lowest) // PROCESSES
     first = lowest + part * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PROCESSES)
     for _ in range(1000):
         port = first + secrets.randbelow(part)
+        if port in _told:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
+            _told.append(port)
             return port
     raise AssertionError(f"no free port between {lowest} and {above}")
