@@ -13,18 +13,15 @@ import gc
 import os
 import random
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from kmq import log
 from kmq.config import Settings
 from kmq.errors import StorageFailed
 from kmq.model import queue_id, recipients
 from kmq.model.frame import (
-    Answer,
     AnyFrame,
     Ask,
     Assign,
@@ -49,6 +46,7 @@ from kmq.run.assignment import Assignment, Held, Start
 from kmq.run.changes import ROLE as INDEX
 from kmq.run.changes import Changes
 from kmq.run.clock import Clock
+from kmq.run.control_server import MakeControl
 from kmq.run.cord import Gift, Ward
 from kmq.run.deaths import Deaths, WorkerProcess
 from kmq.run.etrn import Etrns
@@ -61,7 +59,7 @@ from kmq.run.loader import Loader
 from kmq.run.metering import Metering
 from kmq.run.numbers import Numbers
 from kmq.run.opening import open_spool
-from kmq.run.operators import Argument, Line, Operators
+from kmq.run.operators import Operators
 from kmq.run.outcasts import Leaving, Outcasts
 from kmq.run.replays import Replays
 from kmq.run.rerouting import Rerouting
@@ -85,18 +83,6 @@ _BRING_MAIL = frozenset({"receiver", "pickup"})  #: processes that hand in messa
 _UNREACHABLE_LOOKS = 60.0  #: seconds between two looks at what is unreachable, whose lifetime may be over
 _LAST_PUTS = 5.0  #: seconds after which a dead receiver's last puts have been read from its socket
 _MAKING = 0.01  #: seconds between two looks whether a large body's files are made, which its assignment waits for
-
-
-class ControlServer(Protocol):
-    """admin.control.Control, as the wiring hands it over."""
-
-    async def serve(self, listener: socket.socket) -> None: ...
-    async def close(self) -> None: ...
-
-
-#: Makes the control server for whoever answers (`Operators.ask`).
-Asked = Callable[[str, Mapping[str, Argument], int], Answer | AsyncIterator[Line | Answer]]
-MakeControl = Callable[[Asked], ControlServer]
 
 
 class QueueProcess:
@@ -306,6 +292,13 @@ class QueueProcess:
             self._assigning = True
             self._loop.call_soon(self._assign)
 
+    def _assign_meanwhile(self) -> None:
+        """When the disk works next. Those who were told of their mail want the processor first: they bring more of it,
+        and one sync is for more of them."""
+        if not self._assigning:
+            self._assigning = True
+            self.storage.meanwhile(self._assign)
+
     def _assign(self) -> None:
         """Once for all that came in this turn of the loop."""
         self._assigning = False
@@ -388,11 +381,14 @@ class QueueProcess:
                 if result.complete:
                     self.loader.left(result.id)
             self.rerouting.recorded(results)
-        if arrivals:  # the worker first: what a receiver and its client do next would keep it from a processor
+        if not arrivals:
+            self._assign_soon()
+        elif len(batch) == 1:  # the worker first: what a receiver and its client do next would keep it from a processor
             self._assign()
             self._loop.call_soon(self.arrivals.durable, arrivals)
         else:
-            self._assign_soon()
+            self.arrivals.durable(arrivals)
+            self._assign_meanwhile()
 
     def _left(self, number: int) -> None:
         self.arrivals.fresh.drop(number)

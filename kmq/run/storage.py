@@ -70,6 +70,7 @@ class Storage:
         self._kicked = False
         self._company = Company()
         self._waiting: asyncio.TimerHandle | None = None  #: for company; unset while it is not `_kicked`
+        self._meanwhile: tuple[Callable[[], None], asyncio.TimerHandle] | None = None  #: and its deadline
         self._last_batch = 0
         self._batch: list[Pending] = []  # in the journal's thread
         self._began = 0.0  # its sync
@@ -162,9 +163,25 @@ class Storage:
             self._last_batch = len(batch)
             self._began = time.monotonic()
             self._jobs.put(batch)
+            if self._meanwhile is not None:
+                self._loop.call_soon(self._do_meanwhile)
             self._company.begun(sum([one.refusable for one in batch]))
             if len(batch) == 1 and batch[0].refusable:  # a turn later: the journal's thread needs the interpreter first
                 self._loop.call_soon(self._alone, batch)
+
+    def meanwhile(self, do: Callable[[], None]) -> None:
+        """Has it done once while a sync is under way: soon, and no later than a record waits for company."""
+        if self.store.in_flight:
+            self._loop.call_soon(do)
+            return
+        latest = self._loop.call_later(self.settings.queue_database_batch_timeout, self._do_meanwhile)
+        self._meanwhile = do, latest
+
+    def _do_meanwhile(self) -> None:
+        if self._meanwhile is not None:
+            (do, latest), self._meanwhile = self._meanwhile, None
+            latest.cancel()
+            do()
 
     def _alone(self, batch: list[Pending]) -> None:
         if self._batch is batch:

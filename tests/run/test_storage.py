@@ -141,6 +141,52 @@ def test_on_a_slow_disk_results_wait_for_the_mail_that_is_coming_and_share_its_s
     asyncio.run(story())
 
 
+def test_what_is_to_be_done_meanwhile_begins_with_the_next_sync_and_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, queue_database_batch_timeout=1.0)
+        done: list[bool] = []
+        desk.storage.meanwhile(lambda: done.append(desk.storage.store.in_flight))
+        await asyncio.sleep(0)
+        assert done == [], "no sync is under way"
+        desk.put()
+        await desk.until(lambda: len(desk.durable) == 1)
+        assert done == [True]
+        desk.put()
+        await desk.until(lambda: len(desk.durable) == 2)
+        assert done == [True]
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_what_is_to_be_done_meanwhile_is_done_without_a_sync_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, queue_database_batch_timeout=0.001)
+        done: list[int] = []
+        desk.storage.meanwhile(lambda: done.append(desk.storage.syncs))
+        await desk.until(lambda: bool(done))
+        assert done == [0]
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
+def test_what_is_to_be_done_meanwhile_does_not_wait_while_a_sync_is_under_way(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, queue_database_batch_timeout=1.0)
+        desk.disk.sync_seconds = 0.2
+        desk.put()
+        await desk.until(lambda: desk.storage.store.in_flight)
+        done: list[bool] = []
+        desk.storage.meanwhile(lambda: done.append(desk.storage.store.in_flight))
+        await asyncio.sleep(0)
+        assert done == [True]
+        await desk.until(lambda: len(desk.durable) == 1)
+        await desk.storage.stop()
+
+    asyncio.run(story())
+
+
 def test_the_end_leaves_every_effect_made_and_a_checkpoint(tmp_path: Path) -> None:
     async def story() -> None:
         desk = Desk(tmp_path, effects_delay=1.0)
