@@ -38,7 +38,7 @@ def free_port(host: str = "127.0.0.1", lowest: int = 20000, above: int = 32000) 
     """A port that nobody listens on now, below the range that outgoing connections are given (32768 and up).
 
     Tests that run beside each other are told of different ones: each of eight processes has its part of the range.
-    The same one is not told twice in a row: it may not be listened on yet.
+    None of the last hundred is told again: it may not be listened on yet.
     """
     part = (above - lowest) // PROCESSES
     first = lowest + part * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PROCESSES)

@@ -161,8 +161,8 @@ class QueueSection:
         default="3ms",
         doc="How long a record waits for company while mail is flowing; one that comes alone does not wait. Where a"
         " sync takes longer than this, it waits for mail from those who sent some a moment ago, for as long as a sync"
-        " takes; 0: never. As long, at most, mail that came together waits for the next sync, to be delivered beside"
-        " it.",
+        " takes; 0: never. Mail that came together waits no longer than this for the next sync, and is delivered"
+        " beside it.",
     )
     queue_database_logging_file_size: int = option(
         kinds.size("64K", "1G"), default="8M", restart=True, doc="Size of one segment of the journal."

@@ -12,7 +12,7 @@ from kmq.run.operators import Argument, Line
 
 
 class ControlServer(Protocol):
-    """See there."""
+    """admin.control.Control, as the wiring hands it over."""
 
     async def serve(self, listener: socket.socket) -> None: ...
     async def close(self) -> None: ...
